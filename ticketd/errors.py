@@ -1,0 +1,47 @@
+"""The closed list of error codes, and the one exception that carries them.
+
+Anything else that is raised is a bug: it is logged with its traceback and answered as ``internal``.
+"""
+
+from typing import Literal
+
+Code = Literal[
+    "bad_frame",
+    "frame_too_long",
+    "unknown_command",
+    "bad_request",
+    "event_not_found",
+    "booking_not_found",
+    "ticket_not_found",
+    "not_found",
+    "event_exists",
+    "sold_out",
+    "booking_conflict",
+    "hold_expired",
+    "already_confirmed",
+    "already_released",
+    "already_cancelled",
+    "already_redeemed",
+    "capacity_below_sold",
+    "busy",
+    "too_many_connections",
+    "idle_timeout",
+    "shutting_down",
+    "outcome_unknown",
+    "storage_full",
+    "unauthorized",
+    "internal",
+]
+
+
+class TicketError(Exception):
+    """A refusal with a code from the closed list and a message that says what was wrong and what to do next.
+
+    ``retry_after`` is in seconds, or None where trying again later makes no difference.
+    """
+
+    def __init__(self, code: Code, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code: Code = code
+        self.message = message
+        self.retry_after = retry_after

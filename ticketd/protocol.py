@@ -1,0 +1,287 @@
+"""Every request and every reply, declared once, and their JSON. Pure; knows nothing of sockets or stores.
+
+A request Struct is the only place where a command is declared. Its docstring, its fields in their order, their types,
+bounds and descriptions make the ``help`` reply, the words that people type, the subcommands of ticketctl and the
+tables of protocol.md.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ticketd.declared import Command, listed, shown
+from ticketd.errors import Code, TicketError
+from ticketd.model import BookingState, Capacity, Date, Id, Name, Quantity, TicketState, checked_name, utc
+
+PORT = 8080
+FRAME_BYTES_MAX = 16 * 1024
+EVENTS_PER_PAGE_MAX = 100_000
+
+
+class _Request(Struct, tag_field="cmd", forbid_unknown_fields=True):
+    pass
+
+
+class List(_Request, tag="list"):
+    """Show the events and how many of their tickets are left."""
+
+    after: Annotated[Id, Meta(description="only events listed after the event of this id")] | UnsetType = UNSET
+    limit: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=EVENTS_PER_PAGE_MAX,
+                title=f"a whole number from 1 to {EVENTS_PER_PAGE_MAX}",
+                description="how many events at the most; all without it",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class Show(_Request, tag="show"):
+    """Show one event, booking or ticket, whichever has this id, looked for in this order."""
+
+    id: Annotated[Id, Meta(description="the id of an event, a booking or a ticket")]
+
+
+class Create(_Request, tag="create"):
+    """Put a new event on sale."""
+
+    name: Annotated[Name, Meta(description="what the event is called")]
+    date: Annotated[Date, Meta(description="when it begins")]
+    capacity: Annotated[Capacity, Meta(description="how many tickets there are")]
+    id: (
+        Annotated[Id, Meta(description="the id that the event shall have; sent again, it creates nothing new")]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot say; msgspec makes a ValidationError of a ValueError."""
+        checked_name(self.name)
+        self.date = utc(self.date)
+
+
+class Book(_Request, tag="book"):
+    """Buy tickets of an event."""
+
+    event: Annotated[Id, Meta(description="the id of the event")]
+    quantity: Annotated[Quantity, Meta(description="how many tickets")]
+    booking: (
+        Annotated[Id, Meta(description="the id that the booking shall have; sent again, it books nothing new")]
+        | UnsetType
+    ) = UNSET
+
+
+class Stats(_Request, tag="stats"):
+    """Show what the daemon is doing."""
+
+
+class Ping(_Request, tag="ping"):
+    """See whether the daemon answers."""
+
+
+class Help(_Request, tag="help"):
+    """Show the commands, or one of them with its fields."""
+
+    command: (
+        Annotated[str, Meta(title="a command", description="the command to explain", extra={"positional": True})]
+        | UnsetType
+    ) = UNSET
+
+
+Request = List | Show | Create | Book | Stats | Ping | Help
+
+
+class _Reply(Struct, tag_field="reply", omit_defaults=True):
+    pass
+
+
+class EventFacts(Struct):
+    """One event as it stands in an ``events`` reply."""
+
+    id: str
+    name: str
+    date: datetime
+    capacity: int
+    available: int
+    held: int
+    sold: int
+    version: int
+
+
+class EventsReply(_Reply, tag="events"):
+    """Answers ``list``."""
+
+    events: list[EventFacts]
+
+
+class EventReply(EventFacts, tag_field="reply", tag="event", omit_defaults=True):
+    """Answers ``create`` and ``show``: one event, flat."""
+
+    replayed: bool = False
+
+
+class BookingReply(_Reply, tag="booking"):
+    """Answers ``book`` and ``show``."""
+
+    id: str
+    event: str
+    quantity: int
+    state: BookingState
+    tickets: list[str]
+    available: int
+    version: int
+    replayed: bool = False
+
+
+class TicketReply(_Reply, tag="ticket"):
+    """Answers ``show``."""
+
+    id: str
+    event: str
+    booking: str
+    state: TicketState
+
+
+class StatsReply(_Reply, tag="stats"):
+    """Answers ``stats``. Counts are since the start; times are in seconds."""
+
+    version: str
+    uptime_seconds: float
+    connections: int
+    connections_max: int
+    waiting: int
+    events: int
+    requests: int
+    commits: int
+    bookings: int
+    tickets: int
+    refused: int
+    queued: int
+
+
+class PongReply(_Reply, tag="pong"):
+    """Answers ``ping``."""
+
+
+class FieldHelp(Struct):
+    """One field of a command, as ``help`` tells it."""
+
+    name: str
+    required: bool
+    must_be: str
+    description: str
+
+
+class CommandHelp(Struct):
+    """One command, as ``help`` tells it."""
+
+    command: str
+    usage: str
+    summary: str
+    fields: list[FieldHelp]
+
+
+class HelpReply(_Reply, tag="help"):
+    """Answers ``help``."""
+
+    commands: list[CommandHelp]
+
+
+class ErrorReply(_Reply, tag="error"):
+    """Answers whatever was refused. ``retry_after`` is in seconds."""
+
+    code: Code
+    message: str
+    available: int | None = None
+    version: int | None = None
+    retry_after: float | None = None
+
+
+Reply = EventsReply | EventReply | BookingReply | TicketReply | StatsReply | PongReply | HelpReply | ErrorReply
+
+
+COMMANDS = {command.name: command for command in map(Command, get_args(Request))}
+
+_request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+encode = msgspec.json.Encoder().encode
+
+
+def decode(frame: bytes) -> Request:
+    """Return the request that a line of JSON holds, or raise TicketError that says what is wrong with it."""
+    try:
+        return _request_decoder.decode(frame)
+    except msgspec.ValidationError as error:
+        wrong = str(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_json(error) from None
+    try:
+        given = msgspec.json.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # Typed decoding stops at the first field that is wrong; what is malformed may come after it.
+        raise bad_json(error) from None
+    raise explained(wrong, given)
+
+
+def decode_reply(frame: bytes) -> Reply:
+    """Return the reply that a line holds, or raise msgspec.DecodeError. Fields that are not known are passed over."""
+    return _reply_decoder.decode(frame)
+
+
+def encode_events(facts: Iterable[bytes]) -> bytes:
+    """Return an EventsReply whose events are encoded already."""
+    return b'{"reply":"events","events":[%b]}' % b",".join(facts)
+
+
+def bad_json(error: Exception) -> TicketError:
+    """Return the error for a line that begins as JSON and is none."""
+    match error:
+        case RecursionError():
+            what = "it is nested too deeply"
+        case UnicodeDecodeError():
+            what = "it is not UTF-8"
+        case _:
+            what = str(error).removeprefix("JSON is malformed: ")
+    return TicketError("bad_frame", f'this line is not JSON: {what}; send one object a line, such as {{"cmd":"list"}}')
+
+
+def explained(wrong: str, given: dict[str, object]) -> TicketError:
+    """Return the error for what msgspec found wrong with a request, in words that name the field and its bounds."""
+    if "cmd" not in given:
+        return TicketError(
+            "bad_request", f'cmd is missing; it must be one of {listed(COMMANDS)}, as in {{"cmd":"list"}}'
+        )
+    command = COMMANDS.get(given["cmd"]) if isinstance(given["cmd"], str) else None
+    if command is None:
+        return unknown_command(given["cmd"])
+    return TicketError("bad_request", command.explain(wrong, given))
+
+
+def unknown_command(name: object) -> TicketError:
+    """Return the error for a command that does not exist."""
+    return TicketError("unknown_command", f"there is no command {shown(name)}; there are {listed(COMMANDS)}")
+
+
+def help_reply(request: Help) -> HelpReply:
+    """Answer ``help``, or raise TicketError if there is no such command."""
+    if request.command is UNSET:
+        return HelpReply([_help(command) for command in COMMANDS.values()])
+    if request.command not in COMMANDS:
+        raise unknown_command(request.command)
+    return HelpReply([_help(COMMANDS[request.command])])
+
+
+def _help(command: Command) -> CommandHelp:
+    fields = [FieldHelp(field.name, field.required, field.must_be, field.description) for field in command.fields]
+    return CommandHelp(command.name, command.usage, command.summary, fields)
+
+
+def error_reply(error: TicketError) -> ErrorReply:
+    """Return the reply that tells a TicketError."""
+    return ErrorReply(error.code, error.message, retry_after=error.retry_after)

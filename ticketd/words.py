@@ -1,0 +1,96 @@
+"""The same requests typed as words: ``book 1 2``, ``create "Jazz Night" 2027-03-11T20:00:00Z 100``. Pure.
+
+The grammar comes from the declarations in ``protocol``: required fields are words in their order, the others are
+``--name value`` or ``--name=value`` anywhere. After ``--`` every word is taken as it is. Quotes are those of the shell.
+"""
+
+import re
+import shlex
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from ticketd.declared import Field, shown
+from ticketd.errors import TicketError
+from ticketd.protocol import COMMANDS, Request, explained, unknown_command
+
+
+def split(line: str) -> list[str]:
+    """Return the words of a line, quotes taken off, or raise TicketError (bad_request) for a quote without its end."""
+    if not re.search(r"['\"\\]", line):
+        return [word for word in re.split(r"[ \t\r\n]+", line) if word]
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise TicketError("bad_request", f"{error}: put quotes around a name with spaces, and end them") from None
+
+
+def decode(line: bytes) -> Request:
+    """Return the request that a line of words holds, or raise TicketError that says what is wrong with it."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise TicketError("bad_frame", "this line is not UTF-8; send UTF-8, words or one JSON object a line") from None
+    return parse(split(text))
+
+
+def parse(words: list[str]) -> Request:
+    """Return the request that the words mean, or raise TicketError that says what is wrong with them."""
+    name, *rest = words
+    command = COMMANDS.get(name)
+    if command is None:
+        raise unknown_command(name)
+    fields = {field.name: field for field in command.fields}
+    positional = [field for field in command.fields if field.positional]
+    given: dict[str, object] = {"cmd": name}
+    options = True
+    while rest:
+        word = rest.pop(0)
+        if options and word == "--":
+            options = False
+        elif options and word.startswith("--"):
+            option, equals, value = word[2:].partition("=")
+            if option not in fields:
+                raise TicketError("bad_request", f"{name} has no option {shown('--' + option)}; usage: {command.usage}")
+            if not equals:
+                if not rest:
+                    raise TicketError("bad_request", f"--{option} needs a value; usage: {command.usage}")
+                value = rest.pop(0)
+            given[option] = _value(fields[option], value)
+        elif positional:
+            field = positional.pop(0)
+            given[field.name] = _value(field, word)
+        else:
+            hint = " (put quotes around a name with spaces)" if "name" in fields else ""
+            raise TicketError("bad_request", f"{shown(word)} is one word too many{hint}; usage: {command.usage}")
+    try:
+        request: Request = msgspec.convert(given, type=Request)
+    except msgspec.ValidationError as error:
+        raise explained(str(error), given) from None
+    return request
+
+
+def unparse(request: Request) -> list[str]:
+    """Return the words that parse to the request."""
+    command = COMMANDS[str(request.__struct_config__.tag)]
+    values: dict[str, Any] = msgspec.to_builtins(request)
+    options: list[str] = []
+    words: list[str] = []
+    for field in command.fields:
+        if getattr(request, field.name) is UNSET:
+            continue
+        value = str(values[field.name])
+        if field.positional:
+            words.append(value)
+        else:
+            options += [f"--{field.name}", value]
+    separator = ["--"] if any(word.startswith("--") for word in words) else []
+    return [command.name, *options, *separator, *words]
+
+
+def _value(field: Field, word: str) -> object:
+    # Python's int() takes more than the JSON of the wire does, such as 1_000; what is left as text is refused by type.
+    if field.type is int and re.fullmatch(r"-?[0-9]{1,20}", word):
+        return int(word)
+    return word
