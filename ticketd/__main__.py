@@ -1,0 +1,5 @@
+"""``python -m ticketd``."""
+
+from ticketd.cli import main
+
+main()

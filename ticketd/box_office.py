@@ -1,0 +1,176 @@
+"""Where requests wait their turn for the ledger: a line per event, and one commit after the other for all of them.
+
+While one commit is being synced the next batch gathers, so an idle server commits one request at once and a busy one
+commits hundreds together; there is no timer. A batch takes a quota from each line, round robin, so a crowd at one
+event delays the buyers of another by one commit at the most.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from ticketd import sales_log
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.errors import Code
+from ticketd.ids import new_event_id, new_id
+from ticketd.protocol import Book, Create, ErrorReply, Reply, Show
+from ticketd.rules import Adopt, LedgerRequest
+from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 1.0
+SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
+
+
+@dataclass(slots=True, eq=False)
+class Party:
+    """What one connection sent at once: decided whole, in the order sent, in one commit."""
+
+    requests: Sequence[LedgerRequest]
+    peer: str
+    arrived: float
+    answered: asyncio.Future[list[Reply]]
+
+
+# A desk is the line of one event: first come, first served.
+Desk = deque[Party]
+
+
+class BoxOffice:
+    """Serializes what reads or writes the ledger. ``run`` does the work; ``submit`` is how it gets in."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, limits: Limits) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._desks: OrderedDict[str, Desk] = OrderedDict()
+        self._arrival = asyncio.Event()
+        self._closing = False
+        self.counts = sales_log.Counts()
+
+    @property
+    def queued(self) -> int:
+        """How many parties wait for a commit."""
+        return sum(map(len, self._desks.values()))
+
+    def submit(self, requests: Sequence[LedgerRequest], peer: str) -> asyncio.Future[list[Reply]]:
+        """Let the requests stand in line together, and return the future of their replies. It never fails.
+
+        They stand at the desk of the first of them; ids that the client did not give are minted here, once, so that a
+        request keeps them however often it is tried.
+        """
+        for request in requests:
+            if isinstance(request, Book) and request.booking is UNSET:
+                request.booking = new_id()
+            elif isinstance(request, Create) and request.id is UNSET:
+                request.id = new_event_id(request.name)
+        party = Party(requests, peer, self._loop.time(), self._loop.create_future())
+        if self._closing:
+            _refuse(party, "shutting_down", SHUTTING_DOWN)
+        else:
+            self._desks.setdefault(_desk_of(requests[0]), deque()).append(party)
+            self._arrival.set()
+        return party.answered
+
+    async def run(self) -> None:
+        """Commit one batch after the other until ``close``. Raises OutcomeUnknownError: the process must end then."""
+        try:
+            while self._desks or not self._closing:
+                if not self._desks:
+                    self._arrival.clear()
+                    await self._arrival.wait()
+                    continue
+                async with asyncio.timeout(self._limits.commit_seconds_max):
+                    await self._commit(self._gather())
+                    await self._store.tidy()
+        except TimeoutError:
+            raise OutcomeUnknownError("the disk did not answer in time") from None
+        finally:
+            self._closing = True
+            for desk in self._desks.values():
+                for party in desk:
+                    _refuse(party, "shutting_down", SHUTTING_DOWN)
+            self._desks.clear()
+
+    def close(self) -> None:
+        """Refuse what comes from now on; ``run`` returns when what stands in line has been answered."""
+        self._closing = True
+        self._arrival.set()
+
+    def _gather(self) -> list[Party]:
+        """Take the next batch: a quota from each desk, until it is full. Desks that were not reached come first next."""
+        batch: list[Party] = []
+        room = self._limits.requests_per_commit_max
+        patience = self._loop.time() - self._limits.desk_seconds_max
+        for _ in range(len(self._desks)):
+            key, desk = self._desks.popitem(last=False)
+            quota = min(self._limits.requests_per_desk_max, room)
+            while desk and quota > 0:
+                party = desk.popleft()
+                if party.arrived < patience:
+                    _refuse(party, "busy", "too many are before you; nothing was done, try again", RETRY_AFTER_SECONDS)
+                    continue
+                batch.append(party)
+                quota -= len(party.requests)
+                room -= len(party.requests)
+            if desk:
+                self._desks[key] = desk
+            if room <= 0:
+                break
+        return batch
+
+    async def _commit(self, batch: list[Party]) -> None:
+        requests = [request for party in batch for request in party.requests]
+        try:
+            replies, events = await self._store.transact(requests)
+        except StorageFullError as error:
+            message = "the disk is full; nothing was done, try again when there is room"
+            for party in batch:
+                _refuse(party, "storage_full", message, RETRY_AFTER_SECONDS)
+            log.warning("%s requests=%d", error, len(requests))
+        except (OutcomeUnknownError, asyncio.CancelledError):
+            # Cancelled is how the deadline of a commit arrives here.
+            message = "the outcome is unknown; send it again with the same id when the daemon is back"
+            for party in batch:
+                _refuse(party, "outcome_unknown", message)
+            raise
+        except Exception:
+            if len(batch) > 1:
+                # One request that meets a bug must not spoil what stands beside it.
+                for party in batch:
+                    await self._commit([party])
+                return
+            log.exception("a bug: %r", requests)
+            _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
+        else:
+            if events:
+                self._catalogue.publish(events)
+            sales_log.record(self.counts, batch, replies, committed=bool(events))
+            start = 0
+            for party in batch:
+                end = start + len(party.requests)
+                if not party.answered.done():
+                    party.answered.set_result(replies[start:end])
+                start = end
+
+
+def _desk_of(request: LedgerRequest) -> str:
+    match request:
+        case Book():
+            return request.event
+        case Adopt():
+            return request.event.id
+        case Create() | Show():
+            return str(request.id)
+
+
+def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:
+    if not party.answered.done():
+        party.answered.set_result([ErrorReply(code, message, retry_after=retry_after) for _ in party.requests])

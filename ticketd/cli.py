@@ -1,0 +1,218 @@
+"""Flags and environment to limits; the wiring; signals; the exit status."""
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from ticketd import __version__
+from ticketd.box_office import BoxOffice
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.declared import Field, shown
+from ticketd.events_file import EventsFile, EventsFileError
+from ticketd.ids import new_id
+from ticketd.keeper import Keeper
+from ticketd.protocol import PORT
+from ticketd.server import Server
+from ticketd.session import House
+from ticketd.stores.base import CannotOpenError, OutcomeUnknownError
+from ticketd.stores.sqlite import SqliteStore
+
+log = logging.getLogger("ticketd")
+
+STATUS_USAGE = 2
+STATUS_CANNOT_LISTEN = 3
+STATUS_EVENTS_FILE = 4
+STATUS_CANNOT_OPEN = 5
+STATUS_STORAGE_FAILED = 6
+
+# After the storage has failed, replies get this long to reach their clients.
+FAREWELL_SECONDS_MAX = 2.0
+
+
+class Options(Struct):
+    """What the daemon was told to do."""
+
+    host: str
+    port: int
+    events: Path
+    store: Path
+    log_level: str
+    limits: Limits
+
+
+def main() -> NoReturn:
+    """Run the daemon and exit with its status; see ``--help``."""
+    options = parse(sys.argv[1:])
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(options))
+    except CannotOpenError as error:
+        _fail(STATUS_CANNOT_OPEN, str(error))
+    except EventsFileError as error:
+        _fail(STATUS_EVENTS_FILE, str(error))
+    except CannotListenError as error:
+        _fail(STATUS_CANNOT_LISTEN, str(error))
+    sys.exit(0)
+
+
+class CannotListenError(Exception):
+    """The address cannot be listened on; the message says why."""
+
+
+async def _serve(options: Options) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, _stop, stop, signum)
+    limits = options.limits
+    _raise_open_files_limit(limits.connections_max + limits.waiting_max)
+
+    file = EventsFile(options.events)
+    listed = file.read()
+    store = SqliteStore(options.store, new_id)
+    catalogue = Catalogue(await store.events())
+    box_office = BoxOffice(store, catalogue, limits)
+    selling = loop.create_task(box_office.run())
+    keeper = Keeper(file, catalogue, box_office)
+    await keeper.adopt(listed)
+    server = Server(house := House(box_office, catalogue, limits))
+    try:
+        addresses = await server.listen(options.host, options.port)
+    except OSError as error:
+        box_office.close()
+        await selling
+        await store.close()
+        reason = error.strerror or error
+        raise CannotListenError(f"cannot listen on {options.host}:{options.port}: {reason}") from None
+    keeping = loop.create_task(keeper.run())
+    print(
+        f"ready listen={','.join(addresses)} store={options.store} events={len(catalogue)}"
+        f" loop={type(loop).__module__.partition('.')[0]} version={__version__}",
+        file=sys.stderr,
+        flush=True,
+    )
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait([stopping, selling], return_when=asyncio.FIRST_COMPLETED)
+    if selling.done():
+        log.critical("the storage failed, ending: %s", selling.exception())
+        await server.drain(FAREWELL_SECONDS_MAX)
+        # Not a byte more may be written: the restart finds out what is durable.
+        os._exit(STATUS_STORAGE_FAILED)
+    log.info("draining connections=%d", house.connections)
+    await server.drain(limits.drain_seconds_max)
+    await keeper.finish(keeping)
+    box_office.close()
+    try:
+        await selling
+        await store.close()
+    except OutcomeUnknownError as error:
+        log.critical("the storage failed, ending: %s", error)
+        os._exit(STATUS_STORAGE_FAILED)
+    log.info("ended")
+
+
+def _stop(stop: asyncio.Event, signum: int) -> None:
+    if stop.is_set():
+        os._exit(128 + signum)
+    stop.set()
+
+
+def _raise_open_files_limit(connections: int) -> None:
+    # Beside the connections: the ledger, its log, the listener, and the like.
+    wanted = connections + 64
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+        if possible < wanted:
+            log.warning("open files are limited to %d, and %d connections need %d", hard, connections, wanted)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    print(f"ticketd: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def parse(arguments: list[str]) -> Options:
+    """Return what flags, environment and defaults say, in this order, or exit with STATUS_USAGE and say why."""
+    hints = get_type_hints(Limits, include_extras=True)
+    fields = {name: Field(name, hints[name], required=False) for name in Limits.__struct_fields__}
+    defaults = {field: getattr(Limits(), field) for field in fields}
+    parser = argparse.ArgumentParser(
+        prog="ticketd",
+        description="Sells tickets over TCP, exactly once each. Every flag is also an environment variable:"
+        " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag wins.",
+        epilog=f"exit status: 0 ended by a signal, {STATUS_USAGE} a bad flag, {STATUS_CANNOT_LISTEN} cannot listen,"
+        f" {STATUS_EVENTS_FILE} the events file does not parse, {STATUS_CANNOT_OPEN} cannot open the ledger,"
+        f" {STATUS_STORAGE_FAILED} the storage failed while running (start it again: nothing acknowledged is lost)",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ticketd {__version__}")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", help=f"port to listen on, 0 for a free one ({PORT})")
+    parser.add_argument("--events", metavar="FILE", help="the catalogue file (events.json)")
+    parser.add_argument("--store", metavar="PATH", help="the ledger (events.db beside the events file)")
+    parser.add_argument("--log-level", help="debug, info, warning or error (info)")
+    limits = parser.add_argument_group("limits")
+    for name, field in fields.items():
+        limits.add_argument(_flag(name), metavar="N", help=f"{field.description} ({defaults[name]:g})")
+    flags = vars(parser.parse_args(arguments))
+
+    def told(name: str) -> tuple[str | None, str]:
+        if flags[name] is not None:
+            return flags[name], _flag(name)
+        variable = f"TICKETD_{name.upper()}"
+        return os.environ.get(variable) or None, variable
+
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        value, source = told(name)
+        if value is not None:
+            try:
+                values[name] = msgspec.convert(value, hints[name], strict=False)
+            except msgspec.ValidationError:
+                parser.error(f"{source} must be {field.must_be}, not {shown(value)}")
+    port, source = told("port")
+    if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        parser.error(f"{source} must be a whole number from 0 to 65535, not {shown(port)}")
+    level, source = told("log_level")
+    if level is not None and level.lower() not in ("debug", "info", "warning", "error"):
+        parser.error(f"{source} must be debug, info, warning or error, not {shown(level)}")
+    events = Path(told("events")[0] or "events.json")
+    return Options(
+        host=told("host")[0] or "127.0.0.1",
+        port=PORT if port is None else int(port),
+        events=events,
+        store=Path(told("store")[0] or events.with_name("events.db")),
+        log_level=level or "info",
+        limits=Limits(**values),
+    )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,112 @@
+"""The listener, the door and the drain."""
+
+import asyncio
+import logging
+from typing import cast
+
+from ticketd.box_office import RETRY_AFTER_SECONDS, SHUTTING_DOWN
+from ticketd.errors import TicketError
+from ticketd.session import House, Session, farewell, peer_name
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1_024
+
+
+class Server:
+    """Accepts connections, lets at most ``connections_max`` of them in, and ends them all in ``drain``."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._limits = house.limits
+        self._door = asyncio.Semaphore(house.limits.connections_max)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._at_door: set[asyncio.Task[None]] = set()
+        self._sessions: set[Session] = set()
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> list[str]:
+        """Begin to accept, and return the addresses as ``host:port``. Port 0 takes a free one. Raises OSError."""
+        self._listener = await asyncio.start_server(self._connected, host, port, backlog=BACKLOG)
+        return [_address(socket.getsockname()) for socket in self._listener.sockets]
+
+    async def drain(self, seconds: float) -> None:
+        """Stop accepting, let every session answer what it has read, and close them; after ``seconds`` cut them off."""
+        if self._listener:
+            self._listener.close()
+        error = TicketError("shutting_down", SHUTTING_DOWN)
+        for task in self._at_door:
+            task.cancel()
+        for session in self._sessions:
+            session.interrupt(error)
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in left:
+                task.cancel()
+            if left:
+                log.warning("cut off connections=%d after_seconds=%g", len(left), seconds)
+                await asyncio.wait(left, timeout=1)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Called by start_server as a plain function: the task is known before anything else can happen, so a drain
+        # finds it, and cancelling it is no error that start_server would log.
+        task = asyncio.get_running_loop().create_task(self._attend(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a bug ended a connection", exc_info=error)
+
+    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if refusal := await self._enter(writer):
+                log.info("turned away peer=%s code=%s", peer_name(writer), refusal.code)
+                await farewell(reader, writer, refusal, self._limits.write_seconds_max)
+                return
+            session = Session(self._house, reader, writer)
+            self._sessions.add(session)
+            self._house.connections += 1
+            try:
+                await session.run()
+            finally:
+                self._house.connections -= 1
+                self._sessions.discard(session)
+                self._door.release()
+        finally:
+            writer.transport.abort()
+
+    async def _enter(self, writer: asyncio.StreamWriter) -> TicketError | None:
+        """Pass the door, waiting in line if need be, or return why not. Who waits is not read."""
+        if not self._door.locked():
+            await self._door.acquire()
+            return None
+        if self._house.waiting >= self._limits.waiting_max:
+            message = "too many connections, and too many waiting; try again later"
+            return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS)
+        task = asyncio.current_task()
+        assert task is not None
+        self._house.waiting += 1
+        self._at_door.add(task)
+        transport = cast(asyncio.Transport, writer.transport)
+        transport.pause_reading()
+        try:
+            async with asyncio.timeout(self._limits.door_seconds_max):
+                await self._door.acquire()
+        except TimeoutError:
+            message = f"too many connections; waited {self._limits.door_seconds_max:g} s at the door, try again later"
+            return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS)
+        except asyncio.CancelledError:
+            task.uncancel()
+            return TicketError("shutting_down", SHUTTING_DOWN)
+        finally:
+            self._house.waiting -= 1
+            self._at_door.discard(task)
+        transport.resume_reading()
+        return None
+
+
+def _address(name: tuple[str, int]) -> str:
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

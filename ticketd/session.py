@@ -1,0 +1,272 @@
+"""One connection: read a chunk, answer its lines, write the replies at once, and mind the deadlines."""
+
+import asyncio
+import contextlib
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import cast
+
+from ticketd import __version__, protocol, words
+from ticketd.box_office import BoxOffice
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.deadline import Deadline
+from ticketd.errors import TicketError
+from ticketd.framing import Lines
+from ticketd.protocol import Book, Create, ErrorReply, Help, List, Ping, PongReply, Request, Show, Stats, StatsReply
+from ticketd.rules import LedgerRequest, event_reply
+
+log = logging.getLogger(__name__)
+
+READ_BYTES = 64 * 1024
+# Replies of one chunk are written together up to this many bytes; a client that asks for many long lists must take
+# the first ones before the next are made.
+WRITE_BYTES = 256 * 1024
+LINGER_SECONDS_MAX = 1.0
+
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+
+
+@dataclass
+class House:
+    """What all sessions share."""
+
+    box_office: BoxOffice
+    catalogue: Catalogue
+    limits: Limits
+    started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    connections: int = 0
+    waiting: int = 0
+    requests: int = 0
+
+    def stats(self) -> StatsReply:
+        """Answer ``stats``."""
+        counts = self.box_office.counts
+        return StatsReply(
+            version=__version__,
+            uptime_seconds=round(asyncio.get_running_loop().time() - self.started, 3),
+            connections=self.connections,
+            connections_max=self.limits.connections_max,
+            waiting=self.waiting,
+            events=len(self.catalogue),
+            requests=self.requests,
+            commits=counts.commits,
+            bookings=counts.bookings,
+            tickets=counts.tickets,
+            refused=counts.refused,
+            queued=self.box_office.queued,
+        )
+
+
+class Session:
+    """Serves one connection until it ends. ``run`` is awaited once."""
+
+    def __init__(self, house: House, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._house = house
+        self._limits = house.limits
+        self._reader = reader
+        self._writer = writer
+        self._peer = peer_name(writer)
+        self._loop = asyncio.get_running_loop()
+        self._lines = Lines(house.limits.frame_bytes_max)
+        self._line_began = 0.0
+        self._task = asyncio.current_task()
+        self._reading = False
+        self._interruption: TicketError | None = None
+        self._deadline = Deadline(self._deadline_passed)
+        self._unsent = 0
+
+    async def run(self) -> None:
+        """Converse until the client ends it, a deadline passes or ``interrupt`` is called; then close."""
+        error: TicketError | None = None
+        try:
+            await self._converse()
+        except TicketError as ending:
+            error = ending
+        except ConnectionError:
+            log.debug("lost peer=%s", self._peer)
+        finally:
+            self._deadline.close()
+        await farewell(self._reader, self._writer, error, self._limits.write_seconds_max)
+
+    def interrupt(self, error: TicketError) -> None:
+        """End the conversation with an error. A line that was read before this is still answered first."""
+        self._interruption = error
+        if self._reading and self._task:
+            self._task.cancel()
+
+    async def _converse(self) -> None:
+        while chunk := await self._read():
+            was_pending = self._lines.pending
+            lines = self._lines.feed(chunk)
+            if self._lines.pending and (lines or not was_pending):
+                self._line_began = self._loop.time()
+            most = self._limits.frames_in_flight_max
+            for start in range(0, len(lines), most):
+                await self._answer(lines[start : start + most])
+            if self._lines.too_long:
+                limit = self._limits.frame_bytes_max
+                raise TicketError("frame_too_long", f"a line must be at most {limit} bytes; end each request with LF")
+        rest = self._lines.end()
+        if rest.startswith(b"{"):
+            await self._answer([rest])
+        elif rest:
+            raise TicketError("bad_frame", "the input ended within a line; it was not done, send it again with LF")
+
+    async def _read(self) -> bytes:
+        if self._interruption:
+            raise self._interruption
+        if self._lines.pending:
+            self._deadline.set(self._line_began + self._limits.frame_seconds_max)
+        else:
+            self._deadline.set(self._loop.time() + self._limits.idle_seconds_max)
+        self._reading = True
+        try:
+            return await self._reader.read(READ_BYTES)
+        except asyncio.CancelledError:
+            if self._interruption is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._interruption from None
+        finally:
+            self._reading = False
+            self._deadline.clear()
+
+    async def _answer(self, lines: list[bytes]) -> None:
+        """Answer each line, in order. What goes to the ledger goes together, before anything that must see it."""
+        self._house.requests += len(lines)
+        requests, ending = _decode_all(lines)
+        frames: list[bytes] = []
+        party: list[LedgerRequest] = []
+        size = 0
+        for request in requests:
+            match request:
+                case Book() | Create():
+                    party.append(request)
+                    continue
+                case Show() if self._house.catalogue.get(request.id) is None:
+                    party.append(request)
+                    continue
+            if party:
+                frames += await self._ask_ledger(party)
+                party = []
+            frames.append(self._answer_at_once(request))
+            size += len(frames[-1])
+            if size > WRITE_BYTES:
+                await self._send(frames)
+                frames = []
+                size = 0
+        if party:
+            frames += await self._ask_ledger(party)
+        if frames:
+            await self._send(frames)
+        if ending:
+            raise ending
+
+    async def _ask_ledger(self, party: list[LedgerRequest]) -> list[bytes]:
+        replies = await self._house.box_office.submit(party, self._peer)
+        return [protocol.encode(reply) for reply in replies]
+
+    def _answer_at_once(self, request: Request | ErrorReply) -> bytes:
+        """Return the encoded reply to a request that needs no ledger: it is committed already what this shows."""
+        try:
+            match request:
+                case List():
+                    return self._house.catalogue.list_frame(request)
+                case Show():
+                    event = self._house.catalogue.get(request.id)
+                    assert event is not None
+                    return protocol.encode(event_reply(event))
+                case Stats():
+                    return protocol.encode(self._house.stats())
+                case Ping():
+                    return protocol.encode(PongReply())
+                case Help():
+                    return protocol.encode(protocol.help_reply(request))
+                case ErrorReply():
+                    return protocol.encode(request)
+                case _:
+                    raise AssertionError(f"{request} is for the ledger")
+        except TicketError as error:
+            return protocol.encode(protocol.error_reply(error))
+
+    async def _send(self, frames: list[bytes]) -> None:
+        frames.append(b"")
+        self._writer.write(b"\n".join(frames))
+        transport = self._writer.transport
+        if transport.get_write_buffer_size() > WRITE_BYTES:
+            self._unsent = transport.get_write_buffer_size()
+            self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
+            try:
+                await self._writer.drain()
+            finally:
+                self._deadline.clear()
+
+    def _deadline_passed(self) -> None:
+        if not self._reading:
+            unsent = self._writer.transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                # Slow, but taking its replies.
+                self._unsent = unsent
+                self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
+            else:
+                log.info("cut off peer=%s unsent_bytes=%d", self._peer, unsent)
+                self._writer.transport.abort()
+        elif self._lines.pending:
+            seconds = self._limits.frame_seconds_max
+            self.interrupt(TicketError("idle_timeout", f"a line must end within {seconds:g} s of its first byte"))
+        else:
+            seconds = self._limits.idle_seconds_max
+            self.interrupt(TicketError("idle_timeout", f"nothing came for {seconds:g} s; connect again"))
+
+
+def _decode_all(lines: list[bytes]) -> tuple[list[Request | ErrorReply], TicketError | None]:
+    """Return what each line asks, or the error that answers it, and the error that ends the connection, if one does."""
+    requests: list[Request | ErrorReply] = []
+    for line in lines:
+        try:
+            if line.startswith(b"{"):
+                requests.append(protocol.decode(line))
+            elif _HTTP.match(line):
+                # A web page could make a browser send commands in the body of a request.
+                return requests, TicketError(
+                    "bad_frame", "this is not a web server; send one request a line, such as list"
+                )
+            else:
+                requests.append(words.decode(line))
+        except TicketError as error:
+            requests.append(protocol.error_reply(error))
+    return requests, None
+
+
+async def farewell(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: TicketError | None, seconds: float
+) -> None:
+    """Close a connection so that the client gets what was written, with an error as its last line if there is one.
+
+    Closing with input unread would make the kernel reset the connection, and the client could lose its last replies.
+    So the sending side is ended first, and for a moment (LINGER_SECONDS_MAX) what still comes is read and dropped.
+    At most ``seconds`` more are spent until the client has taken what was written.
+    """
+    transport = cast(asyncio.Transport, writer.transport)
+    with contextlib.suppress(ConnectionError, TimeoutError, RuntimeError):
+        if error and not transport.is_closing():
+            log.debug("ending peer=%s code=%s", peer_name(writer), error.code)
+            writer.write(protocol.encode(protocol.error_reply(error)) + b"\n")
+            writer.write_eof()
+            transport.resume_reading()
+            async with asyncio.timeout(LINGER_SECONDS_MAX):
+                while await reader.read(READ_BYTES):
+                    pass
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        writer.close()
+        async with asyncio.timeout(seconds):
+            await writer.wait_closed()
+    transport.abort()
+
+
+def peer_name(writer: asyncio.StreamWriter) -> str:
+    """Return host and port of the other side as the log tells them."""
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if peer else "unknown"

@@ -1,0 +1,1 @@
+"""Where the ledger is kept: the contract in ``base``, and one module for each kind of database."""

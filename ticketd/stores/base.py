@@ -1,0 +1,51 @@
+"""The contract of a store: load what a batch names, let the rules decide, save what changed, all in one commit."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from ticketd.model import Event
+from ticketd.protocol import Reply
+from ticketd.rules import LedgerRequest
+
+
+class Committed(NamedTuple):
+    """What a batch came to: a reply for each request, in order, and the events that it changed, as they are now."""
+
+    replies: list[Reply]
+    events: list[Event]
+
+
+class CannotOpenError(Exception):
+    """The ledger cannot be opened; the message says why and what to do."""
+
+
+class StorageFullError(Exception):
+    """There was no room to commit. The batch was certainly not done; the next one may be, when there is room."""
+
+
+class OutcomeUnknownError(Exception):
+    """The store cannot say whether the batch is durable. The process must end, and the restart recovers the truth."""
+
+
+class Store(Protocol):
+    """The ledger. One call of ``transact`` at a time."""
+
+    async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+        """Decide the requests in order and commit what they change, whole or not at all.
+
+        When this returns, the commit is durable. A batch that changed nothing costs no sync.
+        Raises StorageFullError or OutcomeUnknownError.
+        """
+        ...
+
+    async def events(self) -> list[Event]:
+        """Return every committed event in the order of creation."""
+        ...
+
+    async def tidy(self) -> None:
+        """Do the housekeeping that is due, if any, between two commits. Raises OutcomeUnknownError."""
+        ...
+
+    async def close(self) -> None:
+        """Finish the housekeeping and let go of the ledger."""
+        ...

@@ -1,0 +1,254 @@
+"""The embedded ledger: one SQLite file, one connection, held exclusively.
+
+The loop's thread loads, decides and saves, which is computing on cached pages. Only COMMIT and the checkpoint wait for
+the disk; they run in a thread of their own, without the interpreter lock, while the loop reads the next batch.
+
+What SQLite's documentation and measurements say, and this module relies on:
+
+- ``synchronous=FULL`` syncs the log at every commit; NORMAL loses acknowledged commits in a power cut.
+- A commit that fails in fsync may or may not be there after a restart, and a later fsync may report success for pages
+  that never reached the disk. So it is never tried again: OutcomeUnknownError, and the process ends.
+- Automatic checkpoints swallow errors of the database file; explicit ones report them.
+- ``locking_mode=EXCLUSIVE`` keeps a second process out. The file must never be opened twice within one process:
+  closing one of the two drops the locks of both.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX, Booking, Event, Ticket
+from ticketd.rules import Books, LedgerRequest, Needs, decide
+from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError, StorageFullError
+
+APPLICATION_ID = 0x7469636B  # "tick", so that file(1) and we know a ledger when we see one
+SCHEMA_VERSION = 1
+CHECKPOINT_PAGES = 2_000
+PAGE_CACHE_KIB = 32 * 1024
+
+# A booking carries the ids of its tickets, so that it is found with one look into one B-tree; each ticket is a row of
+# its own as well. `number` keeps the events in the order of creation.
+_SCHEMA = f"""
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    date TEXT NOT NULL,
+    capacity INTEGER NOT NULL CHECK (capacity BETWEEN 1 AND {CAPACITY_MAX}),
+    available INTEGER NOT NULL CHECK (available >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    sold INTEGER NOT NULL CHECK (sold >= sold_elsewhere),
+    version INTEGER NOT NULL CHECK (version >= 0),
+    sold_elsewhere INTEGER NOT NULL CHECK (sold_elsewhere >= 0),
+    CHECK (sold + held + available = capacity)
+) STRICT;
+CREATE TABLE bookings (
+    id TEXT PRIMARY KEY,
+    event TEXT NOT NULL REFERENCES events (id),
+    quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
+    state TEXT NOT NULL CHECK (state IN ('confirmed')),
+    tickets TEXT NOT NULL,
+    available INTEGER NOT NULL CHECK (available >= 0),
+    version INTEGER NOT NULL CHECK (version > 0)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE tickets (
+    id TEXT PRIMARY KEY,
+    event TEXT NOT NULL REFERENCES events (id),
+    booking TEXT NOT NULL REFERENCES bookings (id),
+    state TEXT NOT NULL CHECK (state IN ('valid'))
+) STRICT, WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+_EVENT_COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere"
+_BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version"
+_TICKET_COLUMNS = "id, event, booking, state"
+
+_SAVE_EVENT = f"""
+INSERT INTO events ({_EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET available = excluded.available, held = excluded.held, sold = excluded.sold,
+    version = excluded.version
+"""
+_SAVE_BOOKING = f"INSERT INTO bookings ({_BOOKING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SAVE_TICKET = f"INSERT INTO tickets ({_TICKET_COLUMNS}) VALUES (?, ?, ?, ?)"
+
+
+class SqliteStore:
+    """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError."""
+
+    def __init__(self, path: Path, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._connection = _open(path)
+        self._cursor = self._connection.cursor()
+        self._wal_pages = 0
+        self._connection.set_wal_hook(self._note_wal_pages)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-writer")
+
+    async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+        """See Store."""
+        try:
+            self._cursor.execute("BEGIN IMMEDIATE")
+            books = self._load(Needs(requests))
+            replies = [decide(books, request) for request in requests]
+            if books.changed:
+                self._save(books)
+            else:
+                self._roll_back()
+        except BaseException:
+            self._roll_back()
+            raise
+        if books.changed:
+            await self._in_writer(self._commit)
+        return Committed(replies, list(books.changed_events.values()))
+
+    async def events(self) -> list[Event]:
+        """See Store."""
+        rows = self._cursor.execute(f"SELECT {_EVENT_COLUMNS} FROM events ORDER BY number")
+        return [_event(row) for row in rows]
+
+    async def tidy(self) -> None:
+        """See Store."""
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            await self._in_writer(self._checkpoint)
+
+    async def close(self) -> None:
+        """See Store."""
+        await self._in_writer(self._checkpoint)
+        self._connection.close()
+        self._writer.shutdown()
+
+    def _load(self, needs: Needs) -> Books:
+        books = Books(self._new_id)
+        if needs.tickets:
+            for row in self._rows(f"SELECT {_TICKET_COLUMNS} FROM tickets", needs.tickets):
+                books.tickets[row[0]] = Ticket(*row)
+        if needs.bookings:
+            for row in self._rows(f"SELECT {_BOOKING_COLUMNS} FROM bookings", needs.bookings):
+                books.bookings[row[0]] = _booking(row)
+        if needs.events:
+            for row in self._rows(f"SELECT {_EVENT_COLUMNS} FROM events", needs.events):
+                books.events[row[0]] = _event(row)
+        return books
+
+    def _rows(self, select: str, ids: Collection[str]) -> apsw.Cursor:
+        if len(ids) == 1:
+            return self._cursor.execute(f"{select} WHERE id = ?", tuple(ids))
+        wanted = msgspec.json.encode(ids).decode()
+        return self._cursor.execute(f"{select} WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+
+    def _save(self, books: Books) -> None:
+        # Parents before children: the foreign keys are checked row by row.
+        self._cursor.executemany(_SAVE_EVENT, map(_event_row, books.changed_events.values()))
+        self._cursor.executemany(_SAVE_BOOKING, map(_booking_row, books.changed_bookings.values()))
+        self._cursor.executemany(_SAVE_TICKET, map(msgspec.structs.astuple, books.changed_tickets.values()))
+
+    async def _in_writer(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    def _commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except apsw.FullError as error:
+            self._roll_back()
+            raise StorageFullError(str(error)) from None
+        except apsw.Error as error:
+            raise OutcomeUnknownError(f"COMMIT failed: {error}") from error
+
+    def _checkpoint(self) -> None:
+        try:
+            log, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            # The log keeps what the database file has no room for. The next checkpoint tries again.
+            return
+        except apsw.Error as error:
+            raise OutcomeUnknownError(f"checkpoint failed: {error}") from error
+        if moved != log:
+            raise OutcomeUnknownError(f"checkpoint moved {moved} of {log} pages")
+        self._wal_pages = 0
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _note_wal_pages(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+
+def _open(path: Path) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(str(path))
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except apsw.BusyError:
+        raise CannotOpenError(
+            f"the ledger {path} is in use by another ticketd; stop it, or give another --store"
+        ) from None
+    except apsw.NotADBError:
+        raise CannotOpenError(f"{path} is not a ledger of ticketd; give another --store") from None
+    except (apsw.Error, OSError) as error:
+        raise CannotOpenError(f"cannot open the ledger {path}: {error}") from error
+    return connection
+
+
+def _prepare(connection: apsw.Connection, path: Path) -> None:
+    connection.pragma("locking_mode", "EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE; COMMIT")
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    ours = connection.pragma("application_id") == APPLICATION_ID
+    version = connection.pragma("user_version")
+    if tables and not ours:
+        raise CannotOpenError(f"{path} is a database of another program; give another --store")
+    if version > SCHEMA_VERSION:
+        raise CannotOpenError(
+            f"the ledger {path} has schema {version}, newer than {SCHEMA_VERSION}, the newest that this ticketd knows;"
+            " start the ticketd that wrote it"
+        )
+    mode = connection.pragma("journal_mode", "WAL")
+    if mode != "wal":
+        raise CannotOpenError(f"the ledger {path} cannot have a write-ahead log (journal_mode is {mode})")
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("foreign_keys", True)
+    connection.pragma("cache_size", -PAGE_CACHE_KIB)
+    # A transaction that outgrows the cache would write to the log from the loop's thread.
+    connection.pragma("cache_spill", False)
+    if not ours:
+        connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    id, name, date, *counts = row
+    return Event(id, name, datetime.fromisoformat(date), *counts)
+
+
+def _event_row(event: Event) -> tuple[Any, ...]:
+    id, name, date, *counts = msgspec.structs.astuple(event)
+    return (id, name, date.isoformat(), *counts)
+
+
+def _booking(row: tuple[Any, ...]) -> Booking:
+    id, event, quantity, state, tickets, available, version = row
+    return Booking(id, event, quantity, state, tickets.split(" "), available, version)
+
+
+def _booking_row(booking: Booking) -> tuple[Any, ...]:
+    return (
+        booking.id,
+        booking.event,
+        booking.quantity,
+        booking.state,
+        " ".join(booking.tickets),
+        booking.available,
+        booking.version,
+    )
