@@ -105,7 +105,7 @@ class BoxOffice:
         self._arrival.set()
 
     def _gather(self) -> list[Party]:
-        """Take the next batch: a quota from each desk, until it is full. Desks that were not reached come first next."""
+        """Take the next batch: a quota from each desk, until it is full. Who was not reached comes first next time."""
         batch: list[Party] = []
         room = self._limits.requests_per_commit_max
         patience = self._loop.time() - self._limits.desk_seconds_max

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -22,6 +22,7 @@ from ticketd.declared import Field, shown
 from ticketd.events_file import EventsFile, EventsFileError
 from ticketd.ids import new_id
 from ticketd.keeper import Keeper
+from ticketd.logs import StderrHandler
 from ticketd.protocol import PORT
 from ticketd.server import Server
 from ticketd.session import House
@@ -54,15 +55,11 @@ class Options(Struct):
 def main() -> NoReturn:
     """Run the daemon and exit with its status; see ``--help``."""
     options = parse(sys.argv[1:])
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        level=options.log_level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
+    stderr = StderrHandler()
+    logging.basicConfig(level=options.log_level.upper(), handlers=[stderr])
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(options))
+            runner.run(_serve(options, stderr.say))
     except CannotOpenError as error:
         _fail(STATUS_CANNOT_OPEN, str(error))
     except EventsFileError as error:
@@ -76,7 +73,7 @@ class CannotListenError(Exception):
     """The address cannot be listened on; the message says why."""
 
 
-async def _serve(options: Options) -> None:
+async def _serve(options: Options, say: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -102,11 +99,9 @@ async def _serve(options: Options) -> None:
         reason = error.strerror or error
         raise CannotListenError(f"cannot listen on {options.host}:{options.port}: {reason}") from None
     keeping = loop.create_task(keeper.run())
-    print(
+    say(
         f"ready listen={','.join(addresses)} store={options.store} events={len(catalogue)}"
-        f" loop={type(loop).__module__.partition('.')[0]} version={__version__}",
-        file=sys.stderr,
-        flush=True,
+        f" loop={type(loop).__module__.partition('.')[0]} version={__version__}"
     )
     stopping = loop.create_task(stop.wait())
     await asyncio.wait([stopping, selling], return_when=asyncio.FIRST_COMPLETED)
@@ -114,6 +109,7 @@ async def _serve(options: Options) -> None:
         log.critical("the storage failed, ending: %s", selling.exception())
         await server.drain(FAREWELL_SECONDS_MAX)
         # Not a byte more may be written: the restart finds out what is durable.
+        logging.shutdown()
         os._exit(STATUS_STORAGE_FAILED)
     log.info("draining connections=%d", house.connections)
     await server.drain(limits.drain_seconds_max)
@@ -124,6 +120,7 @@ async def _serve(options: Options) -> None:
         await store.close()
     except OutcomeUnknownError as error:
         log.critical("the storage failed, ending: %s", error)
+        logging.shutdown()
         os._exit(STATUS_STORAGE_FAILED)
     log.info("ended")
 

@@ -27,7 +27,10 @@ class Field:
         metas: tuple[Meta, ...] = annotated.__metadata__
         self.must_be = next(meta.title for meta in metas if meta.title)
         self.description = next(meta.description for meta in metas if meta.description)
-        self.positional = required or any(meta.extra and meta.extra.get("positional") for meta in metas)
+        extra = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
+        self.positional = required or bool(extra.get("positional"))
+        # What a shell can offer where this field is typed: "events" or "commands".
+        self.completes: str | None = extra.get("completes")
         if self.positional:
             self.metavar = name.upper()
         else:

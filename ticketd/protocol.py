@@ -28,7 +28,10 @@ class _Request(Struct, tag_field="cmd", forbid_unknown_fields=True):
 class List(_Request, tag="list"):
     """Show the events and how many of their tickets are left."""
 
-    after: Annotated[Id, Meta(description="only events listed after the event of this id")] | UnsetType = UNSET
+    after: (
+        Annotated[Id, Meta(description="only events listed after the event of this id", extra={"completes": "events"})]
+        | UnsetType
+    ) = UNSET
     limit: (
         Annotated[
             int,
@@ -46,7 +49,7 @@ class List(_Request, tag="list"):
 class Show(_Request, tag="show"):
     """Show one event, booking or ticket, whichever has this id, looked for in this order."""
 
-    id: Annotated[Id, Meta(description="the id of an event, a booking or a ticket")]
+    id: Annotated[Id, Meta(description="the id of an event, a booking or a ticket", extra={"completes": "events"})]
 
 
 class Create(_Request, tag="create"):
@@ -69,7 +72,7 @@ class Create(_Request, tag="create"):
 class Book(_Request, tag="book"):
     """Buy tickets of an event."""
 
-    event: Annotated[Id, Meta(description="the id of the event")]
+    event: Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
     quantity: Annotated[Quantity, Meta(description="how many tickets")]
     booking: (
         Annotated[Id, Meta(description="the id that the booking shall have; sent again, it books nothing new")]
@@ -89,7 +92,14 @@ class Help(_Request, tag="help"):
     """Show the commands, or one of them with its fields."""
 
     command: (
-        Annotated[str, Meta(title="a command", description="the command to explain", extra={"positional": True})]
+        Annotated[
+            str,
+            Meta(
+                title="a command",
+                description="the command to explain",
+                extra={"positional": True, "completes": "commands"},
+            ),
+        ]
         | UnsetType
     ) = UNSET
 

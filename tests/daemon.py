@@ -1,0 +1,154 @@
+"""A real daemon in a process of its own, and raw connections to it: what the tests and the benchmark are made of."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+START_SECONDS_MAX = 30.0
+END_SECONDS_MAX = 30.0
+REPLY_SECONDS_MAX = 20.0
+
+
+class Daemon:
+    """``ticketd``, or another module that prints a ready line, on a free port of 127.0.0.1. Its stderr is read."""
+
+    def __init__(self, *arguments: str, module: str = "ticketd", env: dict[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment, **(env or {})},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_ready(self) -> int:
+        """Return the port, once the daemon says that it serves."""
+        line = self.wait_line(r"^ready listen=[^ ]*:\d+")
+        match = re.match(r"ready listen=[^ ]*?:(\d+)", line)
+        assert match is not None
+        self.port = int(match[1])
+        return self.port
+
+    def wait_line(self, pattern: str) -> str:
+        """Return the first line of stderr that the pattern is found in, waiting for it."""
+        with self._news:
+            found: list[str] = []
+
+            def arrived() -> bool:
+                found[:] = [line for line in self.lines if re.search(pattern, line)]
+                return bool(found) or not self._reader.is_alive()
+
+            self._news.wait_for(arrived, START_SECONDS_MAX)
+        assert found, f"no line like {pattern!r} in {self.lines}"
+        return found[0]
+
+    def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit status once the process has ended and its stderr is read."""
+        status = self.process.wait(END_SECONDS_MAX)
+        self._reader.join(END_SECONDS_MAX)
+        return status
+
+    def kill(self) -> None:
+        """End it as kill -9 does, if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+
+    def connect(self) -> "Connection":
+        """Open a raw connection."""
+        return Connection(self.port)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                with self._news:
+                    self.lines.append(line.rstrip("\n"))
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, **more: Any) -> Iterator[Daemon]:
+    """Run a daemon on ``events.json`` and ``events.db`` in the folder, until the end of the block."""
+    daemon = Daemon("--port", "0", "--events", str(folder / "events.json"), *arguments, **more)
+    try:
+        daemon.wait_ready()
+        yield daemon
+    finally:
+        daemon.kill()
+
+
+class Connection:
+    """A raw connection that speaks lines, as netcat would."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), REPLY_SECONDS_MAX)
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send raw bytes."""
+        self.socket.sendall(data)
+
+    def read(self) -> dict[str, Any]:
+        """Return the next reply."""
+        line = self._file.readline()
+        assert line.endswith(b"\n"), f"the connection ended with {line!r}"
+        reply: dict[str, Any] = msgspec.json.decode(line)
+        return reply
+
+    def rest(self) -> bytes:
+        """Return what comes until the daemon closes the connection."""
+        return self._file.read()
+
+    def ask(self, line: str | bytes) -> dict[str, Any]:
+        """Send one line and return its reply."""
+        self.send((line.encode() if isinstance(line, str) else line) + b"\n")
+        return self.read()
+
+    def finish(self) -> None:
+        """Tell the daemon that nothing more comes."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+
+def write_events(folder: Path, *capacities: int, available: Sequence[int] | None = None) -> None:
+    """Write an events.json with events "1", "2" and so on of these capacities."""
+    events = [
+        {
+            "ID": str(number),
+            "Name": f"Event {number}",
+            "Date": f"2027-03-{number:02d}T20:00:00Z",
+            "TotalTickets": capacity,
+            "AvailableTickets": (available or capacities)[number - 1],
+        }
+        for number, capacity in enumerate(capacities, 1)
+    ]
+    (folder / "events.json").write_bytes(msgspec.json.encode({"events": events}))

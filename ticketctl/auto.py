@@ -1,0 +1,149 @@
+"""``auto COMMAND... REQUESTS DELAY_MS``: repeat a command, show how far it is, and sum up what came of it."""
+
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.commands import (
+    AUTO,
+    CANNOT_CONNECT,
+    DONE,
+    INTERRUPTED,
+    USAGE,
+    Output,
+    status_of,
+    unknown,
+)
+from ticketd import words
+from ticketd.declared import shown
+from ticketd.errors import TicketError
+from ticketd.protocol import BookingReply, ErrorReply, Reply, error_reply
+
+REQUESTS_MAX = 1_000_000
+DELAY_MS_MAX = 3_600_000
+
+
+class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
+    """What a run came to. Times are from request to reply, in milliseconds."""
+
+    requests: int
+    done: int
+    refused: dict[str, int]
+    tickets: int
+    seconds: float
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
+    """Run the command; return its exit status: that of the last request that was not done, or 0."""
+    try:
+        *command, requests_word, delay_word = arguments if len(arguments) >= 3 else [""] * 3
+        requests = _number("REQUESTS", requests_word, 1, REQUESTS_MAX)
+        delay_ms = _number("DELAY_MS", delay_word, 0, DELAY_MS_MAX)
+        words.parse(command)
+    except TicketError as error:
+        output.error(error_reply(error))
+        return USAGE
+    run = _Run(command, client, output)
+    try:
+        for _ in _paced(_with_bar(range(requests)), delay_ms):
+            if not run.once():
+                break
+    except KeyboardInterrupt:
+        run.status = INTERRUPTED
+    run.sum_up()
+    return run.status
+
+
+class _Run:
+    def __init__(self, command: list[str], client: Client, output: Output) -> None:
+        self._command = command
+        self._client = client
+        self._output = output
+        self._latencies: list[float] = []
+        self._done = 0
+        self._refused: Counter[str] = Counter()
+        self._tickets = 0
+        self._began = time.monotonic()
+        self.status = DONE
+
+    def once(self) -> bool:
+        """Send the request once. False if it makes no sense to go on."""
+        # Parsed anew, since every booking needs an id of its own.
+        request = words.parse(self._command)
+        began = time.monotonic()
+        try:
+            reply = self._client.ask(request)
+        except CannotConnectError as error:
+            self._output.failure("cannot_connect", str(error))
+            self.status = CANNOT_CONNECT
+            return False
+        except OutcomeUnknownError as error:
+            self.status = unknown(error, request, self._client, self._output)
+            return False
+        self._latencies.append(time.monotonic() - began)
+        self._count(reply)
+        return True
+
+    def _count(self, reply: Reply) -> None:
+        if isinstance(reply, ErrorReply):
+            self._refused[reply.code] += 1
+            self.status = status_of(reply)
+            return
+        self._done += 1
+        if isinstance(reply, BookingReply):
+            self._tickets += reply.quantity
+
+    def sum_up(self) -> None:
+        """Show the summary."""
+        seconds = time.monotonic() - self._began
+        sent = len(self._latencies)
+        latencies = sorted(self._latencies) or [0.0]
+        summary = Summary(
+            requests=sent,
+            done=self._done,
+            refused=dict(self._refused),
+            tickets=self._tickets,
+            seconds=round(seconds, 3),
+            requests_per_second=round(sent / seconds, 1),
+            p50_ms=round(latencies[len(latencies) // 2] * 1e3, 3),
+            p99_ms=round(latencies[len(latencies) * 99 // 100] * 1e3, 3),
+        )
+        refused = ", ".join(f"{count} {code}" for code, count in sorted(self._refused.items())) or "none"
+        text = (
+            f"{summary.requests} requests in {summary.seconds:.3f} s: {summary.done} done, refused: {refused},"
+            f" tickets: {summary.tickets}; {summary.requests_per_second:g} requests/s,"
+            f" p50 {summary.p50_ms:.3f} ms, p99 {summary.p99_ms:.3f} ms"
+        )
+        self._output.summary(summary, text)
+
+
+def _paced(numbers: Iterable[int], delay_ms: int) -> Iterator[int]:
+    for number in numbers:
+        if number:
+            time.sleep(delay_ms / 1e3)
+        yield number
+
+
+def _with_bar(numbers: Sequence[int]) -> Iterable[int]:
+    """Return the numbers, with a bar that shows how far they are where a person looks at it."""
+    if not sys.stderr.isatty():
+        return numbers
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(numbers, "auto", console=Console(stderr=True), transient=True)
+
+
+def _number(name: str, word: str, least: int, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", word) or not least <= int(word) <= most:
+        message = f"{name} must be a whole number from {least} to {most}, not {shown(word)}; usage: {AUTO.usage}"
+        raise TicketError("bad_request", message)
+    return int(word)

@@ -1,0 +1,151 @@
+"""A blocking connection to the daemon: a request in, its reply out, with one deadline and a retry that is safe."""
+
+import select
+import socket
+import time
+
+import msgspec
+from msgspec import UNSET
+
+from ticketd.protocol import Book, Create, ErrorReply, Reply, Request, decode_reply, encode
+
+READ_BYTES = 64 * 1024
+
+
+class CannotConnectError(Exception):
+    """No reply to be had, and nothing was changed; the message says why."""
+
+
+class OutcomeUnknownError(Exception):
+    """A write was sent and its reply did not come. Sending the same request again, with its ids, settles it.
+
+    ``interrupted`` tells that the person did not wait for it.
+    """
+
+    interrupted = False
+
+
+class _LostError(Exception):
+    """The connection broke, so that a new one may do better."""
+
+
+class Client:
+    """Connects when it is first asked, and again when the connection was lost. ``timeout`` is in seconds."""
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        self.host = host
+        self.port = port
+        self.timeout = timeout
+        self._socket: socket.socket | None = None
+        self._received = bytearray()
+
+    @property
+    def address(self) -> str:
+        """Host and port as people write them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def ask(self, request: Request) -> Reply:
+        """Return the reply to a request, which may take ``timeout`` seconds.
+
+        What ``book`` and ``create`` make gets its id here, so that the same request can be sent once more when the
+        connection breaks: the daemon does it once. Raises CannotConnectError, or OutcomeUnknownError for a write.
+        """
+        mint(request)
+        line = encode(request) + b"\n"
+        maybe_done = False
+        why = ""
+        if self._stale():
+            self.close()
+        try:
+            for _ in range(2):
+                try:
+                    if self._socket is None:
+                        self._connect()
+                    maybe_done = maybe_done or is_write(request)
+                    reply = self._exchange(line)
+                except _LostError as error:
+                    self.close()
+                    why = str(error)
+                    continue
+                if isinstance(reply, ErrorReply) and reply.code == "idle_timeout":
+                    # Said before the daemon saw this request: nothing was done.
+                    self.close()
+                    maybe_done = False
+                    continue
+                return reply
+        except CannotConnectError as error:
+            self.close()
+            why = str(error)
+        except KeyboardInterrupt:
+            # The reply that nobody waits for any more must not be taken for that of the next request.
+            self.close()
+            if not maybe_done:
+                raise
+            interruption = OutcomeUnknownError("interrupted before the reply came")
+            interruption.interrupted = True
+            raise interruption from None
+        if maybe_done:
+            raise OutcomeUnknownError(why)
+        raise CannotConnectError(why)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._socket:
+            self._socket.close()
+        self._socket = None
+        self._received.clear()
+
+    def _stale(self) -> bool:
+        # Nothing has been asked, so whatever can be read is the daemon's goodbye.
+        return self._socket is not None and bool(select.select([self._socket], [], [], 0)[0])
+
+    def _connect(self) -> None:
+        try:
+            self._socket = socket.create_connection((self.host, self.port), self.timeout)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _exchange(self, line: bytes) -> Reply:
+        assert self._socket is not None
+        deadline = time.monotonic() + self.timeout
+        try:
+            self._socket.settimeout(self.timeout)
+            self._socket.sendall(line)
+            searched = 0
+            while (end := self._received.find(b"\n", searched)) < 0:
+                searched = len(self._received)
+                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                chunk = self._socket.recv(READ_BYTES)
+                if not chunk:
+                    raise _LostError(f"{self.address} closed the connection without a reply")
+                self._received += chunk
+        except TimeoutError:
+            raise CannotConnectError(f"no reply from {self.address} within {self.timeout:g} s") from None
+        except OSError as error:
+            raise _LostError(f"the connection to {self.address} broke ({error.strerror or error})") from None
+        frame = bytes(self._received[:end])
+        del self._received[: end + 1]
+        try:
+            return decode_reply(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise CannotConnectError(f"what answers at {self.address} does not speak ticketd's protocol") from None
+
+
+def is_write(request: Request) -> bool:
+    """Whether the request may change the ledger."""
+    return isinstance(request, Book | Create)
+
+
+def mint(request: Request) -> None:
+    """Give what the request makes an id, unless it has one."""
+    # Imported here, since a command that only reads starts faster without it.
+    if isinstance(request, Book) and request.booking is UNSET:
+        from ticketd.ids import new_id
+
+        request.booking = new_id()
+    elif isinstance(request, Create) and request.id is UNSET:
+        from ticketd.ids import new_event_id
+
+        request.id = new_event_id(request.name)
