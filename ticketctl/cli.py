@@ -34,10 +34,11 @@ TIMEOUT_SECONDS_MAX = 86_400.0
 
 def main() -> NoReturn:
     """Do what the command line says and exit with its status; see ``--help``."""
-    # A terminal that cannot show a name shows an escape, and a script that is not UTF-8 is refused like other bad input.
+    # A terminal that cannot show a name shows an escape; a script that is not UTF-8 is refused like other bad input.
     for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stdin, "surrogateescape")):
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(errors=errors)
+        # A stream that was closed is None.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
     try:
         status = _main(sys.argv[1:])
         sys.stdout.flush()
@@ -66,6 +67,8 @@ def _main(arguments: list[str]) -> int:
         if command[0] == EXIT.command:
             return DONE
         return run(command, client, output)
+    if sys.stdin is None:
+        parser.error("there is no command, and standard input is closed")
     if sys.stdin.isatty():
         from ticketctl.shell import run_shell
 
