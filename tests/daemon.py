@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Daemon:
                 return bool(found) or not self._reader.is_alive()
 
             self._news.wait_for(arrived, START_SECONDS_MAX)
-        assert found, f"no line like {pattern!r} in {self.lines}"
+        assert found, f"no line like {pattern!r} in {self.lines[-5:]}"
         return found[0]
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
@@ -137,6 +138,14 @@ class Connection:
     def finish(self) -> None:
         """Tell the daemon that nothing more comes."""
         self.socket.shutdown(socket.SHUT_WR)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what cannot be awaited, such as a file that another process writes."""
+    deadline = time.monotonic() + REPLY_SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
 
 
 def write_events(folder: Path, *capacities: int, available: Sequence[int] | None = None) -> None:

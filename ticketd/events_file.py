@@ -66,6 +66,7 @@ class EventsFile:
         # Through a symbolic link the file itself is replaced, not the link.
         self.path = Path(os.path.realpath(path))
         self._signature: tuple[int, ...] | None = None
+        # What is known to be in the file; None for what does not parse.
         self._content: list[FileEvent] | None = None
 
     def changed(self) -> bool:
@@ -91,6 +92,8 @@ class EventsFile:
 
         Raises OSError; the old file is whole then.
         """
+        if self._content is None:
+            return
         content = [FileEvent(event.id, event.name, event.date, event.capacity, event.available) for event in events]
         if content == self._content:
             return

@@ -1,0 +1,203 @@
+"""Lines, quotas, group commit, and a disk that fails: the box office over a real SQLite."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import running, write_events
+from tests.faulty import Faults, FaultyDisk
+from ticketd.box_office import BoxOffice
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.ids import new_id
+from ticketd.protocol import Book, BookingReply, Create, ErrorReply, EventReply, Reply, Show
+from ticketd.stores.base import OutcomeUnknownError
+from ticketd.stores.sqlite import SqliteStore
+
+Opened = Callable[..., AbstractAsyncContextManager[BoxOffice]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    @asynccontextmanager
+    async def opened(limits: Limits | None = None) -> AsyncIterator[BoxOffice]:
+        store = SqliteStore(tmp_path / "events.db", new_id)
+        box_office = BoxOffice(store, Catalogue(await store.events()), limits or Limits())
+        running = asyncio.create_task(box_office.run())
+        for event in ("hot", "quiet"):
+            await box_office.submit([Create(event, datetime(2027, 3, 11, tzinfo=UTC), 100_000, event)], "test")
+        try:
+            yield box_office
+        finally:
+            box_office.close()
+            await asyncio.wait([running])
+            if running.exception() is None:
+                await store.close()
+
+    return opened
+
+
+@pytest.fixture
+def faults() -> Iterator[Faults]:
+    faults = Faults()
+    disk = FaultyDisk(faults)
+    yield faults
+    disk.unregister()
+
+
+def code(reply: Reply) -> str | None:
+    return reply.code if isinstance(reply, ErrorReply) else None
+
+
+async def test_ten_thousand_buyers_of_one_event_delay_the_buyer_of_another_by_one_commit(opened: Opened) -> None:
+    async with opened(Limits(requests_per_desk_max=100)) as box_office:
+        hot = [box_office.submit([Book("hot", 1)], "crowd") for _ in range(10_000)]
+        quiet = await box_office.submit([Book("quiet", 1)], "buyer")
+        assert isinstance(quiet[0], BookingReply)
+        assert sum(future.done() for future in hot) == 100
+        assert box_office.counts.commits == 2 + 1
+        replies = [(await future)[0] for future in hot]
+    # First come, first served: in the order in which they were submitted.
+    assert [reply.version for reply in replies if isinstance(reply, BookingReply)] == list(range(1, 10_001))
+
+
+async def test_every_desk_is_served_in_turn_when_a_commit_has_no_room_for_all(opened: Opened) -> None:
+    async with opened(Limits(requests_per_desk_max=10, requests_per_commit_max=10)) as box_office:
+        first = [box_office.submit([Book("hot", 1)], "crowd") for _ in range(100)]
+        second = [box_office.submit([Book("quiet", 1)], "crowd") for _ in range(20)]
+        await second[-1]
+        assert sum(future.done() for future in first) == 20
+        await first[-1]
+
+
+async def test_what_waits_during_a_commit_is_committed_together(opened: Opened) -> None:
+    async with opened() as box_office:
+        await asyncio.gather(*(box_office.submit([Book("hot", 1)], "crowd") for _ in range(500)))
+        assert box_office.counts.commits == 2 + 1
+
+
+async def test_a_batch_of_refusals_costs_no_commit(opened: Opened) -> None:
+    async with opened() as box_office:
+        replies = await box_office.submit([Book("nowhere", 1), Show("nothing"), Book("hot", 1_000_000)], "test")
+        assert [code(reply) for reply in replies] == ["event_not_found", "not_found", "sold_out"]
+        assert box_office.counts.commits == 2
+
+
+async def test_what_waited_too_long_is_told_that_nothing_was_done(opened: Opened) -> None:
+    async with opened(Limits(desk_seconds_max=1e-9)) as box_office:
+        reply = (await box_office.submit([Book("hot", 1)], "test"))[0]
+        assert (code(reply), box_office.counts.bookings) == ("busy", 0)
+
+
+async def test_after_the_close_nothing_is_taken_in_and_what_stands_in_line_is_answered(opened: Opened) -> None:
+    async with opened() as box_office:
+        before = box_office.submit([Book("hot", 1)], "test")
+        box_office.close()
+        after = box_office.submit([Book("hot", 1)], "test")
+        assert isinstance((await before)[0], BookingReply)
+        assert code((await after)[0]) == "shutting_down"
+
+
+async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opened) -> None:
+    async with opened() as box_office:
+        poison = Book("hot", "many")  # type: ignore[arg-type]
+        futures = [box_office.submit([request], "test") for request in (Book("hot", 1), poison, Book("hot", 1))]
+        replies = [(await future)[0] for future in futures]
+        assert [code(reply) for reply in replies] == [None, "internal", None]
+        assert [reply.version for reply in replies if isinstance(reply, BookingReply)] == [1, 2]
+
+
+async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(faults: Faults, opened: Opened) -> None:
+    async with opened() as box_office:
+        booked = (await box_office.submit([Book("hot", 1, "first")], "test"))[0]
+        faults.full = True
+        for _ in range(3):
+            refused = (await box_office.submit([Book("hot", 1, "second")], "test"))[0]
+            assert isinstance(refused, ErrorReply)
+            assert (refused.code, refused.retry_after) == ("storage_full", 1)
+        assert (await box_office.submit([Show("first")], "test"))[0] == booked
+        faults.full = False
+        second = (await box_office.submit([Book("hot", 1, "second")], "test"))[0]
+        assert isinstance(second, BookingReply)
+        assert (second.version, second.replayed) == (2, False)
+
+
+async def test_a_sync_that_fails_is_never_called_a_failure_and_ends_the_box_office(
+    faults: Faults, opened: Opened
+) -> None:
+    async with opened() as box_office:
+        faults.sync_fails = True
+        unknown = box_office.submit([Book("hot", 1)], "test")
+        assert code((await unknown)[0]) == "outcome_unknown"
+        assert code((await box_office.submit([Book("hot", 1)], "test"))[0]) == "shutting_down"
+        # The daemon would exit here; in this process the abandoned connection is closed some day.
+        faults.sync_fails = False
+
+
+async def test_a_disk_that_hangs_is_given_up_after_the_deadline(faults: Faults, tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "events.db", new_id)
+    box_office = BoxOffice(store, Catalogue([]), Limits(commit_seconds_max=0.2))
+    running = asyncio.create_task(box_office.run())
+    faults.sync_may_end.clear()
+    try:
+        created = box_office.submit([Create("x", datetime(2027, 3, 11, tzinfo=UTC), 5)], "test")
+        assert code((await created)[0]) == "outcome_unknown"
+        with pytest.raises(OutcomeUnknownError):
+            await running
+    finally:
+        faults.sync_may_end.set()
+
+
+def test_a_daemon_whose_disk_fails_ends_with_status_6_and_the_same_id_settles_it(tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    fault = tmp_path / "fault"
+    with running(tmp_path, module="tests.faulty", env={"FAULTY_SYNC": str(fault)}) as daemon:
+        with daemon.connect() as connection:
+            assert connection.ask("book 1 1 --booking first")["version"] == 1
+            fault.touch()
+            assert connection.ask("book 1 1 --booking second")["code"] == "outcome_unknown"
+            connection.rest()
+        assert daemon.wait() == 6
+    with running(tmp_path) as daemon, daemon.connect() as connection:
+        assert connection.ask("book 1 1 --booking first")["replayed"]
+        assert connection.ask("book 1 1 --booking second")["version"] == 2
+        assert connection.ask("show 1")["sold"] == 2
+
+
+async def test_the_ledger_outlives_the_process_that_wrote_it(tmp_path: Path, opened: Opened) -> None:
+    async with opened() as box_office:
+        booked = (await box_office.submit([Book("hot", 3, "mine")], "test"))[0]
+        assert isinstance(booked, BookingReply)
+    store = SqliteStore(tmp_path / "events.db", new_id)
+    events = await store.events()
+    assert [(event.id, event.sold, event.version) for event in events] == [("hot", 3, 1), ("quiet", 0, 0)]
+    replies, changed = await store.transact([Book("hot", 3, "mine"), Show(booked.tickets[2]), Show("hot")])
+    await store.close()
+    replayed, ticket, event = replies
+    assert isinstance(replayed, BookingReply)
+    assert (replayed.tickets, replayed.replayed) == (booked.tickets, True)
+    assert getattr(ticket, "booking", None) == "mine"
+    assert isinstance(event, EventReply)
+    assert not changed
+
+
+async def test_a_checkpoint_keeps_the_log_short(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "events.db", new_id)
+    log = tmp_path / "events.db-wal"
+    date = datetime(2027, 3, 11, tzinfo=UTC)
+    sizes = []
+    for number in itertools.count():
+        await store.transact([Create("n" * 200, date, 5, f"e{number}-{index}") for index in range(1_000)])
+        await store.tidy()
+        sizes.append(log.stat().st_size)
+        if number == 120:
+            break
+    assert sizes[60] == sizes[-1]
+    assert len(await store.events()) == 121_000
+    await store.close()
+    assert not log.exists()

@@ -1,0 +1,142 @@
+"""What whoever starts the daemon is promised: one clear line and a status of its own for what cannot work."""
+
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon, running, until, write_events
+
+
+def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
+    daemon = Daemon(*arguments, env=env)
+    status = daemon.wait()
+    return status, daemon.lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--port", "70000"], "--port"),
+        (["--port", "x"], "--port"),
+        (["--connections-max", "0"], "--connections-max"),
+        (["--idle-seconds-max", "nan"], "--idle-seconds-max"),
+        (["--idle-seconds-max", "soon"], "--idle-seconds-max"),
+        (["--log-level", "loud"], "--log-level"),
+        (["--colour", "red"], "--colour"),
+    ],
+)
+def test_a_bad_flag_is_named_with_status_2(tmp_path: Path, arguments: list[str], named: str) -> None:
+    status, lines = ended("--events", str(tmp_path / "events.json"), *arguments)
+    assert status == 2
+    assert named in lines[-1]
+    assert not (tmp_path / "events.db").exists()
+
+
+def test_a_bad_environment_variable_is_named_with_status_2(tmp_path: Path) -> None:
+    status, lines = ended("--events", str(tmp_path / "events.json"), TICKETD_IDLE_SECONDS_MAX="0")
+    assert status == 2
+    assert "TICKETD_IDLE_SECONDS_MAX must be" in lines[-1]
+
+
+def test_the_environment_sets_limits_and_a_flag_wins(tmp_path: Path) -> None:
+    env = {"TICKETD_CONNECTIONS_MAX": "7", "TICKETD_WAITING_MAX": "5"}
+    with running(tmp_path, "--connections-max", "9", env=env) as daemon, daemon.connect() as connection:
+        assert connection.ask("stats")["connections_max"] == 9
+
+
+def test_a_port_in_use_is_named_with_status_3(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with running(tmp_path) as daemon:
+        status, lines = ended("--events", str(tmp_path / "other" / "events.json"), "--port", str(daemon.port))
+    assert status == 3
+    assert lines[-1].startswith(f"ticketd: cannot listen on 127.0.0.1:{daemon.port}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"{", "events.json:1"),
+        (b'{"events":[\n{"ID":"1"}]}', "events.json:2"),
+        (b"\xff", "events.json:1"),
+    ],
+)
+def test_an_events_file_that_does_not_parse_stops_the_start_and_stays(
+    tmp_path: Path, content: bytes, named: str
+) -> None:
+    file = tmp_path / "events.json"
+    file.write_bytes(content)
+    status, lines = ended("--port", "0", "--events", str(file))
+    assert status == 4
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert file.read_bytes() == content
+
+
+def test_a_second_daemon_on_the_same_ledger_does_not_start_and_says_why(tmp_path: Path) -> None:
+    with running(tmp_path) as first:
+        status, lines = ended("--port", "0", "--events", str(tmp_path / "events.json"))
+        assert status == 5
+        assert "in use by another ticketd" in lines[-1]
+        with first.connect() as connection:
+            assert connection.ask("ping") == {"reply": "pong"}
+
+
+@pytest.mark.parametrize("arrange", ["text", "newer", "foreign", "folder"])
+def test_what_is_no_ledger_of_this_ticketd_is_refused_and_left_alone(tmp_path: Path, arrange: str) -> None:
+    path = tmp_path / "events.db"
+    if arrange == "text":
+        path.write_text("these are not the tickets you are looking for\n" * 100)
+    elif arrange == "folder":
+        path.mkdir()
+    else:
+        if arrange == "newer":
+            with running(tmp_path) as daemon:
+                assert daemon.end() == 0
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA user_version = 99" if arrange == "newer" else "CREATE TABLE notes (text)")
+        database.close()
+    before = path.read_bytes() if path.is_file() else None
+    status, lines = ended("--port", "0", "--events", str(tmp_path / "events.json"))
+    assert status == 5
+    assert lines[-1].startswith("ticketd: ")
+    assert "Traceback" not in "\n".join(lines)
+    assert before is None or path.read_bytes() == before
+
+
+def test_the_ready_line_names_what_serves(tmp_path: Path) -> None:
+    write_events(tmp_path, 5, 5)
+    with running(tmp_path) as daemon:
+        line = daemon.wait_line("^ready")
+        store = tmp_path / "events.db"
+        assert line.startswith(f"ready listen=127.0.0.1:{daemon.port} store={store} events=2 loop=")
+        assert " version=" in line
+
+
+def test_the_events_file_is_brought_up_to_date_while_the_daemon_runs(tmp_path: Path) -> None:
+    write_events(tmp_path, 5)
+    file = tmp_path / "events.json"
+    with running(tmp_path) as daemon, daemon.connect() as connection:
+        connection.ask("book 1 2")
+        until(lambda: b'"AvailableTickets": 3' in file.read_bytes())
+        # What somebody adds meanwhile is taken in, and what they change of a known event is not.
+        write_events(tmp_path, 5, 7)
+        until(lambda: len(connection.ask("list")["events"]) == 2)
+        until(lambda: b'"AvailableTickets": 3' in file.read_bytes())
+        # What does not parse is not overwritten; the sale goes on.
+        file.write_bytes(b"{")
+        assert str(file) in daemon.wait_line("is not kept up to date")
+        assert connection.ask("book 2 7")["available"] == 0
+        assert daemon.end(signal.SIGTERM) == 0
+    assert file.read_bytes() == b"{"
+
+
+def test_a_name_comes_back_byte_for_byte_after_a_restart(tmp_path: Path) -> None:
+    name = "Łódź 🎷 “Jazz” Night"
+    for _ in range(2):
+        with running(tmp_path) as daemon, daemon.connect() as connection:
+            connection.ask(f"create '{name}' 2027-03-11T20:00:00+01:00 5 --id jazz")
+            shown = connection.ask("show jazz")
+            assert (shown["name"], shown["date"]) == (name, "2027-03-11T19:00:00Z")
+            assert daemon.end() == 0
