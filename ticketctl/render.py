@@ -75,7 +75,7 @@ def _table(reply: Reply) -> str:
         case BookingReply():
             what = f"{reply.quantity} ticket{'s' if reply.quantity > 1 else ''} of event {reply.event}"
             again = ", as before" if reply.replayed else ""
-            lines = [f"booking {reply.id}: {what}, {reply.state}{again}; {reply.available} left"]
+            lines = [f"booking {reply.id}: {what}, {reply.state}{again}; {reply.available} left after it"]
             lines += [f"  ticket {ticket}" for ticket in reply.tickets]
             return "\n".join(map(printable, lines))
         case TicketReply():

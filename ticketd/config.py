@@ -12,7 +12,7 @@ Bytes = Annotated[int, Meta(ge=1_024, le=16_777_216, title="a number of bytes fr
 
 
 class Limits(Struct, frozen=True):
-    """The limits of section 6 of protocol.md. The description of a field is its help text."""
+    """The limits, which protocol.md tells too. The description of a field is its help text."""
 
     connections_max: Annotated[Count, Meta(description="connections served at once")] = 1_024
     waiting_max: Annotated[Count, Meta(description="connections that may wait at the door")] = 1_024
