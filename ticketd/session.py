@@ -104,6 +104,9 @@ class Session:
                 self._line_began = self._loop.time()
             most = self._limits.frames_in_flight_max
             for start in range(0, len(lines), most):
+                if start:
+                    # The turn of the others: answering may not have waited for anything.
+                    await asyncio.sleep(0)
                 await self._answer(lines[start : start + most])
             if self._lines.too_long:
                 limit = self._limits.frame_bytes_max
@@ -155,6 +158,7 @@ class Session:
             size += len(frames[-1])
             if size > WRITE_BYTES:
                 await self._send(frames)
+                await asyncio.sleep(0)
                 frames = []
                 size = 0
         if party:
