@@ -126,7 +126,7 @@ def test_the_events_file_is_brought_up_to_date_while_the_daemon_runs(tmp_path: P
         until(lambda: b'"AvailableTickets": 3' in file.read_bytes())
         # What does not parse is not overwritten; the sale goes on.
         file.write_bytes(b"{")
-        assert str(file) in daemon.wait_line("is not kept up to date")
+        assert str(file) in daemon.wait_line("it is not written: mend it")
         assert connection.ask("book 2 7")["available"] == 0
         assert daemon.end(signal.SIGTERM) == 0
     assert file.read_bytes() == b"{"

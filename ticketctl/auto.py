@@ -12,8 +12,10 @@ from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.commands import (
     AUTO,
     CANNOT_CONNECT,
+    DELAY_MS_MAX,
     DONE,
     INTERRUPTED,
+    REQUESTS_MAX,
     USAGE,
     Output,
     status_of,
@@ -24,16 +26,15 @@ from ticketd.declared import shown
 from ticketd.errors import TicketError
 from ticketd.protocol import BookingReply, ErrorReply, Reply, error_reply
 
-REQUESTS_MAX = 1_000_000
-DELAY_MS_MAX = 3_600_000
-
 
 class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
     """What a run came to. Times are from request to reply, in milliseconds."""
 
+    wanted: int
     requests: int
     done: int
     refused: dict[str, int]
+    unknown: int
     tickets: int
     seconds: float
     requests_per_second: float
@@ -44,14 +45,11 @@ class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
 def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
     """Run the command; return its exit status: that of the last request that was not done, or 0."""
     try:
-        *command, requests_word, delay_word = arguments if len(arguments) >= 3 else [""] * 3
-        requests = _number("REQUESTS", requests_word, 1, REQUESTS_MAX)
-        delay_ms = _number("DELAY_MS", delay_word, 0, DELAY_MS_MAX)
-        words.parse(command)
+        command, requests, delay_ms = _parse(arguments)
     except TicketError as error:
         output.error(error_reply(error))
         return USAGE
-    run = _Run(command, client, output)
+    run = _Run(command, requests, client, output)
     try:
         for _ in _paced(_with_bar(range(requests)), delay_ms):
             if not run.once():
@@ -63,14 +61,16 @@ def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
 
 
 class _Run:
-    def __init__(self, command: list[str], client: Client, output: Output) -> None:
+    def __init__(self, command: list[str], wanted: int, client: Client, output: Output) -> None:
         self._command = command
+        self._wanted = wanted
         self._client = client
         self._output = output
         self._latencies: list[float] = []
         self._done = 0
         self._refused: Counter[str] = Counter()
         self._tickets = 0
+        self._unknown = 0
         self._began = time.monotonic()
         self.status = DONE
 
@@ -86,6 +86,7 @@ class _Run:
             self.status = CANNOT_CONNECT
             return False
         except OutcomeUnknownError as error:
+            self._unknown += 1
             self.status = unknown(error, request, self._client, self._output)
             return False
         self._latencies.append(time.monotonic() - began)
@@ -98,7 +99,7 @@ class _Run:
             self.status = status_of(reply)
             return
         self._done += 1
-        if isinstance(reply, BookingReply):
+        if isinstance(reply, BookingReply) and not reply.replayed:
             self._tickets += reply.quantity
 
     def sum_up(self) -> None:
@@ -107,9 +108,11 @@ class _Run:
         sent = len(self._latencies)
         latencies = sorted(self._latencies) or [0.0]
         summary = Summary(
+            wanted=self._wanted,
             requests=sent,
             done=self._done,
             refused=dict(self._refused),
+            unknown=self._unknown,
             tickets=self._tickets,
             seconds=round(seconds, 3),
             requests_per_second=round(sent / seconds, 1),
@@ -118,11 +121,24 @@ class _Run:
         )
         refused = ", ".join(f"{count} {code}" for code, count in sorted(self._refused.items())) or "none"
         text = (
-            f"{summary.requests} requests in {summary.seconds:.3f} s: {summary.done} done, refused: {refused},"
-            f" tickets: {summary.tickets}; {summary.requests_per_second:g} requests/s,"
+            f"{sent} of {self._wanted} requests in {summary.seconds:.3f} s: {self._done} done, refused: {refused},"
+            f" outcome unknown: {self._unknown}, tickets: {self._tickets}; {summary.requests_per_second:g} requests/s,"
             f" p50 {summary.p50_ms:.3f} ms, p99 {summary.p99_ms:.3f} ms"
         )
         self._output.summary(summary, text)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[list[str], int, int]:
+    if len(arguments) < 3:
+        raise TicketError("bad_request", f"auto needs a command, how often, and the delay; usage: {AUTO.usage}")
+    *command, requests_word, delay_word = arguments
+    requests = _number("REQUESTS", requests_word, 1, REQUESTS_MAX)
+    delay_ms = _number("DELAY_MS", delay_word, 0, DELAY_MS_MAX)
+    try:
+        words.parse(command)
+    except TicketError as error:
+        raise TicketError(error.code, f"{error.message}; it is part of: {AUTO.usage}") from None
+    return command, requests, delay_ms
 
 
 def _paced(numbers: Iterable[int], delay_ms: int) -> Iterator[int]:

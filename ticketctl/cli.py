@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from ticketctl.client import Client
@@ -20,6 +21,7 @@ from ticketctl.commands import (
     REFUSED,
     USAGE,
     Output,
+    is_comment,
     run,
 )
 from ticketctl.render import Mode
@@ -36,9 +38,11 @@ def main() -> NoReturn:
     """Do what the command line says and exit with its status; see ``--help``."""
     # A terminal that cannot show a name shows an escape; a script that is not UTF-8 is refused like other bad input.
     for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stdin, "surrogateescape")):
-        # A stream that was closed is None.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    # A stream that was closed is None. Nothing may be opened in its place by chance, such as a socket.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
         status = _main(sys.argv[1:])
         sys.stdout.flush()
@@ -46,9 +50,18 @@ def main() -> NoReturn:
         status = INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough, as in `ticketctl list | head -1`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         status = DONE
+    except OSError as error:
+        print(f"ticketctl: cannot write the output: {error.strerror}", file=sys.stderr)
+        _forget_stdout()
+        status = REFUSED
     sys.exit(status)
+
+
+def _forget_stdout() -> None:
+    # What it still holds would be written, and fail again, at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(arguments: list[str]) -> int:
@@ -64,6 +77,8 @@ def _main(arguments: list[str]) -> int:
     if options.help:
         command = ["help", command[0]]
     if command:
+        if command[0].startswith("-") and command[0] != "--":
+            parser.error(f"there is no option {shown(command[0])}; ticketctl --help lists them")
         if command[0] == EXIT.command:
             return DONE
         return run(command, client, output)
@@ -83,8 +98,8 @@ def run_script(lines: Iterable[str], client: Client, output: Output, *, bail: bo
     """
     first_failure = DONE
     for number, line in enumerate(lines, 1):
-        output.prefix = f"ticketctl: line {number}: "
-        if not line.strip() or line.lstrip().startswith("#"):
+        output.line = number
+        if is_comment(line):
             continue
         try:
             command = words.split(line)

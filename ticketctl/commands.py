@@ -8,7 +8,7 @@ from typing import TextIO
 
 import msgspec
 
-from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError, is_write
 from ticketctl.render import Mode, error_text, render
 from ticketd import words
 from ticketd.errors import TicketError
@@ -18,6 +18,7 @@ from ticketd.protocol import (
     PORT,
     CommandHelp,
     ErrorReply,
+    FieldHelp,
     Help,
     HelpReply,
     Reply,
@@ -37,8 +38,20 @@ INTERRUPTED = 130
 # Codes that mean: certainly not done, try again later.
 BUSY_CODES = frozenset({"busy", "too_many_connections", "shutting_down", "storage_full"})
 
+REQUESTS_MAX = 1_000_000
+DELAY_MS_MAX = 3_600_000
+
 # The commands of the client itself.
-AUTO = CommandHelp("auto", "auto COMMAND... REQUESTS DELAY_MS", "Repeat a command, and sum up what came of it.", [])
+AUTO = CommandHelp(
+    "auto",
+    "auto COMMAND... REQUESTS DELAY_MS",
+    "Repeat a command, and sum up what came of it.",
+    [
+        FieldHelp("command", True, "a command with its fields, such as book 1 2", "what to repeat"),
+        FieldHelp("requests", True, f"a whole number from 1 to {REQUESTS_MAX}", "how many times"),
+        FieldHelp("delay_ms", True, f"a whole number from 0 to {DELAY_MS_MAX}", "milliseconds between two of them"),
+    ],
+)
 EXIT = CommandHelp("exit", "exit", "Leave the shell, or end a script.", [])
 
 
@@ -48,8 +61,10 @@ class Output:
 
     mode: Mode
     quiet: bool = False
-    # Stands before what goes to stderr, such as the line of a script.
-    prefix: str = "ticketctl: "
+    # What stands before an error, and before a command that shall be typed where this one was: nothing in the shell.
+    program: str | None = "ticketctl"
+    # The line of a script.
+    line: int | None = None
 
     def result(self, reply: Reply) -> None:
         """Show a reply that is no error."""
@@ -58,22 +73,24 @@ class Output:
 
     def error(self, reply: ErrorReply) -> None:
         """Show an error that the daemon, or the grammar, answered."""
-        if self.mode == "json":
-            _print(render(reply, "json"), sys.stdout)
-        else:
-            _print(self.prefix + error_text(reply), sys.stderr)
+        self._say(msgspec.to_builtins(reply), error_text(reply))
 
     def failure(self, code: str, message: str, settle: str | None = None) -> None:
         """Show that no reply came; ``settle`` is the command that finds out."""
+        fields: dict[str, object] = {"reply": "error", "code": code, "message": message}
+        if settle:
+            fields["settle"] = settle
+        self._say(fields, f"{message}\n  {settle}" if settle else message)
+
+    def _say(self, fields: dict[str, object], text: str) -> None:
         if self.mode == "json":
-            fields = {"reply": "error", "code": code, "message": message}
-            if settle:
-                fields["settle"] = settle
+            if self.line is not None:
+                fields["line"] = self.line
             _print(printable(msgspec.json.encode(fields).decode()), sys.stdout)
         else:
-            _print(printable(self.prefix + message), sys.stderr)
-            if settle:
-                _print(f"  {printable(settle)}", sys.stderr)
+            where = [self.program, None if self.line is None else f"line {self.line}"]
+            lines = ": ".join([*filter(None, where), text]).split("\n")
+            _print("\n".join(map(printable, lines)), sys.stderr)
 
     def summary(self, fields: msgspec.Struct, text: str) -> None:
         """Show what many requests came to."""
@@ -85,6 +102,11 @@ def _print(text: str, stream: TextIO) -> None:
     if text:
         stream.write(text + "\n")
         stream.flush()
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line of a script or the shell asks for nothing."""
+    return not line.strip() or line.lstrip().startswith("#")
 
 
 def run(arguments: Sequence[str], client: Client, output: Output) -> int:
@@ -115,18 +137,26 @@ def show(request: Request, client: Client, output: Output) -> int:
         return unknown(error, request, client, output)
     if isinstance(reply, ErrorReply):
         if reply.code == "outcome_unknown":
-            output.failure(reply.code, f"{reply.message}:", settle(request, client))
+            output.failure(reply.code, f"{reply.message}:", settle(request, client, output))
         else:
             output.error(reply)
     else:
-        output.result(reply)
+        try:
+            output.result(reply)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or not is_write(request):
+                raise
+            # On a full disk, say: the sale stands, and whoever asked does not know its tickets.
+            message = f"it was done, but the reply cannot be written ({error.strerror}); this shows it again:"
+            _print(f"{message}\n  {settle(request, client, output)}", sys.stderr)
+            return OUTCOME_UNKNOWN
     return status_of(reply)
 
 
 def unknown(error: OutcomeUnknownError, request: Request, client: Client, output: Output) -> int:
     """Show that the outcome of a write is unknown, with the command that settles it, and return the exit status."""
     message = f"{error}. Whether it was done is unknown; this settles it:"
-    output.failure("outcome_unknown", message, settle(request, client))
+    output.failure("outcome_unknown", message, settle(request, client, output))
     return INTERRUPTED if error.interrupted else OUTCOME_UNKNOWN
 
 
@@ -139,14 +169,16 @@ def status_of(reply: Reply) -> int:
     return BUSY if reply.code in BUSY_CODES else REFUSED
 
 
-def settle(request: Request, client: Client) -> str:
-    """Return the command that sends the request again with the same ids."""
+def settle(request: Request, client: Client, output: Output) -> str:
+    """Return the command that sends the request again with the same ids, as it is typed where this one was."""
+    if output.program is None:
+        return shlex.join(words.unparse(request))
     where: list[str] = []
     if client.host != "127.0.0.1":
         where += ["--host", client.host]
     if client.port != PORT:
         where += ["--port", str(client.port)]
-    return shlex.join(["ticketctl", *where, *words.unparse(request)])
+    return shlex.join([output.program, *where, *words.unparse(request)])
 
 
 def _help(request: Help) -> HelpReply:

@@ -51,9 +51,8 @@ def _plain(reply: Reply) -> str:
             return _tabbed(msgspec.structs.astuple(reply)[: len(EventFacts.__struct_fields__)])
         case BookingReply():
             tickets = ",".join(reply.tickets)
-            return _tabbed(
-                (reply.id, reply.event, reply.quantity, reply.state, reply.available, reply.version, tickets)
-            )
+            values = (reply.id, reply.event, reply.quantity, reply.state, reply.available, reply.version, tickets)
+            return _tabbed((*values, "replayed") if reply.replayed else values)
         case TicketReply():
             return _tabbed((reply.id, reply.event, reply.booking, reply.state))
         case StatsReply():

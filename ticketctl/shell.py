@@ -12,7 +12,7 @@ from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from ticketctl.client import CannotConnectError, Client
-from ticketctl.commands import AUTO, DONE, EXIT, Output, run
+from ticketctl.commands import AUTO, DONE, EXIT, INTERRUPTED, Output, is_comment, run
 from ticketd import words
 from ticketd.declared import Command, Field
 from ticketd.errors import TicketError
@@ -28,7 +28,7 @@ _OWN = {command.command: command for command in (AUTO, EXIT)}
 
 def run_shell(client: Client, output: Output) -> int:
     """Read commands from the terminal until Ctrl-D or ``exit``; return 0."""
-    output.prefix = ""
+    output.program = None
     session: PromptSession[str] = PromptSession(
         history=_history(),
         completer=ThreadedCompleter(_Completer(client)),
@@ -43,16 +43,25 @@ def run_shell(client: Client, output: Output) -> int:
             continue
         except EOFError:
             return DONE
-        try:
-            command = words.split(line)
-            if command == [EXIT.command]:
+        # Several lines may have been pasted at once.
+        for command_line in line.splitlines():
+            if command_line.strip() == EXIT.command:
                 return DONE
-            if command:
-                run(command, client, output)
-        except TicketError as error:
-            output.error(error_reply(error))
-        except KeyboardInterrupt:
-            print("interrupted")
+            if not _run_line(command_line, client, output):
+                break
+
+
+def _run_line(line: str, client: Client, output: Output) -> bool:
+    """Run one line; return False if the person interrupted it."""
+    try:
+        if command := [] if is_comment(line) else words.split(line):
+            return run(command, client, output) != INTERRUPTED
+    except TicketError as error:
+        output.error(error_reply(error))
+    except KeyboardInterrupt:
+        print("interrupted")
+        return False
+    return True
 
 
 def _greet(client: Client) -> None:
@@ -107,7 +116,7 @@ class _Completer(Completer):
         if not typed:
             for name in (*COMMANDS, *_OWN):
                 if name.startswith(word):
-                    yield Completion(name, -len(word), display_meta=_summary(name))
+                    yield Completion(f"{name} ", -len(word), display=name, display_meta=_summary(name))
             return
         command = COMMANDS.get(typed[0])
         if command is None:
@@ -116,7 +125,7 @@ class _Completer(Completer):
             for field in command.fields:
                 option = f"--{field.name}"
                 if not field.positional and option.startswith(word):
-                    yield Completion(option, -len(word), display_meta=field.description)
+                    yield Completion(f"{option} ", -len(word), display=option, display_meta=field.description)
             return
         field_here = _field_here(command, typed[1:])
         if field_here and field_here.completes == "events":
@@ -124,14 +133,15 @@ class _Completer(Completer):
         elif field_here and field_here.completes == "commands":
             for name in (*COMMANDS, *_OWN):
                 if name.startswith(word):
-                    yield Completion(name, -len(word), display_meta=_summary(name))
+                    yield Completion(f"{name} ", -len(word), display=name, display_meta=_summary(name))
 
     def _event_ids(self, word: str) -> Iterable[Completion]:
         """Yield events whose id begins with the word or whose name contains it."""
         found = 0
         for event in self._fresh_events():
             if event.id.startswith(word) or (word and word.lower() in event.name.lower()):
-                yield Completion(event.id, -len(word), display_meta=printable(f"{event.name}, {event.available} left"))
+                left = printable(f"{event.name}, {event.available} left")
+                yield Completion(f"{event.id} ", -len(word), display=event.id, display_meta=left)
                 found += 1
                 if found == COMPLETIONS_MAX:
                     return

@@ -63,7 +63,7 @@ def main() -> NoReturn:
     except CannotOpenError as error:
         _fail(STATUS_CANNOT_OPEN, str(error))
     except EventsFileError as error:
-        _fail(STATUS_EVENTS_FILE, str(error))
+        _fail(STATUS_EVENTS_FILE, f"{error}; mend it, or move it away: the ledger keeps what it has taken in")
     except CannotListenError as error:
         _fail(STATUS_CANNOT_LISTEN, str(error))
     sys.exit(0)
@@ -96,8 +96,9 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
         box_office.close()
         await selling
         await store.close()
-        reason = error.strerror or error
-        raise CannotListenError(f"cannot listen on {options.host}:{options.port}: {reason}") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        where = f"{options.host}:{options.port}"
+        raise CannotListenError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
     keeping = loop.create_task(keeper.run())
     say(
         f"ready listen={','.join(addresses)} store={options.store} events={len(catalogue)}"
@@ -162,6 +163,7 @@ def parse(arguments: list[str]) -> Options:
     defaults = {field: getattr(Limits(), field) for field in fields}
     parser = argparse.ArgumentParser(
         prog="ticketd",
+        usage="ticketd [options]",
         description="Sells tickets over TCP, exactly once each. Every flag is also an environment variable:"
         " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag wins.",
         epilog=f"exit status: 0 ended by a signal, {STATUS_USAGE} a bad flag, {STATUS_CANNOT_LISTEN} cannot listen,"

@@ -83,7 +83,15 @@ def quoted(text: str) -> str:
 
 def shown(value: object) -> str:
     """Return a value that somebody sent as it can stand in a message: on one line, escaped and not too long."""
-    text = quoted(value) if isinstance(value, str) else printable(msgspec.json.encode(value).decode())
+    match value:
+        case str():
+            text = quoted(value)
+        case dict():
+            text = "an object"
+        case list():
+            text = "an array"
+        case _:
+            text = msgspec.json.encode(value).decode()
     return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}..."
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from ticketd.model import Capacity, Date, Event, Id, Name, checked_name, utc
+from ticketd.model import Capacity, Date, Event, Id, Name, checked_name, printable, utc
 
 Left = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]
 
@@ -66,8 +66,13 @@ class EventsFile:
         # Through a symbolic link the file itself is replaced, not the link.
         self.path = Path(os.path.realpath(path))
         self._signature: tuple[int, ...] | None = None
-        # What is known to be in the file; None for what does not parse.
         self._content: list[FileEvent] | None = None
+        self._fault: EventsFileError | None = None
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such file."""
+        return not self.path.exists()
 
     def changed(self) -> bool:
         """Whether the file is another one than what was last read or written here."""
@@ -76,24 +81,30 @@ class EventsFile:
     def read(self) -> list[Event]:
         """Return the events of the file, or raise EventsFileError."""
         self._signature = self._sign()
-        self._content = None
+        self._fault = None
         try:
-            data = self.path.read_bytes()
+            self._content = self._parse(self.path.read_bytes())
         except FileNotFoundError:
             self._content = []
-            return []
         except OSError as error:
-            raise EventsFileError(f"cannot read {self.path}: {error.strerror}") from error
-        self._content = self._parse(data)
-        return [item.event() for item in self._content]
+            self._fault = EventsFileError(f"cannot read {self.path} ({error.strerror})")
+        except EventsFileError as error:
+            self._fault = error
+        if self._fault:
+            raise self._fault
+        return [item.event() for item in self._content or []]
+
+    def forget(self) -> None:
+        """Take the file for changed, since what was read from it could not be used."""
+        self._signature = None
 
     def write(self, events: Sequence[Event]) -> None:
-        """Make the file hold these events, unless it does. What is there that does not parse is never overwritten.
+        """Make the file hold these events, unless it does. Raises OSError; the old file is whole then.
 
-        Raises OSError; the old file is whole then.
+        What does not parse is never overwritten: raises the EventsFileError of the last ``read``.
         """
-        if self._content is None:
-            return
+        if self._fault:
+            raise self._fault
         content = [FileEvent(event.id, event.name, event.date, event.capacity, event.available) for event in events]
         if content == self._content:
             return
@@ -116,7 +127,7 @@ class EventsFile:
         try:
             events = msgspec.json.decode(data, type=_File).events
         except msgspec.ValidationError as error:
-            reason, position = str(error), _position(data)
+            position, reason = _wrong(data) or (0, str(error))
         except msgspec.DecodeError as error:
             # "JSON is malformed: expected ',' (byte 123)"
             reason, _, byte = str(error).removesuffix(")").partition(" (byte ")
@@ -131,7 +142,7 @@ class EventsFile:
                 seen.add(event.id)
             return events
         line = data.count(b"\n", 0, position) + 1
-        raise EventsFileError(f"{self.path}:{line}: {reason}")
+        raise EventsFileError(f"{self.path}:{line}: {printable(reason)}")
 
     def _sign(self) -> tuple[int, ...] | None:
         try:
@@ -144,17 +155,23 @@ class EventsFile:
         try:
             return self.path.stat().st_mode & 0o777
         except OSError:
-            return 0o644
+            # As open() would make it, which mkstemp does not.
+            os.umask(mask := os.umask(0o077))
+            return 0o666 & ~mask
 
 
-def _position(data: bytes) -> int:
-    """Return where the first event begins that is not valid, or 0 where it is not an event that is wrong."""
-    position = 0
+def _wrong(data: bytes) -> tuple[int, str] | None:
+    """Return where the first event begins that is not valid, and what is wrong with it; None if it is no event."""
     try:
-        for raw in msgspec.json.decode(data, type=_RawFile).events:
-            position = data.index(bytes(raw), position)
+        raws = msgspec.json.decode(data, type=_RawFile).events
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    position = 0
+    for raw in raws:
+        position = data.index(bytes(raw), position)
+        try:
             msgspec.json.decode(raw, type=FileEvent)
-            position += len(bytes(raw))
-    except msgspec.ValidationError:
-        return position
-    return 0
+        except msgspec.ValidationError as error:
+            return position, str(error).replace(" - at `$.", " in `")
+        position += len(bytes(raw))
+    return None

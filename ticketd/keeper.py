@@ -28,13 +28,24 @@ class Keeper:
         self._ending = asyncio.Event()
         # A fault that lasts is told once, not every second.
         self._told: str | None = None
+        if self._file.missing:
+            log.warning("%s does not exist; it is made when there is an event", self._file.path)
 
     async def adopt(self, events: Iterable[Event]) -> None:
         """Put those events into the ledger that it does not know. For those that it knows, the ledger is right.
 
         Raises EventsFileError if the ledger cannot take them.
         """
-        unknown = [Adopt(event) for event in events if self._catalogue.get(event.id) is None]
+        unknown: list[Adopt] = []
+        edited: list[str] = []
+        for event in events:
+            known = self._catalogue.get(event.id)
+            if known is None:
+                unknown.append(Adopt(event))
+            elif (known.name, known.date, known.capacity) != (event.name, event.date, event.capacity):
+                edited.append(event.id)
+        if edited:
+            log.warning("ignored edits of known events=%s in %s", ",".join(edited), self._file.path)
         if unknown:
             for reply in await self._box_office.submit(unknown, str(self._file.path)):
                 if isinstance(reply, ErrorReply):
@@ -55,6 +66,7 @@ class Keeper:
         """End ``run`` and bring the file up to date for the last time."""
         self._ending.set()
         await running
+        self._told = None
         await self._step()
 
     async def _step(self) -> None:
@@ -62,12 +74,27 @@ class Keeper:
             return
         try:
             if self._file.changed():
-                await self.adopt(self._file.read())
+                await self._take_in()
             revision = self._catalogue.revision
             await asyncio.to_thread(self._file.write, self._catalogue.events())
             self._revision = revision
-            self._told = None
-        except (EventsFileError, OSError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                log.error("%s is not kept up to date: %s", self._file.path, error)  # noqa: TRY400
+            if self._told:
+                log.info("%s is kept up to date again", self._file.path)
+                self._told = None
+        except EventsFileError as error:
+            self._tell(f"{error}; nothing is taken in from it, and it is not written: mend it")
+        except OSError as error:
+            self._tell(f"{self._file.path} is not kept up to date ({error.strerror}); the ledger is")
+
+    async def _take_in(self) -> None:
+        events = self._file.read()
+        try:
+            await self.adopt(events)
+        except EventsFileError:
+            self._file.forget()
+            raise
+
+    def _tell(self, fault: str) -> None:
+        if fault != self._told:
+            self._told = fault
+            log.error("%s", fault)

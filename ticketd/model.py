@@ -23,7 +23,7 @@ Id = Annotated[
     Meta(pattern=rf"^[A-Za-z0-9._-]{{1,{ID_CHARS_MAX}}}\Z", title=f"1 to {ID_CHARS_MAX} of A-Z a-z 0-9 . _ -"),
 ]
 Name = Annotated[str, Meta(title=f"1 to {NAME_BYTES_MAX} bytes of text without control characters")]
-Date = Annotated[datetime, Meta(tz=True, title="a time with its zone such as 2027-03-11T20:00:00Z")]
+Date = Annotated[datetime, Meta(tz=True, title="a day and time with its zone, such as 2027-03-11T20:00:00Z")]
 Capacity = Annotated[int, Meta(ge=1, le=CAPACITY_MAX, title=f"a whole number from 1 to {CAPACITY_MAX}")]
 Quantity = Annotated[
     int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX, title=f"a whole number from 1 to {TICKETS_PER_BOOKING_MAX}")
@@ -39,13 +39,15 @@ UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]
 
 def checked_name(name: str) -> str:
     """Return the name as it is, or raise ValueError with what is wrong with it."""
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        raise ValueError("name must be text in UTF-8")
     if unsafe := UNSAFE.search(name):
         raise ValueError(f"name must not have the control or direction character U+{ord(unsafe[0]):04X} in it")
     size = len(name.encode())
     if not 1 <= size <= NAME_BYTES_MAX:
         raise ValueError(f"name must be 1 to {NAME_BYTES_MAX} bytes in UTF-8, and it has {size}")
     if not unicodedata.is_normalized("NFC", name):
-        raise ValueError("name must be in Unicode NFC; normalize it and send it again")
+        raise ValueError("name must be in Unicode NFC, where an accent and its letter are one; normalize it")
     return name
 
 

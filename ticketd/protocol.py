@@ -227,16 +227,29 @@ def decode(frame: bytes) -> Request:
     """Return the request that a line of JSON holds, or raise TicketError that says what is wrong with it."""
     try:
         return _request_decoder.decode(frame)
-    except msgspec.ValidationError as error:
-        wrong = str(error)
+    except msgspec.ValidationError:
+        # Of a repeated field the last one counts, and the typed decoder stops at the first that is wrong: look again.
+        return from_fields(_fields(frame))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_json(error) from None
+
+
+def _fields(frame: bytes) -> dict[str, object]:
     try:
-        given = msgspec.json.decode(frame)
+        fields: dict[str, object] = msgspec.json.decode(frame)
+    except msgspec.ValidationError:
+        raise TicketError("bad_request", "a number has more digits than any field takes") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # Typed decoding stops at the first field that is wrong; what is malformed may come after it.
         raise bad_json(error) from None
-    raise explained(wrong, given)
+    return fields
+
+
+def from_fields(fields: dict[str, object]) -> Request:
+    """Return the request that has these fields, ``cmd`` among them, or raise TicketError that says what is wrong."""
+    try:
+        return msgspec.convert(fields, type=Request)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), fields) from None
 
 
 def decode_reply(frame: bytes) -> Reply:
@@ -261,7 +274,7 @@ def bad_json(error: Exception) -> TicketError:
     return TicketError("bad_frame", f'this line is not JSON: {what}; send one object a line, such as {{"cmd":"list"}}')
 
 
-def explained(wrong: str, given: dict[str, object]) -> TicketError:
+def _explained(wrong: str, given: dict[str, object]) -> TicketError:
     """Return the error for what msgspec found wrong with a request, in words that name the field and its bounds."""
     if "cmd" not in given:
         return TicketError(

@@ -110,12 +110,12 @@ class Session:
                 await self._answer(lines[start : start + most])
             if self._lines.too_long:
                 limit = self._limits.frame_bytes_max
-                raise TicketError("frame_too_long", f"a line must be at most {limit} bytes; end each request with LF")
+                raise TicketError("frame_too_long", f"a line may have {limit} bytes; end each request with a newline")
         rest = self._lines.end()
         if rest.startswith(b"{"):
             await self._answer([rest])
         elif rest:
-            raise TicketError("bad_frame", "the input ended within a line; it was not done, send it again with LF")
+            raise TicketError("bad_frame", "the input ended within a line: not done, send it again with a newline")
 
     async def _read(self) -> bytes:
         if self._interruption:

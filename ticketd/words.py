@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from ticketd.declared import Field, shown
 from ticketd.errors import TicketError
-from ticketd.protocol import COMMANDS, Request, explained, unknown_command
+from ticketd.protocol import COMMANDS, Request, from_fields, unknown_command
 
 # No request with bounds such as ours is longer; shlex takes milliseconds for a line of 16 KiB, which others would wait.
 QUOTED_CHARS_MAX = 2_048
@@ -28,7 +28,7 @@ def split(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise TicketError("bad_request", f"{error}: put quotes around a name with spaces, and end them") from None
+        raise TicketError("bad_request", f"{error}: a quote needs its end, or a backslash before it") from None
 
 
 def decode(line: bytes) -> Request:
@@ -46,7 +46,7 @@ def parse(words: list[str]) -> Request:
     command = COMMANDS.get(name)
     if command is None:
         raise unknown_command(name)
-    fields = {field.name: field for field in command.fields}
+    fields = {field.name: field for field in command.fields if not field.positional}
     positional = [field for field in command.fields if field.positional]
     given: dict[str, object] = {"cmd": name}
     options = True
@@ -67,13 +67,9 @@ def parse(words: list[str]) -> Request:
             field = positional.pop(0)
             given[field.name] = _value(field, word)
         else:
-            hint = " (put quotes around a name with spaces)" if "name" in fields else ""
+            hint = " (put quotes around a name with spaces)" if "name" in given else ""
             raise TicketError("bad_request", f"{shown(word)} is one word too many{hint}; usage: {command.usage}")
-    try:
-        request: Request = msgspec.convert(given, type=Request)
-    except msgspec.ValidationError as error:
-        raise explained(str(error), given) from None
-    return request
+    return from_fields(given)
 
 
 def unparse(request: Request) -> list[str]:

@@ -192,12 +192,14 @@ def _open(path: Path) -> apsw.Connection:
             raise
     except apsw.BusyError:
         raise CannotOpenError(
-            f"the ledger {path} is in use by another ticketd; stop it, or give another --store"
+            f"the ledger {path} is in use by another ticketd, and two cannot sell the same tickets; stop that one first"
         ) from None
     except apsw.NotADBError:
         raise CannotOpenError(f"{path} is not a ledger of ticketd; give another --store") from None
-    except (apsw.Error, OSError) as error:
-        raise CannotOpenError(f"cannot open the ledger {path}: {error}") from error
+    except apsw.Error as error:
+        folder = path.absolute().parent
+        where = f"is {folder} a folder that can be written to?" if folder.is_dir() else f"there is no folder {folder}"
+        raise CannotOpenError(f"cannot open the ledger {path.absolute()}: {error}; {where}") from error
     return connection
 
 

@@ -1,0 +1,357 @@
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, get_args
+from unicodedata import normalize
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from ticketd import protocol
+from ticketd.errors import Code, TicketError
+from ticketd.model import UNSAFE
+from ticketd.protocol import COMMANDS, Book, Create, Help, List, Ping, Reply, Request, Show, Stats, decode, encode
+
+JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)
+IDS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
+NAMES = (
+    st.text(min_size=1, max_size=60)
+    .map(lambda text: normalize("NFC", text))
+    .filter(lambda name: not UNSAFE.search(name) and len(name.encode()) <= 200)
+)
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+DATES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=ZONES)
+# Of each command, every request that a client may send; test_words takes them from here.
+REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
+    List: st.builds(List, after=st.just(UNSET) | IDS, limit=st.just(UNSET) | st.integers(1, 100_000)),
+    Show: st.builds(Show, id=IDS),
+    Create: st.builds(Create, name=NAMES, date=DATES, capacity=st.integers(1, 1_000_000_000), id=st.just(UNSET) | IDS),
+    Book: st.builds(Book, event=IDS, quantity=st.integers(1, 1_000), booking=st.just(UNSET) | IDS),
+    Stats: st.builds(Stats),
+    Ping: st.builds(Ping),
+    Help: st.builds(Help, command=st.just(UNSET) | st.sampled_from(list(COMMANDS)) | st.text(max_size=64)),
+}
+REQUESTS = st.one_of(*REQUESTS_OF.values())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | IDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = sorted({field.name for command in COMMANDS.values() for field in command.fields})
+
+
+def refused(frame: bytes) -> TicketError:
+    with pytest.raises(TicketError) as raised:
+        decode(frame)
+    return raised.value
+
+
+def decodes_or_is_refused_well(frame: bytes) -> None:
+    try:
+        decode(frame)
+    except TicketError as error:
+        assert error.code in get_args(Code)
+        assert error.message
+        assert not UNSAFE.search(error.message)
+
+
+def frame(cmd: str, **fields: object) -> bytes:
+    return json.dumps({"cmd": cmd, **fields}).encode()
+
+
+def book(**fields: object) -> bytes:
+    return frame("book", **{"event": "1", "quantity": 2, **fields})
+
+
+def create(**fields: object) -> bytes:
+    return frame("create", **{"name": "Jazz", "date": "2027-03-11T20:00:00Z", "capacity": 9, **fields})
+
+
+def test_every_command_is_tested() -> None:
+    assert set(REQUESTS_OF) == set(get_args(Request))
+
+
+@settings(deadline=None, max_examples=300)
+@given(REQUESTS)
+def test_what_a_client_encodes_is_what_the_daemon_decodes(request: Request) -> None:
+    assert decode(encode(request)) == request
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        (b'{"cmd":"list"}', List()),
+        (b' { "limit" : 100000 , "cmd" : "list" , "after" : "1" } ', List("1", 100_000)),
+        (b'{"cmd":"show","id":"A-Za-z0-9._-"}', Show("A-Za-z0-9._-")),
+        (frame("show", id="x" * 64), Show("x" * 64)),
+        (book(quantity=1), Book("1", 1)),
+        (book(quantity=1000, booking="mine"), Book("1", 1000, "mine")),
+        (create(capacity=1), Create("Jazz", JAZZ, 1)),
+        (create(capacity=1_000_000_000, id="j"), Create("Jazz", JAZZ, 1_000_000_000, "j")),
+        (create(date="2027-03-11T21:30:00+01:30"), Create("Jazz", JAZZ, 9)),
+        (create(name="é" * 100), Create("é" * 100, JAZZ, 9)),
+        (b'{"cmd":"ping"}', Ping()),
+        (b'{"cmd":"stats"}', Stats()),
+        (b'{"cmd":"help","command":"book"}', Help("book")),
+        (b'{"cmd":"book","event":"1","event":"2","quantity":1,"quantity":2}', Book("2", 2)),
+    ],
+)
+def test_a_request_means_what_it_says(line: bytes, request_: Request) -> None:
+    assert decode(line) == request_
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"{", id="cut short"),
+        pytest.param(b'{"cmd":"ping"', id="no end"),
+        pytest.param(b'{"cmd":"ping"} {"cmd":"ping"}', id="trailing garbage"),
+        pytest.param(b"{'cmd':'ping'}", id="single quotes"),
+        pytest.param(b'{"cmd":"ping",}', id="trailing comma"),
+        pytest.param(b'{"cmd":"sh\xff"}', id="value not UTF-8"),
+        pytest.param(b'{"cmd":"ping","\xc3":1}', id="field not UTF-8"),
+        pytest.param(b'{"cmd":"show","id":"\\ud800"}', id="lone high surrogate"),
+        pytest.param(b'{"cmd":"show","id":"\\udc00 "}', id="lone low surrogate"),
+        pytest.param(b'{"cmd":"show","id":"\xed\xa0\x80"}', id="surrogate in UTF-8"),
+        pytest.param(b'{"cmd":"show","id":NaN}', id="NaN"),
+        pytest.param(b'{"cmd":"ping","x":' + b"[" * 8000 + b"]" * 8000 + b"}", id="deep arrays"),
+        pytest.param(b'{"cmd":' + b'{"a":' * 3000, id="deep objects"),
+        pytest.param(b'{"cmd":"show","id":5,', id="wrong and cut short"),
+    ],
+)
+def test_what_is_not_json_is_bad_frame_and_says_what_to_send(line: bytes) -> None:
+    error = refused(line)
+    assert error.code == "bad_frame"
+    assert error.message.startswith("this line is not JSON: ")
+    assert not UNSAFE.search(error.message)
+
+
+@pytest.mark.parametrize("cmd", ["nope", "LIST", "list ", "", "a\nb\u202e", None, 5, True, ["list"], {"a": 1}])
+def test_a_command_that_does_not_exist_is_unknown_and_those_that_do_are_told(cmd: object) -> None:
+    error = refused(json.dumps({"cmd": cmd}).encode())
+    assert error.code == "unknown_command"
+    assert ", ".join(COMMANDS) in error.message
+    assert not UNSAFE.search(error.message)
+
+
+@pytest.mark.parametrize("line", [b"{}", b'{"id":"1"}', b'{"CMD":"list"}', b'{"cmd ":"list"}'])
+def test_without_cmd_the_message_asks_for_it(line: bytes) -> None:
+    error = refused(line)
+    assert (error.code, error.message[:14]) == ("bad_request", "cmd is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field.name) for name, command in COMMANDS.items() for field in command.fields if field.required],
+)
+def test_a_missing_field_is_named(name: str, field: str) -> None:
+    good: dict[str, object] = {"name": "x", "date": "2027-03-11T20:00:00Z", "capacity": 1, "id": "1"}
+    good |= {"event": "1", "quantity": 1}
+    required = {other.name: good[other.name] for other in COMMANDS[name].fields if other.required}
+    decode(frame(name, **required))
+    error = refused(frame(name, **{other: value for other, value in required.items() if other != field}))
+    assert error.code == "bad_request"
+    assert error.message.startswith(f"{name} needs {field}: ")
+
+
+@pytest.mark.parametrize("field", ["Event", "qty", "", "a`b", "x\ny", "\u202e", "x" * 500])
+def test_an_unknown_field_is_named_with_those_that_are_known(field: str) -> None:
+    error = refused(book(**{field: 1}))
+    assert error.code == "bad_request"
+    assert error.message.startswith("book has no field ")
+    assert error.message.endswith("; it takes event, quantity, booking")
+    assert len(error.message) < 120
+    assert not UNSAFE.search(error.message)
+
+
+HUGE = 99999999999999999999
+BAD_NUMBERS: list[object] = [0, -5, HUGE, -HUGE, 1.5, 2.0, True, False, None, "2", "", [], {}]
+BAD_IDS: list[object] = ["", "a b", "a/b", "é", "1\n", "\x00", "x" * 65, "\u202e", 1, 1.0, True, None, ["1"], {}]
+NOT_TEXT: list[object] = [5, 1.5, True, None, ["a"], {}]
+TOO_LONG = ["x" * 201, "é" * 101]
+BAD_NAMES = ["", *TOO_LONG, "\x1b[31m", "a\x00", "a\nb", "a\rb", "\x7f", "\x9b1m", "\u202eb", "a\u2028b", "e\u0301"]
+BAD_DATES = ["", "2027-03-11", "2027-03-11T20:00:00", "tomorrow", "2027-02-30T00:00:00Z", "0000-01-01T00:00:00Z"]
+BEYOND_UTC = ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"]
+BAD_FIELDS: list[tuple[str, bytes]] = [
+    *[("quantity", book(quantity=bad)) for bad in [*BAD_NUMBERS, 1001]],
+    *[("capacity", create(capacity=bad)) for bad in [*BAD_NUMBERS, 1_000_000_001]],
+    *[("limit", frame("list", limit=bad)) for bad in [*BAD_NUMBERS, 100_001]],
+    *[("after", frame("list", after=bad)) for bad in BAD_IDS],
+    *[("id", frame("show", id=bad)) for bad in BAD_IDS],
+    *[("id", create(id=bad)) for bad in BAD_IDS],
+    *[("event", book(event=bad)) for bad in BAD_IDS],
+    *[("booking", book(booking=bad)) for bad in BAD_IDS],
+    *[("name", create(name=bad)) for bad in [*BAD_NAMES, *NOT_TEXT]],
+    *[("date", create(date=bad)) for bad in [*BAD_DATES, *BEYOND_UTC, *NOT_TEXT]],
+    *[("command", frame("help", command=bad)) for bad in NOT_TEXT],
+]
+
+
+@pytest.mark.parametrize(("field", "line"), BAD_FIELDS)
+def test_a_bad_value_is_refused_and_its_field_is_named(field: str, line: bytes) -> None:
+    error = refused(line)
+    assert error.code == "bad_request"
+    assert error.message.startswith(f"{field} must ")
+    assert not UNSAFE.search(error.message)
+    assert len(error.message) < 300
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary())
+def test_any_bytes_that_begin_as_json_are_refused_well(garbage: bytes) -> None:
+    decodes_or_is_refused_well(b"{" + garbage)
+
+
+@settings(deadline=None, max_examples=300)
+@given(REQUESTS, st.lists(st.tuples(st.integers(1, 300), st.integers(0, 3), st.binary(max_size=3)), min_size=1))
+def test_a_mutilated_request_is_refused_well(request: Request, edits: list[tuple[int, int, bytes]]) -> None:
+    line = encode(request)
+    for place, taken, put in edits:
+        start = 1 + place % len(line)
+        line = line[:start] + put + line[start + taken :]
+    decodes_or_is_refused_well(line)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.sampled_from(list(COMMANDS)), st.dictionaries(st.sampled_from(FIELDS) | st.text(st.characters()), JSON))
+def test_any_values_in_any_fields_are_refused_well(cmd: str, fields: dict[str, object]) -> None:
+    decodes_or_is_refused_well(json.dumps({"cmd": cmd} | fields).encode())
+
+
+COUNTS = st.integers(0, 2**53)
+SECONDS = st.floats(0, 1e9)
+FACTS = {"id": IDS, "name": NAMES, "date": DATES} | dict.fromkeys(
+    ["capacity", "available", "held", "sold", "version"], COUNTS
+)
+EVENTS = st.lists(st.builds(protocol.EventFacts, **FACTS), max_size=4)
+HELPS = st.builds(protocol.help_reply, st.builds(Help, command=st.just(UNSET) | st.sampled_from(list(COMMANDS))))
+REPLIES_OF: dict[Any, st.SearchStrategy[protocol.Reply]] = {
+    protocol.EventsReply: st.builds(protocol.EventsReply, EVENTS),
+    protocol.EventReply: st.builds(protocol.EventReply, **FACTS, replayed=st.booleans()),
+    protocol.BookingReply: st.builds(
+        protocol.BookingReply, IDS, IDS, COUNTS, st.just("confirmed"), st.lists(IDS), COUNTS, COUNTS, st.booleans()
+    ),
+    protocol.TicketReply: st.builds(protocol.TicketReply, IDS, IDS, IDS, st.just("valid")),
+    protocol.StatsReply: st.builds(protocol.StatsReply, st.text(), SECONDS, *[COUNTS] * 10),
+    protocol.PongReply: st.builds(protocol.PongReply),
+    protocol.HelpReply: HELPS,
+    protocol.ErrorReply: st.builds(
+        protocol.ErrorReply, st.sampled_from(get_args(Code)), st.text(), *[st.none() | COUNTS] * 2, st.none() | SECONDS
+    ),
+}
+
+
+def test_every_reply_is_tested() -> None:
+    assert set(REPLIES_OF) == set(get_args(Reply))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.one_of(*REPLIES_OF.values()))
+def test_a_reply_is_one_line_that_a_client_decodes_to_the_same(reply: Reply) -> None:
+    line = encode(reply)
+    assert b"\n" not in line
+    assert protocol.decode_reply(line) == reply
+
+
+@settings(deadline=None)
+@given(EVENTS)
+def test_events_encoded_one_by_one_make_the_same_reply_as_all_at_once(events: list[protocol.EventFacts]) -> None:
+    assert protocol.encode_events(map(encode, events)) == encode(protocol.EventsReply(events))
+
+
+EVENT_JSON = (
+    b'"id":"1","name":"Jazz","date":"2027-03-11T20:00:00Z","capacity":9,"available":7,"held":0,"sold":2,"version":1'
+)
+BOOKING_JSON = b'"id":"b","event":"1","quantity":1,"state":"confirmed","tickets":["t"],"available":0,"version":9'
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (protocol.EventsReply([]), b'{"reply":"events","events":[]}'),
+        (
+            protocol.EventsReply([protocol.EventFacts("1", "Jazz", JAZZ, 9, 7, 0, 2, 1)]),
+            b'{"reply":"events","events":[{%b}]}' % EVENT_JSON,
+        ),
+        (protocol.EventReply("1", "Jazz", JAZZ, 9, 7, 0, 2, 1), b'{"reply":"event",%b}' % EVENT_JSON),
+        (
+            protocol.EventReply("1", "Jazz", JAZZ, 9, 7, 0, 2, 1, True),
+            b'{"reply":"event",%b,"replayed":true}' % EVENT_JSON,
+        ),
+        (protocol.BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9), b'{"reply":"booking",%b}' % BOOKING_JSON),
+        (
+            protocol.BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, True),
+            b'{"reply":"booking",%b,"replayed":true}' % BOOKING_JSON,
+        ),
+        (
+            protocol.TicketReply("t", "1", "b", "valid"),
+            b'{"reply":"ticket","id":"t","event":"1","booking":"b","state":"valid"}',
+        ),
+        (protocol.PongReply(), b'{"reply":"pong"}'),
+        (protocol.ErrorReply("internal", "m"), b'{"reply":"error","code":"internal","message":"m"}'),
+        (
+            protocol.ErrorReply("sold_out", "m", available=0, version=0),
+            b'{"reply":"error","code":"sold_out","message":"m","available":0,"version":0}',
+        ),
+        (
+            protocol.error_reply(TicketError("busy", "m", retry_after=0.5)),
+            b'{"reply":"error","code":"busy","message":"m","retry_after":0.5}',
+        ),
+    ],
+)
+def test_a_reply_on_the_wire_has_these_fields_and_no_others(reply: Reply, line: bytes) -> None:
+    assert encode(reply) == line
+
+
+def test_a_client_passes_over_fields_that_a_later_daemon_adds() -> None:
+    assert protocol.decode_reply(b'{"reply":"pong","new":{"a":[1]}}') == protocol.PongReply()
+
+
+def test_help_explains_every_command_with_every_field() -> None:
+    explained = {help_.command: help_ for help_ in protocol.help_reply(Help()).commands}
+    requests = {str(request.__struct_config__.tag): request for request in get_args(Request)}
+    assert explained.keys() == requests.keys()
+    for name, request in requests.items():
+        fields = explained[name].fields
+        assert tuple(field.name for field in fields) == request.__struct_fields__
+        assert [field.required for field in fields].count(False) == len(request.__struct_defaults__)
+        assert all(field.must_be and field.description for field in fields)
+        assert explained[name].usage.split()[0] == name
+        assert explained[name].summary.endswith(".")
+        assert protocol.help_reply(Help(name)).commands == [explained[name]]
+
+
+def test_help_for_a_command_that_does_not_exist_names_those_that_do() -> None:
+    with pytest.raises(TicketError) as raised:
+        protocol.help_reply(Help("nope\n"))
+    assert raised.value.code == "unknown_command"
+    assert ", ".join(COMMANDS) in raised.value.message
+    assert not UNSAFE.search(raised.value.message)
+
+
+@pytest.mark.parametrize(
+    ("frame", "request_"),
+    [
+        (b'{"cmd":"list","cmd":"ping"}', Ping()),
+        (b'{"cmd":"nope","cmd":"list"}', List()),
+        (b'{"cmd":5,"cmd":"list"}', List()),
+        (b'{"cmd":"book","event":"1","quantity":0,"quantity":2}', Book("1", 2)),
+    ],
+)
+def test_of_a_repeated_field_the_last_one_counts_whatever_the_first_was(frame: bytes, request_: Request) -> None:
+    assert decode(frame) == request_
+
+
+@pytest.mark.parametrize("depth", [100, 900, 960, 980, 990, 995, 1_000, 1_010])
+def test_nesting_of_any_depth_is_refused_and_never_a_bug(depth: int) -> None:
+    for head in (b'{"cmd":"show","id":', b'{"cmd":'):
+        with pytest.raises(TicketError) as refused:
+            decode(head + b"[" * depth + b"]" * depth + b"}")
+        assert refused.value.code in ("bad_request", "bad_frame", "unknown_command")
+
+
+def test_a_number_of_thousands_of_digits_is_a_bad_request() -> None:
+    with pytest.raises(TicketError) as refused:
+        decode(b'{"cmd":"book","event":"1","quantity":' + b"9" * 5_000 + b"}")
+    assert refused.value.code == "bad_request"
