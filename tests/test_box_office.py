@@ -26,7 +26,7 @@ Opened = Callable[..., AbstractAsyncContextManager[BoxOffice]]
 def opened(tmp_path: Path) -> Opened:
     @asynccontextmanager
     async def opened(limits: Limits | None = None) -> AsyncIterator[BoxOffice]:
-        store = SqliteStore(tmp_path / "events.db", new_id)
+        store = SqliteStore(tmp_path / "events.db", new_id, 30)
         box_office = BoxOffice(store, Catalogue(await store.events()), limits or Limits())
         running = asyncio.create_task(box_office.run())
         for event in ("hot", "quiet"):
@@ -55,7 +55,7 @@ def code(reply: Reply) -> str | None:
 
 
 async def test_ten_thousand_buyers_of_one_event_delay_the_buyer_of_another_by_one_commit(opened: Opened) -> None:
-    async with opened(Limits(requests_per_desk_max=100)) as box_office:
+    async with opened(Limits(rows_per_desk_max=200)) as box_office:
         hot = [box_office.submit([Book("hot", 1)], "crowd") for _ in range(10_000)]
         quiet = await box_office.submit([Book("quiet", 1)], "buyer")
         assert isinstance(quiet[0], BookingReply)
@@ -67,12 +67,30 @@ async def test_ten_thousand_buyers_of_one_event_delay_the_buyer_of_another_by_on
 
 
 async def test_every_desk_is_served_in_turn_when_a_commit_has_no_room_for_all(opened: Opened) -> None:
-    async with opened(Limits(requests_per_desk_max=10, requests_per_commit_max=10)) as box_office:
+    async with opened(Limits(rows_per_desk_max=20, rows_per_commit_max=20)) as box_office:
         first = [box_office.submit([Book("hot", 1)], "crowd") for _ in range(100)]
         second = [box_office.submit([Book("quiet", 1)], "crowd") for _ in range(20)]
         await second[-1]
         assert sum(future.done() for future in first) == 20
         await first[-1]
+
+
+async def test_nobody_gets_past_a_line_by_way_of_a_shorter_one(opened: Opened) -> None:
+    async with opened(Limits(rows_per_desk_max=8)) as box_office:
+        honest = [box_office.submit([Book("hot", 1)], "crowd") for _ in range(40)]
+        for detour in (Show("nothing"), Book("quiet", 1)):
+            sly = (await box_office.submit([detour, Book("hot", 1)], "sly"))[1]
+            assert isinstance(sly, BookingReply)
+            assert sly.version > 40
+        assert all(future.done() for future in honest)
+
+
+async def test_a_commit_is_bounded_in_tickets_whatever_one_booking_may_have(opened: Opened) -> None:
+    async with opened() as box_office:
+        bookings = [box_office.submit([Book("hot", 1_000)], "greedy") for _ in range(20)]
+        await bookings[0]
+        assert not bookings[2].done()
+        await bookings[-1]
 
 
 async def test_what_waits_during_a_commit_is_committed_together(opened: Opened) -> None:
@@ -105,11 +123,22 @@ async def test_after_the_close_nothing_is_taken_in_and_what_stands_in_line_is_an
 
 async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opened) -> None:
     async with opened() as box_office:
-        poison = Book("hot", "many")  # type: ignore[arg-type]
+        poison = Create("poison", "never", 5, "poison")  # type: ignore[arg-type]
         futures = [box_office.submit([request], "test") for request in (Book("hot", 1), poison, Book("hot", 1))]
         replies = [(await future)[0] for future in futures]
         assert [code(reply) for reply in replies] == [None, "internal", None]
         assert [reply.version for reply in replies if isinstance(reply, BookingReply)] == [1, 2]
+
+
+async def test_everybody_is_answered_when_the_disk_fails_while_a_bug_is_sought(faults: Faults, opened: Opened) -> None:
+    async with opened() as box_office:
+        poison = Create("poison", "never", 5, "poison")  # type: ignore[arg-type]
+        requests = [Book("hot", 1), poison, Book("hot", 1), Book("quiet", 1)]
+        futures = [box_office.submit([request], "test") for request in requests]
+        faults.sync_fails = True
+        codes = [code((await future)[0]) for future in futures]
+        assert codes == ["outcome_unknown", "shutting_down", "shutting_down", "shutting_down"]
+        faults.sync_fails = False
 
 
 async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(faults: Faults, opened: Opened) -> None:
@@ -140,8 +169,8 @@ async def test_a_sync_that_fails_is_never_called_a_failure_and_ends_the_box_offi
 
 
 async def test_a_disk_that_hangs_is_given_up_after_the_deadline(faults: Faults, tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "events.db", new_id)
-    box_office = BoxOffice(store, Catalogue([]), Limits(commit_seconds_max=0.2))
+    store = SqliteStore(tmp_path / "events.db", new_id, 0.2)
+    box_office = BoxOffice(store, Catalogue([]), Limits())
     running = asyncio.create_task(box_office.run())
     faults.sync_may_end.clear()
     try:
@@ -173,7 +202,7 @@ async def test_the_ledger_outlives_the_process_that_wrote_it(tmp_path: Path, ope
     async with opened() as box_office:
         booked = (await box_office.submit([Book("hot", 3, "mine")], "test"))[0]
         assert isinstance(booked, BookingReply)
-    store = SqliteStore(tmp_path / "events.db", new_id)
+    store = SqliteStore(tmp_path / "events.db", new_id, 30)
     events = await store.events()
     assert [(event.id, event.sold, event.version) for event in events] == [("hot", 3, 1), ("quiet", 0, 0)]
     replies, changed = await store.transact([Book("hot", 3, "mine"), Show(booked.tickets[2]), Show("hot")])
@@ -187,7 +216,7 @@ async def test_the_ledger_outlives_the_process_that_wrote_it(tmp_path: Path, ope
 
 
 async def test_a_checkpoint_keeps_the_log_short(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "events.db", new_id)
+    store = SqliteStore(tmp_path / "events.db", new_id, 30)
     log = tmp_path / "events.db-wal"
     date = datetime(2027, 3, 11, tzinfo=UTC)
     sizes = []

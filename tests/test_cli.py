@@ -2,11 +2,13 @@
 
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, running, until, write_events
+from tests.daemon import Connection, Daemon, running, until, write_events
 
 
 def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
@@ -25,6 +27,9 @@ def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
         (["--idle-seconds-max", "soon"], "--idle-seconds-max"),
         (["--log-level", "loud"], "--log-level"),
         (["--colour", "red"], "--colour"),
+        (["--port", "9" * 5_000], "--port"),
+        (["--events", "/"], "--events"),
+        (["--store", "postgresql://user:secret@host/db"], "--store"),
     ],
 )
 def test_a_bad_flag_is_named_with_status_2(tmp_path: Path, arguments: list[str], named: str) -> None:
@@ -38,6 +43,45 @@ def test_a_bad_environment_variable_is_named_with_status_2(tmp_path: Path) -> No
     status, lines = ended("--events", str(tmp_path / "events.json"), TICKETD_IDLE_SECONDS_MAX="0")
     assert status == 2
     assert "TICKETD_IDLE_SECONDS_MAX must be" in lines[-1]
+
+
+def test_a_host_that_is_no_name_is_told_with_status_3(tmp_path: Path) -> None:
+    status, lines = ended("--events", str(tmp_path / "events.json"), "--host", "a..b")
+    assert status == 3
+    assert lines[-1].startswith("ticketd: cannot listen on a..b:8080: ")
+
+
+def test_a_full_disk_at_the_start_is_told_as_that_with_status_6(tmp_path: Path) -> None:
+    write_events(tmp_path, 5)
+    with running(tmp_path) as daemon:
+        assert daemon.end() == 0
+    write_events(tmp_path, 5, 5)
+    fault = tmp_path / "fault"
+    fault.touch()
+    arguments = ("--port", "0", "--events", str(tmp_path / "events.json"))
+    daemon = Daemon(*arguments, module="tests.faulty", env={"FAULTY_SYNC": str(fault)})
+    assert daemon.wait() == 6
+    assert "not taken in" in daemon.lines[-1]
+    assert (tmp_path / "events.db-wal").exists()
+
+
+def test_a_closed_stderr_harms_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        port = daemon.port
+        daemon.end()
+    command = f'exec "{sys.executable}" -m ticketd --port {port} --events "{tmp_path}/events.json" 2>&-'
+    closed = subprocess.Popen(["/bin/sh", "-c", command])
+    until(lambda: answers(port))
+    closed.terminate()
+    assert closed.wait(30) == 0
+
+
+def answers(port: int) -> bool:
+    try:
+        with Connection(port) as connection:
+            return connection.ask("ping") == {"reply": "pong"}
+    except ConnectionRefusedError:
+        return False
 
 
 def test_the_environment_sets_limits_and_a_flag_wins(tmp_path: Path) -> None:

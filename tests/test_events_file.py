@@ -248,3 +248,14 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(path: Pat
     assert list(path.parent.iterdir()) == [path]
     file.write([event("2", "Rock", DATE, 9, 9)])
     assert [each.id for each in read(path)] == ["2"]
+
+
+def test_a_file_that_somebody_changes_meanwhile_is_not_overwritten(path: Path) -> None:
+    path.write_text(f'{{"events":[{JAZZ}]}}')
+    file = EventsFile(path)
+    file.read()
+    path.write_text('{"events":[ ]}')
+    assert not file.write([event("2", "Rock", DATE, 9, 9)])
+    assert path.read_text() == '{"events":[ ]}'
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert file.changed()

@@ -3,6 +3,7 @@
 import select
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,6 +201,25 @@ def test_nobody_waits_at_the_door_for_ever(tmp_path: Path) -> None:
     with running(tmp_path, *flags) as daemon, daemon.connect() as served, daemon.connect() as waiting:
         assert served.ask("ping") == {"reply": "pong"}
         assert waiting.read()["code"] == "too_many_connections"
+
+
+def test_connections_that_are_reset_at_the_door_leave_their_places_to_others(tmp_path: Path) -> None:
+    with running(tmp_path, "--connections-max", "4") as daemon:
+        served = [daemon.connect() for _ in range(4)]
+        for connection in served:
+            assert connection.ask("ping") == {"reply": "pong"}
+        for _ in range(40):
+            with daemon.connect() as hasty:
+                hasty.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for connection in served:
+            connection.__exit__()
+        together = [daemon.connect() for _ in range(4)]
+        for connection in together:
+            assert connection.ask("ping") == {"reply": "pong"}
+        for connection in together:
+            connection.__exit__()
+        assert daemon.end() == 0
+        assert not [line for line in daemon.lines if "bug" in line or "Traceback" in line]
 
 
 # The drain

@@ -90,6 +90,10 @@ class _Run:
             self.status = unknown(error, request, self._client, self._output)
             return False
         self._latencies.append(time.monotonic() - began)
+        if isinstance(reply, ErrorReply) and reply.code == "outcome_unknown":
+            self._unknown += 1
+            self.status = unknown(OutcomeUnknownError(reply.message), request, self._client, self._output)
+            return False
         self._count(reply)
         return True
 

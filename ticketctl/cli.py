@@ -21,6 +21,9 @@ from ticketctl.commands import (
     REFUSED,
     USAGE,
     Output,
+    default_host,
+    default_port,
+    forget,
     is_comment,
     run,
 )
@@ -48,20 +51,11 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, as in `ticketctl list | head -1`.
-        _forget_stdout()
-        status = DONE
     except OSError as error:
         print(f"ticketctl: cannot write the output: {error.strerror}", file=sys.stderr)
-        _forget_stdout()
+        forget(sys.stdout)
         status = REFUSED
     sys.exit(status)
-
-
-def _forget_stdout() -> None:
-    # What it still holds would be written, and fail again, at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(arguments: list[str]) -> int:
@@ -144,11 +138,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _host(options: argparse.Namespace) -> str:
-    return options.host or os.environ.get("TICKETD_HOST") or "127.0.0.1"
+    return options.host or default_host()
 
 
 def _port(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    port = options.port or os.environ.get("TICKETD_PORT") or str(PORT)
+    port = options.port or default_port()
     if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535):
         parser.error(f"the port must be a whole number from 1 to 65535, not {shown(port)}")
     return int(port)

@@ -11,6 +11,11 @@ from ticketd.protocol import Book, Create, ErrorReply, Reply, Request, decode_re
 
 READ_BYTES = 64 * 1024
 
+# Codes that mean: this request was certainly not done, and may be when it is sent again.
+NOT_DONE_CODES = frozenset(
+    {"busy", "too_many_connections", "shutting_down", "storage_full", "idle_timeout", "internal"}
+)
+
 
 class CannotConnectError(Exception):
     """No reply to be had, and nothing was changed; the message says why."""
@@ -52,38 +57,46 @@ class Client:
         """
         mint(request)
         line = encode(request) + b"\n"
+        deadline = time.monotonic() + self.timeout
+        # Whether a try that ended without a reply may have been done.
         maybe_done = False
         why = ""
         if self._stale():
             self.close()
-        try:
-            for _ in range(2):
-                try:
-                    if self._socket is None:
-                        self._connect()
-                    maybe_done = maybe_done or is_write(request)
-                    reply = self._exchange(line)
-                except _LostError as error:
-                    self.close()
-                    why = str(error)
-                    continue
-                if isinstance(reply, ErrorReply) and reply.code == "idle_timeout":
-                    # Said before the daemon saw this request: nothing was done.
-                    self.close()
-                    maybe_done = False
-                    continue
-                return reply
-        except CannotConnectError as error:
-            self.close()
-            why = str(error)
-        except KeyboardInterrupt:
-            # The reply that nobody waits for any more must not be taken for that of the next request.
-            self.close()
-            if not maybe_done:
+        for _ in range(2):
+            sent = False
+            try:
+                if self._socket is None:
+                    self._connect(deadline)
+                sent = is_write(request)
+                reply = self._exchange(line, deadline)
+            except _LostError as error:
+                self.close()
+                maybe_done = maybe_done or sent
+                why = str(error)
+                continue
+            except CannotConnectError as error:
+                self.close()
+                maybe_done = maybe_done or sent
+                why = str(error)
+                break
+            except KeyboardInterrupt:
+                # The reply that nobody waits for any more must not be taken for that of the next request.
+                self.close()
+                if maybe_done or sent:
+                    raise _interruption() from None
                 raise
-            interruption = OutcomeUnknownError("interrupted before the reply came")
-            interruption.interrupted = True
-            raise interruption from None
+            if isinstance(reply, ErrorReply):
+                if maybe_done and reply.code in NOT_DONE_CODES:
+                    # This try was not done; the one before it may have been.
+                    why = reply.message
+                    continue
+                if reply.code == "idle_timeout":
+                    # Said before the daemon saw this request.
+                    self.close()
+                    why = reply.message
+                    continue
+            return reply
         if maybe_done:
             raise OutcomeUnknownError(why)
         raise CannotConnectError(why)
@@ -99,24 +112,23 @@ class Client:
         # Nothing has been asked, so whatever can be read is the daemon's goodbye.
         return self._socket is not None and bool(select.select([self._socket], [], [], 0)[0])
 
-    def _connect(self) -> None:
+    def _connect(self, deadline: float) -> None:
         try:
-            self._socket = socket.create_connection((self.host, self.port), self.timeout)
+            self._socket = socket.create_connection((self.host, self.port), _left(deadline))
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _exchange(self, line: bytes) -> Reply:
+    def _exchange(self, line: bytes, deadline: float) -> Reply:
         assert self._socket is not None
-        deadline = time.monotonic() + self.timeout
         try:
-            self._socket.settimeout(self.timeout)
+            self._socket.settimeout(_left(deadline))
             self._socket.sendall(line)
             searched = 0
             while (end := self._received.find(b"\n", searched)) < 0:
                 searched = len(self._received)
-                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                self._socket.settimeout(_left(deadline))
                 chunk = self._socket.recv(READ_BYTES)
                 if not chunk:
                     raise _LostError(f"{self.address} closed the connection without a reply")
@@ -131,6 +143,16 @@ class Client:
             return decode_reply(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise CannotConnectError(f"what answers at {self.address} does not speak ticketd's protocol") from None
+
+
+def _left(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+def _interruption() -> OutcomeUnknownError:
+    error = OutcomeUnknownError("interrupted before the reply came")
+    error.interrupted = True
+    return error
 
 
 def is_write(request: Request) -> bool:

@@ -1,5 +1,6 @@
 """One typed command: words to a request, its reply shown, an exit status."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import TextIO
 
 import msgspec
 
-from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError, is_write
+from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError, is_write
 from ticketctl.render import Mode, error_text, render
 from ticketd import words
 from ticketd.errors import TicketError
@@ -35,8 +36,7 @@ OUTCOME_UNKNOWN = 4
 BUSY = 5
 INTERRUPTED = 130
 
-# Codes that mean: certainly not done, try again later.
-BUSY_CODES = frozenset({"busy", "too_many_connections", "shutting_down", "storage_full"})
+BUSY_CODES = NOT_DONE_CODES - {"internal", "idle_timeout"}
 
 REQUESTS_MAX = 1_000_000
 DELAY_MS_MAX = 3_600_000
@@ -99,9 +99,20 @@ class Output:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    if text:
+    if not text:
+        return
+    try:
         stream.write(text + "\n")
         stream.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as in `ticketctl list | head -1`. What a script still has to do is
+        # done, and its exit status tells.
+        forget(stream)
+
+
+def forget(stream: TextIO) -> None:
+    """Let what is written to a stream from now on, or still waits in it, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def is_comment(line: str) -> bool:
@@ -144,7 +155,7 @@ def show(request: Request, client: Client, output: Output) -> int:
         try:
             output.result(reply)
         except OSError as error:
-            if isinstance(error, BrokenPipeError) or not is_write(request):
+            if not is_write(request):
                 raise
             # On a full disk, say: the sale stands, and whoever asked does not know its tickets.
             message = f"it was done, but the reply cannot be written ({error.strerror}); this shows it again:"
@@ -174,11 +185,21 @@ def settle(request: Request, client: Client, output: Output) -> str:
     if output.program is None:
         return shlex.join(words.unparse(request))
     where: list[str] = []
-    if client.host != "127.0.0.1":
+    if client.host != default_host():
         where += ["--host", client.host]
-    if client.port != PORT:
+    if str(client.port) != default_port():
         where += ["--port", str(client.port)]
     return shlex.join([output.program, *where, *words.unparse(request)])
+
+
+def default_host() -> str:
+    """Return the host to connect to where no flag names one."""
+    return os.environ.get("TICKETD_HOST") or "127.0.0.1"
+
+
+def default_port() -> str:
+    """Return the port to connect to where no flag names one; it may not be a number."""
+    return os.environ.get("TICKETD_PORT") or str(PORT)
 
 
 def _help(request: Help) -> HelpReply:

@@ -19,7 +19,7 @@ from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.ids import new_event_id, new_id
 from ticketd.protocol import Book, Create, ErrorReply, Reply, Show
-from ticketd.rules import Adopt, LedgerRequest
+from ticketd.rules import Adopt, LedgerRequest, rows
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Party:
     peer: str
     arrived: float
     answered: asyncio.Future[list[Reply]]
+    rows: int
 
 
 # A desk is the line of one event: first come, first served.
@@ -51,6 +52,8 @@ class BoxOffice:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._desks: OrderedDict[str, Desk] = OrderedDict()
+        # Parties of a batch that met a bug, in their order: each is tried alone, so that it spoils nobody else's.
+        self._alone: Desk = deque()
         self._arrival = asyncio.Event()
         self._closing = False
         self.counts = sales_log.Counts()
@@ -63,38 +66,37 @@ class BoxOffice:
     def submit(self, requests: Sequence[LedgerRequest], peer: str) -> asyncio.Future[list[Reply]]:
         """Let the requests stand in line together, and return the future of their replies. It never fails.
 
-        They stand at the desk of the first of them; ids that the client did not give are minted here, once, so that a
-        request keeps them however often it is tried.
+        Ids that the client did not give are minted here, once, so that a request keeps them however often it is tried.
         """
         for request in requests:
             if isinstance(request, Book) and request.booking is UNSET:
                 request.booking = new_id()
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
-        party = Party(requests, peer, self._loop.time(), self._loop.create_future())
+        rows_of_all = sum(map(rows, requests))
+        party = Party(requests, peer, self._loop.time(), self._loop.create_future(), rows_of_all)
         if self._closing:
             _refuse(party, "shutting_down", SHUTTING_DOWN)
         else:
-            self._desks.setdefault(_desk_of(requests[0]), deque()).append(party)
+            self._desks.setdefault(self._desk_for(requests), deque()).append(party)
             self._arrival.set()
         return party.answered
 
     async def run(self) -> None:
         """Commit one batch after the other until ``close``. Raises OutcomeUnknownError: the process must end then."""
         try:
-            while self._desks or not self._closing:
-                if not self._desks:
-                    self._arrival.clear()
-                    await self._arrival.wait()
-                    continue
-                async with asyncio.timeout(self._limits.commit_seconds_max):
+            while self._desks or self._alone or not self._closing:
+                if self._alone:
+                    await self._commit([self._alone.popleft()])
+                elif self._desks:
                     await self._commit(self._gather())
                     await self._store.tidy()
-        except TimeoutError:
-            raise OutcomeUnknownError("the disk did not answer in time") from None
+                else:
+                    self._arrival.clear()
+                    await self._arrival.wait()
         finally:
             self._closing = True
-            for desk in self._desks.values():
+            for desk in (self._alone, *self._desks.values()):
                 for party in desk:
                     _refuse(party, "shutting_down", SHUTTING_DOWN)
             self._desks.clear()
@@ -104,22 +106,30 @@ class BoxOffice:
         self._closing = True
         self._arrival.set()
 
+    def _desk_for(self, requests: Sequence[LedgerRequest]) -> str:
+        """Return where a party stands: of the desks of its requests the one with the longest line.
+
+        So nobody gets past a line by way of a shorter one.
+        """
+        desks = {_desk_of(request) for request in requests}
+        return desks.pop() if len(desks) == 1 else max(desks, key=lambda desk: len(self._desks.get(desk, ())))
+
     def _gather(self) -> list[Party]:
         """Take the next batch: a quota from each desk, until it is full. Who was not reached comes first next time."""
         batch: list[Party] = []
-        room = self._limits.requests_per_commit_max
+        room = self._limits.rows_per_commit_max
         patience = self._loop.time() - self._limits.desk_seconds_max
         for _ in range(len(self._desks)):
             key, desk = self._desks.popitem(last=False)
-            quota = min(self._limits.requests_per_desk_max, room)
+            quota = min(self._limits.rows_per_desk_max, room)
             while desk and quota > 0:
                 party = desk.popleft()
                 if party.arrived < patience:
                     _refuse(party, "busy", "too many are before you; nothing was done, try again", RETRY_AFTER_SECONDS)
                     continue
                 batch.append(party)
-                quota -= len(party.requests)
-                room -= len(party.requests)
+                quota -= party.rows
+                room -= party.rows
             if desk:
                 self._desks[key] = desk
             if room <= 0:
@@ -135,30 +145,27 @@ class BoxOffice:
             for party in batch:
                 _refuse(party, "storage_full", message, RETRY_AFTER_SECONDS)
             log.warning("%s requests=%d", error, len(requests))
-        except (OutcomeUnknownError, asyncio.CancelledError):
-            # Cancelled is how the deadline of a commit arrives here.
+        except OutcomeUnknownError:
             message = "the outcome is unknown; send it again with the same id when the daemon is back"
             for party in batch:
                 _refuse(party, "outcome_unknown", message)
             raise
         except Exception:
             if len(batch) > 1:
-                # One request that meets a bug must not spoil what stands beside it.
-                for party in batch:
-                    await self._commit([party])
+                self._alone.extend(batch)
                 return
             log.exception("a bug: %r", requests)
             _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
         else:
             if events:
                 self._catalogue.publish(events)
-            sales_log.record(self.counts, batch, replies, committed=bool(events))
             start = 0
             for party in batch:
                 end = start + len(party.requests)
                 if not party.answered.done():
                     party.answered.set_result(replies[start:end])
                 start = end
+            sales_log.record(self.counts, batch, replies, committed=bool(events))
 
 
 def _desk_of(request: LedgerRequest) -> str:
@@ -167,8 +174,11 @@ def _desk_of(request: LedgerRequest) -> str:
             return request.event
         case Adopt():
             return request.event.id
-        case Create() | Show():
+        case Create():
             return str(request.id)
+        case Show():
+            # What names no event shares a line, which no id of an event can be the name of.
+            return ""
 
 
 def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:

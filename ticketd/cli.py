@@ -21,10 +21,10 @@ from ticketd.config import Limits
 from ticketd.declared import Field, shown
 from ticketd.events_file import EventsFile, EventsFileError
 from ticketd.ids import new_id
-from ticketd.keeper import Keeper
+from ticketd.keeper import Keeper, NotTakenInError
 from ticketd.logs import StderrHandler
 from ticketd.protocol import PORT
-from ticketd.server import Server
+from ticketd.server import TURNED_AWAY_MAX, Server
 from ticketd.session import House
 from ticketd.stores.base import CannotOpenError, OutcomeUnknownError
 from ticketd.stores.sqlite import SqliteStore
@@ -54,6 +54,7 @@ class Options(Struct):
 
 def main() -> NoReturn:
     """Run the daemon and exit with its status; see ``--help``."""
+    _open_standard_streams()
     options = parse(sys.argv[1:])
     stderr = StderrHandler()
     logging.basicConfig(level=options.log_level.upper(), handlers=[stderr])
@@ -69,6 +70,15 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _open_standard_streams() -> None:
+    # A stream that was closed, as by `2>&-`, would leave its number to the next socket or file.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 class CannotListenError(Exception):
     """The address cannot be listened on; the message says why."""
 
@@ -79,24 +89,29 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _stop, stop, signum)
     limits = options.limits
-    _raise_open_files_limit(limits.connections_max + limits.waiting_max)
+    _raise_open_files_limit(limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX)
 
     file = EventsFile(options.events)
     listed = file.read()
-    store = SqliteStore(options.store, new_id)
+    store = SqliteStore(options.store, new_id, limits.commit_seconds_max)
     catalogue = Catalogue(await store.events())
     box_office = BoxOffice(store, catalogue, limits)
     selling = loop.create_task(box_office.run())
     keeper = Keeper(file, catalogue, box_office)
-    await keeper.adopt(listed)
+    try:
+        await keeper.adopt(listed)
+    except NotTakenInError as error:
+        log.critical("%s", error)
+        _end_at_once()
     server = Server(house := House(box_office, catalogue, limits))
     try:
         addresses = await server.listen(options.host, options.port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         box_office.close()
         await selling
         await store.close()
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else str(error)
         where = f"{options.host}:{options.port}"
         raise CannotListenError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
     keeping = loop.create_task(keeper.run())
@@ -107,11 +122,11 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     stopping = loop.create_task(stop.wait())
     await asyncio.wait([stopping, selling], return_when=asyncio.FIRST_COMPLETED)
     if selling.done():
-        log.critical("the storage failed, ending: %s", selling.exception())
+        failure = selling.exception()
+        bug = None if isinstance(failure, OutcomeUnknownError) else failure
+        log.critical("the storage failed, ending: %s", failure, exc_info=bug)
         await server.drain(FAREWELL_SECONDS_MAX)
-        # Not a byte more may be written: the restart finds out what is durable.
-        logging.shutdown()
-        os._exit(STATUS_STORAGE_FAILED)
+        _end_at_once()
     log.info("draining connections=%d", house.connections)
     await server.drain(limits.drain_seconds_max)
     await keeper.finish(keeping)
@@ -121,9 +136,14 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
         await store.close()
     except OutcomeUnknownError as error:
         log.critical("the storage failed, ending: %s", error)
-        logging.shutdown()
-        os._exit(STATUS_STORAGE_FAILED)
+        _end_at_once()
     log.info("ended")
+
+
+def _end_at_once() -> NoReturn:
+    # Not a byte more may be written to the ledger: the restart finds out what is durable.
+    logging.shutdown()
+    os._exit(STATUS_STORAGE_FAILED)
 
 
 def _stop(stop: asyncio.Event, signum: int) -> None:
@@ -197,17 +217,22 @@ def parse(arguments: list[str]) -> Options:
             except msgspec.ValidationError:
                 parser.error(f"{source} must be {field.must_be}, not {shown(value)}")
     port, source = told("port")
-    if port is not None and not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+    if port is not None and not (port.isascii() and port.isdigit() and int(port[:6]) <= 65_535):
         parser.error(f"{source} must be a whole number from 0 to 65535, not {shown(port)}")
     level, source = told("log_level")
     if level is not None and level.lower() not in ("debug", "info", "warning", "error"):
         parser.error(f"{source} must be debug, info, warning or error, not {shown(level)}")
     events = Path(told("events")[0] or "events.json")
+    if not events.name:
+        parser.error("--events must be a file")
+    store, source = told("store")
+    if store and "://" in store:
+        parser.error(f"{source} must be a path")
     return Options(
         host=told("host")[0] or "127.0.0.1",
         port=PORT if port is None else int(port),
         events=events,
-        store=Path(told("store")[0] or events.with_name("events.db")),
+        store=Path(store or events.with_name("events.db")),
         log_level=level or "info",
         limits=Limits(**values),
     )

@@ -25,5 +25,5 @@ class Limits(Struct, frozen=True):
     desk_seconds_max: Annotated[Seconds, Meta(description="how long a request waits for its turn")] = 8.0
     commit_seconds_max: Annotated[Seconds, Meta(description="how long a commit may take")] = 30.0
     drain_seconds_max: Annotated[Seconds, Meta(description="how long the end may take")] = 10.0
-    requests_per_desk_max: Annotated[Count, Meta(description="requests of one event in one commit")] = 512
-    requests_per_commit_max: Annotated[Count, Meta(description="requests in one commit")] = 2_048
+    rows_per_desk_max: Annotated[Count, Meta(description="bookings and tickets of one event in one commit")] = 1_024
+    rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 4_096

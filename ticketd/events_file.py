@@ -98,16 +98,17 @@ class EventsFile:
         """Take the file for changed, since what was read from it could not be used."""
         self._signature = None
 
-    def write(self, events: Sequence[Event]) -> None:
+    def write(self, events: Sequence[Event]) -> bool:
         """Make the file hold these events, unless it does. Raises OSError; the old file is whole then.
 
-        What does not parse is never overwritten: raises the EventsFileError of the last ``read``.
+        Returns False, and does nothing, if somebody has changed the file since it was read or written here. What does
+        not parse is never overwritten: raises the EventsFileError of the last ``read``.
         """
         if self._fault:
             raise self._fault
         content = [FileEvent(event.id, event.name, event.date, event.capacity, event.available) for event in events]
         if content == self._content:
-            return
+            return True
         data = msgspec.json.format(msgspec.json.encode(_File(content)), indent=2) + b"\n"
         descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".new")
         try:
@@ -116,12 +117,18 @@ class EventsFile:
                 file.flush()
                 os.fchmod(descriptor, self._mode())
                 os.fsync(descriptor)
+                signature = _sign(os.fstat(descriptor))
+            if self.changed():
+                # Somebody else was faster. What they wrote is to be read first.
+                Path(temporary).unlink()
+                return False
             Path(temporary).replace(self.path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
         self._content = content
-        self._signature = self._sign()
+        self._signature = signature
+        return True
 
     def _parse(self, data: bytes) -> list[FileEvent]:
         try:
@@ -146,10 +153,9 @@ class EventsFile:
 
     def _sign(self) -> tuple[int, ...] | None:
         try:
-            status = self.path.stat()
+            return _sign(self.path.stat())
         except OSError:
             return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _mode(self) -> int:
         try:
@@ -158,6 +164,10 @@ class EventsFile:
             # As open() would make it, which mkstemp does not.
             os.umask(mask := os.umask(0o077))
             return 0o666 & ~mask
+
+
+def _sign(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _wrong(data: bytes) -> tuple[int, str] | None:

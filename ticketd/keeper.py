@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
 
 
+class NotTakenInError(Exception):
+    """The ledger refused events of the file; the message says why."""
+
+
 class Keeper:
     """Adopts events that people wrote into the file, and writes the file when the catalogue has changed."""
 
@@ -34,7 +38,7 @@ class Keeper:
     async def adopt(self, events: Iterable[Event]) -> None:
         """Put those events into the ledger that it does not know. For those that it knows, the ledger is right.
 
-        Raises EventsFileError if the ledger cannot take them.
+        Raises NotTakenInError if the ledger cannot take them.
         """
         unknown: list[Adopt] = []
         edited: list[str] = []
@@ -49,7 +53,7 @@ class Keeper:
         if unknown:
             for reply in await self._box_office.submit(unknown, str(self._file.path)):
                 if isinstance(reply, ErrorReply):
-                    raise EventsFileError(f"cannot take in the events of {self._file.path}: {reply.message}")
+                    raise NotTakenInError(f"the events of {self._file.path} are not taken in: {reply.message}")
             log.info("adopted events=%d from=%s", len(unknown), self._file.path)
 
     async def run(self) -> None:
@@ -76,13 +80,16 @@ class Keeper:
             if self._file.changed():
                 await self._take_in()
             revision = self._catalogue.revision
-            await asyncio.to_thread(self._file.write, self._catalogue.events())
+            if not await asyncio.to_thread(self._file.write, self._catalogue.events()):
+                return
             self._revision = revision
             if self._told:
                 log.info("%s is kept up to date again", self._file.path)
                 self._told = None
         except EventsFileError as error:
             self._tell(f"{error}; nothing is taken in from it, and it is not written: mend it")
+        except NotTakenInError as error:
+            self._tell(str(error))
         except OSError as error:
             self._tell(f"{self._file.path} is not kept up to date ({error.strerror}); the ledger is")
 
@@ -90,7 +97,7 @@ class Keeper:
         events = self._file.read()
         try:
             await self.adopt(events)
-        except EventsFileError:
+        except NotTakenInError:
             self._file.forget()
             raise
 

@@ -23,6 +23,11 @@ class Adopt(Struct):
 LedgerRequest = Book | Create | Show | Adopt
 
 
+def rows(request: LedgerRequest) -> int:
+    """Return about how many rows a request writes, which is what it costs."""
+    return 1 + request.quantity if isinstance(request, Book) else 1
+
+
 class Needs:
     """The ids whose events, bookings and tickets must be in the books before a batch can be decided."""
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from ticketd.box_office import RETRY_AFTER_SECONDS, SHUTTING_DOWN
@@ -11,6 +13,8 @@ from ticketd.session import House, Session, farewell, peer_name
 log = logging.getLogger(__name__)
 
 BACKLOG = 1_024
+# Connections that are being told why they are not served; past that they are just closed.
+TURNED_AWAY_MAX = 64
 
 
 class Server:
@@ -24,6 +28,9 @@ class Server:
         self._at_door: set[asyncio.Task[None]] = set()
         self._sessions: set[Session] = set()
         self._listener: asyncio.Server | None = None
+        # Why every connection ends, once it does.
+        self._ending: TicketError | None = None
+        self._turned_away = 0
 
     async def listen(self, host: str, port: int) -> list[str]:
         """Begin to accept, and return the addresses as ``host:port``. Port 0 takes a free one. Raises OSError."""
@@ -34,18 +41,20 @@ class Server:
         """Stop accepting, let every session answer what it has read, and close them; after ``seconds`` cut them off."""
         if self._listener:
             self._listener.close()
-        error = TicketError("shutting_down", SHUTTING_DOWN)
+        self._ending = TicketError("shutting_down", SHUTTING_DOWN)
         for task in self._at_door:
             task.cancel()
         for session in self._sessions:
-            session.interrupt(error)
+            session.interrupt(self._ending)
+        deadline = asyncio.get_running_loop().time() + seconds
+        # More than once: what had been accepted already may begin to be served only now.
+        while self._tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
         if self._tasks:
-            _, left = await asyncio.wait(self._tasks, timeout=seconds)
-            for task in left:
+            log.warning("cut off connections=%d after_seconds=%g", len(self._tasks), seconds)
+            for task in self._tasks:
                 task.cancel()
-            if left:
-                log.warning("cut off connections=%d after_seconds=%g", len(left), seconds)
-                await asyncio.wait(left, timeout=1)
+            await asyncio.wait(self._tasks, timeout=1)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Called by start_server as a plain function: the task is known before anything else can happen, so a drain
@@ -61,24 +70,46 @@ class Server:
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if refusal := await self._enter(writer):
-                log.info("turned away peer=%s code=%s", peer_name(writer), refusal.code)
-                await farewell(reader, writer, refusal, self._limits.write_seconds_max)
+            refusal = await self._enter(writer)
+            if refusal:
+                await self._turn_away(reader, writer, refusal)
                 return
-            session = Session(self._house, reader, writer)
-            self._sessions.add(session)
             self._house.connections += 1
             try:
-                await session.run()
+                await self._serve(reader, writer)
             finally:
                 self._house.connections -= 1
-                self._sessions.discard(session)
                 self._door.release()
         finally:
             writer.transport.abort()
 
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = Session(self._house, reader, writer)
+        if self._ending:
+            session.interrupt(self._ending)
+        self._sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+
+    async def _turn_away(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: TicketError
+    ) -> None:
+        if self._turned_away >= TURNED_AWAY_MAX:
+            # A flood: no time for manners.
+            return
+        log.info("turned away peer=%s code=%s", peer_name(writer), refusal.code)
+        self._turned_away += 1
+        try:
+            await farewell(reader, writer, refusal, self._limits.write_seconds_max)
+        finally:
+            self._turned_away -= 1
+
     async def _enter(self, writer: asyncio.StreamWriter) -> TicketError | None:
         """Pass the door, waiting in line if need be, or return why not. Who waits is not read."""
+        if self._ending:
+            return self._ending
         if not self._door.locked():
             await self._door.acquire()
             return None
@@ -90,8 +121,8 @@ class Server:
         self._house.waiting += 1
         self._at_door.add(task)
         transport = cast(asyncio.Transport, writer.transport)
-        transport.pause_reading()
         try:
+            _try(transport.pause_reading)
             async with asyncio.timeout(self._limits.door_seconds_max):
                 await self._door.acquire()
         except TimeoutError:
@@ -103,8 +134,14 @@ class Server:
         finally:
             self._house.waiting -= 1
             self._at_door.discard(task)
-        transport.resume_reading()
+        _try(transport.resume_reading)
         return None
+
+
+def _try(change: Callable[[], None]) -> None:
+    # A transport whose client has gone may refuse; its session finds out.
+    with suppress(RuntimeError):
+        change()
 
 
 def _address(name: tuple[str, int]) -> str:

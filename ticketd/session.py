@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,7 +16,7 @@ from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
 from ticketd.framing import Lines
 from ticketd.protocol import Book, Create, ErrorReply, Help, List, Ping, PongReply, Request, Show, Stats, StatsReply
-from ticketd.rules import LedgerRequest, event_reply
+from ticketd.rules import LedgerRequest, event_reply, rows
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Session:
             await self._converse()
         except TicketError as ending:
             error = ending
-        except ConnectionError:
+        except OSError:
             log.debug("lost peer=%s", self._peer)
         finally:
             self._deadline.close()
@@ -137,42 +138,61 @@ class Session:
             self._deadline.clear()
 
     async def _answer(self, lines: list[bytes]) -> None:
-        """Answer each line, in order. What goes to the ledger goes together, before anything that must see it."""
+        """Answer each line, in order."""
         self._house.requests += len(lines)
         requests, ending = _decode_all(lines)
         frames: list[bytes] = []
-        party: list[LedgerRequest] = []
         size = 0
-        for request in requests:
-            match request:
-                case Book() | Create():
-                    party.append(request)
-                    continue
-                case Show() if self._house.catalogue.get(request.id) is None:
-                    party.append(request)
-                    continue
-            if party:
-                frames += await self._ask_ledger(party)
-                party = []
-            frames.append(self._answer_at_once(request))
+        for turn in self._turns(requests):
+            if isinstance(turn, list):
+                frames += await self._ask_ledger(turn)
+                continue
+            frames.append(self._answer_at_once(turn))
             size += len(frames[-1])
             if size > WRITE_BYTES:
                 await self._send(frames)
                 await asyncio.sleep(0)
                 frames = []
                 size = 0
-        if party:
-            frames += await self._ask_ledger(party)
         if frames:
             await self._send(frames)
         if ending:
             raise ending
 
+    def _turns(
+        self, requests: list[Request | ErrorReply]
+    ) -> Iterator[list[LedgerRequest] | List | Show | Stats | Ping | Help | ErrorReply]:
+        """Cut requests, in order, into what goes to the ledger together and what is answered at once.
+
+        So what is answered at once sees the writes that were sent before it.
+        """
+        party: list[LedgerRequest] = []
+        cost = 0
+        for request in requests:
+            match request:
+                case Book() | Create():
+                    pass
+                case Show() if self._house.catalogue.get(request.id) is None:
+                    pass
+                case _:
+                    if party:
+                        yield party
+                        party, cost = [], 0
+                    yield request
+                    continue
+            cost += rows(request)
+            if party and cost > self._limits.rows_per_desk_max:
+                yield party
+                party, cost = [], rows(request)
+            party.append(request)
+        if party:
+            yield party
+
     async def _ask_ledger(self, party: list[LedgerRequest]) -> list[bytes]:
         replies = await self._house.box_office.submit(party, self._peer)
         return [protocol.encode(reply) for reply in replies]
 
-    def _answer_at_once(self, request: Request | ErrorReply) -> bytes:
+    def _answer_at_once(self, request: List | Show | Stats | Ping | Help | ErrorReply) -> bytes:
         """Return the encoded reply to a request that needs no ledger: it is committed already what this shows."""
         try:
             match request:
@@ -190,8 +210,6 @@ class Session:
                     return protocol.encode(protocol.help_reply(request))
                 case ErrorReply():
                     return protocol.encode(request)
-                case _:
-                    raise AssertionError(f"{request} is for the ledger")
         except TicketError as error:
             return protocol.encode(protocol.error_reply(error))
 
@@ -254,7 +272,7 @@ async def farewell(
     At most ``seconds`` more are spent until the client has taken what was written.
     """
     transport = cast(asyncio.Transport, writer.transport)
-    with contextlib.suppress(ConnectionError, TimeoutError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError):
         if error and not transport.is_closing():
             log.debug("ending peer=%s code=%s", peer_name(writer), error.code)
             writer.write(protocol.encode(protocol.error_reply(error)) + b"\n")
@@ -263,7 +281,7 @@ async def farewell(
             async with asyncio.timeout(LINGER_SECONDS_MAX):
                 while await reader.read(READ_BYTES):
                     pass
-    with contextlib.suppress(ConnectionError, TimeoutError):
+    with contextlib.suppress(OSError):
         writer.close()
         async with asyncio.timeout(seconds):
             await writer.wait_closed()
@@ -272,5 +290,9 @@ async def farewell(
 
 def peer_name(writer: asyncio.StreamWriter) -> str:
     """Return host and port of the other side as the log tells them."""
-    peer = writer.get_extra_info("peername")
-    return f"{peer[0]}:{peer[1]}" if peer else "unknown"
+    try:
+        host, port = writer.get_extra_info("peername")[:2]
+    except (AttributeError, OSError, TypeError):
+        # It has gone already; uvloop raises AttributeError then.
+        return "unknown"
+    return f"{host}:{port}"

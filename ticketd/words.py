@@ -86,7 +86,7 @@ def unparse(request: Request) -> list[str]:
             words.append(value)
         else:
             options += [f"--{field.name}", value]
-    separator = ["--"] if any(word.startswith("--") for word in words) else []
+    separator = ["--"] if any(word.startswith("-") for word in words) else []
     return [command.name, *options, *separator, *words]
 
 

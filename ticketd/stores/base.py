@@ -24,7 +24,10 @@ class StorageFullError(Exception):
 
 
 class OutcomeUnknownError(Exception):
-    """The store cannot say whether the batch is durable. The process must end, and the restart recovers the truth."""
+    """The store cannot be trusted, or cannot say whether the batch is durable.
+
+    The process must end without another write; the restart recovers the truth.
+    """
 
 
 class Store(Protocol):
@@ -39,7 +42,7 @@ class Store(Protocol):
         ...
 
     async def events(self) -> list[Event]:
-        """Return every committed event in the order of creation."""
+        """Return every committed event in the order of creation. Raises CannotOpenError."""
         ...
 
     async def tidy(self) -> None:

@@ -81,10 +81,14 @@ _SAVE_TICKET = f"INSERT INTO tickets ({_TICKET_COLUMNS}) VALUES (?, ?, ?, ?)"
 
 
 class SqliteStore:
-    """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError."""
+    """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError.
 
-    def __init__(self, path: Path, new_id: Callable[[], str]) -> None:
+    ``commit_seconds_max`` is how long the disk may take for a commit or a checkpoint.
+    """
+
+    def __init__(self, path: Path, new_id: Callable[[], str], commit_seconds_max: float) -> None:
         self._new_id = new_id
+        self._commit_seconds_max = commit_seconds_max
         self._connection = _open(path)
         self._cursor = self._connection.cursor()
         self._wal_pages = 0
@@ -101,6 +105,9 @@ class SqliteStore:
                 self._save(books)
             else:
                 self._roll_back()
+        except (apsw.IOError, apsw.CorruptError) as error:
+            # Nothing is certain about a disk that cannot be read.
+            raise OutcomeUnknownError(f"the ledger cannot be read: {error}") from error
         except BaseException:
             self._roll_back()
             raise
@@ -110,8 +117,11 @@ class SqliteStore:
 
     async def events(self) -> list[Event]:
         """See Store."""
-        rows = self._cursor.execute(f"SELECT {_EVENT_COLUMNS} FROM events ORDER BY number")
-        return [_event(row) for row in rows]
+        try:
+            rows = self._cursor.execute(f"SELECT {_EVENT_COLUMNS} FROM events ORDER BY number")
+            return [_event(row) for row in rows]
+        except apsw.Error as error:
+            raise CannotOpenError(f"the ledger is damaged ({error}); restore it from a backup") from error
 
     async def tidy(self) -> None:
         """See Store."""
@@ -150,7 +160,11 @@ class SqliteStore:
         self._cursor.executemany(_SAVE_TICKET, map(msgspec.structs.astuple, books.changed_tickets.values()))
 
     async def _in_writer(self, work: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        try:
+            async with asyncio.timeout(self._commit_seconds_max):
+                await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        except TimeoutError:
+            raise OutcomeUnknownError(f"the disk did not answer within {self._commit_seconds_max:g} s") from None
 
     def _commit(self) -> None:
         try:
