@@ -123,7 +123,7 @@ async def test_after_the_close_nothing_is_taken_in_and_what_stands_in_line_is_an
 
 async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opened) -> None:
     async with opened() as box_office:
-        poison = Create("poison", "never", 5, "poison")  # type: ignore[arg-type]
+        poison = Show(["no id"])  # type: ignore[arg-type]
         futures = [box_office.submit([request], "test") for request in (Book("hot", 1), poison, Book("hot", 1))]
         replies = [(await future)[0] for future in futures]
         assert [code(reply) for reply in replies] == [None, "internal", None]
@@ -132,7 +132,7 @@ async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opene
 
 async def test_everybody_is_answered_when_the_disk_fails_while_a_bug_is_sought(faults: Faults, opened: Opened) -> None:
     async with opened() as box_office:
-        poison = Create("poison", "never", 5, "poison")  # type: ignore[arg-type]
+        poison = Show(["no id"])  # type: ignore[arg-type]
         requests = [Book("hot", 1), poison, Book("hot", 1), Book("quiet", 1)]
         futures = [box_office.submit([request], "test") for request in requests]
         faults.sync_fails = True

@@ -1,0 +1,186 @@
+"""What ticketctl does when the daemon is away, breaks off, stays silent or talks nonsense."""
+
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.conftest import BREAK, SILENCE, answer, booked, ctl, interrupt, lying, nobody, start_ctl
+from tests.daemon import running, write_events
+
+
+def test_no_daemon_is_said_with_its_address_and_status_3() -> None:
+    with nobody() as port:
+        done = ctl("book", "1", "1", port=port)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr == f"ticketctl: cannot reach 127.0.0.1:{port} (connection refused). Is ticketd running?\n"
+
+
+def test_a_host_that_no_name_server_could_know_is_status_3() -> None:
+    done = ctl("--host", "a" * 64, "ping", port=1)
+    assert done.returncode == 3
+    assert f"cannot reach {'a' * 64}:1 (" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_booking_is_sent_once_more_with_the_same_id_when_the_connection_breaks() -> None:
+    with lying(BREAK, booked("b", quantity=2)) as liar:
+        done = ctl("book", "1", "2", port=liar.port)
+        first, second = liar.asked(), liar.asked()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("b\t1\t2\tconfirmed")
+    assert first["booking"]
+    assert first == second
+
+
+def test_an_event_is_created_once_more_with_the_same_id_when_the_connection_breaks() -> None:
+    with lying(BREAK, answer("error", code="event_exists", message="it is there")) as liar:
+        done = ctl("create", "Jazz Night", "2027-03-11T20:00:00Z", "5", port=liar.port)
+        first, second = liar.asked(), liar.asked()
+    assert done.returncode == 1
+    assert first["id"].startswith("jazz-night-")
+    assert first == second
+
+
+def test_a_read_is_sent_once_more_when_the_connection_breaks() -> None:
+    with lying(BREAK, answer("pong")) as liar:
+        done = ctl("ping", port=liar.port)
+    assert (done.returncode, done.stdout) == (0, "pong\n")
+
+
+def test_a_script_goes_on_over_a_new_connection_when_the_old_one_breaks() -> None:
+    with lying(answer("pong"), BREAK, answer("pong"), answer("pong")) as liar:
+        done = ctl(port=liar.port, stdin="ping\nping\nping\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pong\n" * 3, "")
+
+
+def test_a_read_whose_connection_breaks_twice_is_status_3() -> None:
+    with lying() as liar:
+        done = ctl("list", port=liar.port)
+        assert [liar.asked(), liar.asked()] == [{"cmd": "list"}] * 2
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: 127.0.0.1:{liar.port} closed the connection without a reply\n"
+
+
+def test_a_read_without_an_answer_in_time_is_status_3_and_not_sent_again() -> None:
+    with lying(SILENCE) as liar:
+        done = ctl("--timeout", "0.5", "list", port=liar.port)
+        liar.asked()
+        assert not liar.asked_more()
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: no reply from 127.0.0.1:{liar.port} within 0.5 s\n"
+
+
+@pytest.mark.parametrize("answers", [(BREAK, BREAK), (SILENCE,), (BREAK, SILENCE), (b"HTTP/1.1 400 Bad Request\r\n",)])
+def test_a_booking_without_a_reply_is_status_4_with_the_command_that_settles_it(
+    answers: tuple[bytes | None, ...], tmp_path: Path
+) -> None:
+    with lying(*answers) as liar:
+        done = ctl("book", "1", "2", "--timeout", "0.5", port=liar.port)
+        sent = liar.asked()
+    assert (done.returncode, done.stdout) == (4, "")
+    said, command = done.stderr.splitlines()
+    assert said.endswith("Whether it was done is unknown; this settles it:")
+    words = shlex.split(command)
+    assert words[0] == "ticketctl"
+    assert sent["booking"] in words
+
+    write_events(tmp_path, 10)
+    with running(tmp_path, "--port", str(liar.port)):
+        once = ctl(*words[1:])
+        again = ctl(*words[1:])
+    assert once.returncode == again.returncode == 0
+    assert once.stdout.startswith(f"{sent['booking']}\t1\t2\tconfirmed\t8\t")
+    assert again.stdout == once.stdout.replace("\n", "\treplayed\n")
+
+
+def test_an_event_with_an_awkward_name_is_settled_by_the_command_as_it_is_printed(tmp_path: Path) -> None:
+    name = """--"Fête" d'été $HOME `id`"""
+    with lying(SILENCE) as liar:
+        done = ctl("create", "--timeout", "0.5", "--", name, "2027-03-11T21:00:00+01:00", "5", port=liar.port)
+        sent = liar.asked()
+    assert done.returncode == 4
+    write_events(tmp_path)
+    with running(tmp_path, "--port", str(liar.port)):
+        settled = ctl(*shlex.split(done.stderr.splitlines()[1])[1:])
+    assert settled.returncode == 0
+    assert settled.stdout == f"{sent['id']}\t{name}\t2027-03-11T20:00:00Z\t5\t5\t0\t0\t0\n"
+
+
+def test_a_daemon_that_does_not_know_the_outcome_is_status_4_with_the_command_that_settles_it() -> None:
+    with lying(answer("error", code="outcome_unknown", message="the disk failed; send it again")) as liar:
+        done = ctl("book", "1", "2", "--booking", "mine", port=liar.port)
+    assert done.returncode == 4
+    assert done.stderr == (
+        "ticketctl: the disk failed; send it again:\n"
+        f"  ticketctl --port {liar.port} book --booking mine 1 2\n"
+    )  # fmt: skip
+
+
+def test_an_unknown_outcome_is_told_in_json_with_the_command_as_a_field() -> None:
+    with lying(SILENCE) as liar:
+        done = ctl("book", "1", "2", "--json", "--timeout", "0.5", port=liar.port)
+        sent = liar.asked()
+    assert (done.returncode, done.stderr) == (4, "")
+    told = msgspec.json.decode(done.stdout)
+    assert (told["reply"], told["code"]) == ("error", "outcome_unknown")
+    assert told["settle"] == f"ticketctl --port {liar.port} book --booking {sent['booking']} 1 2"
+
+
+@pytest.mark.parametrize("code", ["busy", "too_many_connections", "shutting_down", "storage_full"])
+def test_a_busy_daemon_is_status_5_and_when_to_come_back_is_said(code: str) -> None:
+    with lying(answer("error", code=code, message="full", retry_after=1.5)) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+        liar.asked()
+        assert not liar.asked_more()
+    assert (done.returncode, done.stderr) == (5, f"ticketctl: {code}: full (again after 1.5 s)\n")
+
+
+def test_what_is_no_ticketd_is_said_to_be_none() -> None:
+    with lying(b"HTTP/1.1 400 Bad Request\r\n") as liar:
+        done = ctl("list", port=liar.port)
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: what answers at 127.0.0.1:{liar.port} does not speak ticketd's protocol\n"
+
+
+@pytest.mark.parametrize("nonsense", [b"\n", b"{}\n", b"[]\n", b"\xff\n", b'{"reply":"zzz"}\n', b"[" * 50_000 + b"\n"])
+def test_an_answer_of_nonsense_gives_status_3_and_no_traceback(nonsense: bytes) -> None:
+    with lying(nonsense) as liar:
+        done = ctl("ping", port=liar.port)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reply_longer_than_a_read_is_put_together() -> None:
+    with lying(answer("error", code="not_found", message="x" * 300_000)) as liar:
+        done = ctl("ping", port=liar.port)
+    assert (done.returncode, done.stderr) == (1, f"ticketctl: not_found: {'x' * 300_000}\n")
+
+
+def test_an_idle_connection_that_the_daemon_closed_is_opened_anew() -> None:
+    goodbye = answer("error", code="idle_timeout", message="too long idle")
+    with lying(goodbye, booked("b")) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+        assert liar.asked() == liar.asked()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_ends_a_read_with_status_130_and_no_traceback() -> None:
+    with lying(SILENCE) as liar:
+        process = start_ctl("list", port=liar.port)
+        liar.asked()
+        assert interrupt(process) == (130, "", "")
+
+
+def test_ctrl_c_during_a_booking_is_status_130_and_prints_the_command_that_settles_it() -> None:
+    with lying(SILENCE) as liar:
+        process = start_ctl("book", "1", "1", port=liar.port)
+        sent = liar.asked()
+        status, out, err = interrupt(process)
+    assert (status, out) == (130, "")
+    assert err.splitlines() == [
+        "ticketctl: interrupted before the reply came. Whether it was done is unknown; this settles it:",
+        f"  ticketctl --port {liar.port} book --booking {sent['booking']} 1 1",
+    ]
