@@ -16,6 +16,7 @@ from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.ids import new_id
 from ticketd.protocol import Book, BookingReply, Create, ErrorReply, EventReply, Reply, Show
+from ticketd.rules import LedgerRequest
 from ticketd.stores.base import OutcomeUnknownError
 from ticketd.stores.sqlite import SqliteStore
 
@@ -133,7 +134,7 @@ async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opene
 async def test_everybody_is_answered_when_the_disk_fails_while_a_bug_is_sought(faults: Faults, opened: Opened) -> None:
     async with opened() as box_office:
         poison = Show(["no id"])  # type: ignore[arg-type]
-        requests = [Book("hot", 1), poison, Book("hot", 1), Book("quiet", 1)]
+        requests: list[LedgerRequest] = [Book("hot", 1), poison, Book("hot", 1), Book("quiet", 1)]
         futures = [box_office.submit([request], "test") for request in requests]
         faults.sync_fails = True
         codes = [code((await future)[0]) for future in futures]
