@@ -106,12 +106,14 @@ def ended(child: Any) -> tuple[int, str]:
 
 SILENCE = None
 BREAK = b""
+FLOOD = b"x"
 
 
 class Liar:
     """Listens as a daemon would, and gives to the lines it reads these answers, one after the other.
 
-    ``SILENCE`` says nothing until the client goes; ``BREAK``, and whatever follows the last answer, closes.
+    ``SILENCE`` says nothing until the client goes, and ``FLOOD`` talks until then without ending a line; ``BREAK``, and
+    whatever follows the last answer, closes.
     """
 
     def __init__(self, *answers: bytes | None) -> None:
@@ -152,6 +154,8 @@ class Liar:
                 answer = self._answers.pop(0) if self._answers else BREAK
                 if answer == BREAK:
                     return
+                while answer == FLOOD:
+                    connection.sendall(answer)
                 if answer is not None:
                     connection.sendall(answer)
 
@@ -179,10 +183,9 @@ def answer(reply: str, **fields: object) -> bytes:
     return msgspec.json.encode({"reply": reply, **fields}) + b"\n"
 
 
-def booked(booking: str = "b", event: str = "1", quantity: int = 1) -> bytes:
+def booked(booking: str = "b", event: str = "1", quantity: int = 1, state: str = "confirmed") -> bytes:
     """Return the reply to a booking."""
-    tickets = [f"t{number}" for number in range(quantity)]
-    state = "confirmed"
+    tickets = [] if state == "held" else [f"t{number}" for number in range(quantity)]
     return answer(
         "booking", id=booking, event=event, quantity=quantity, state=state, tickets=tickets, available=9, version=1
     )

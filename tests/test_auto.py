@@ -101,6 +101,8 @@ def test_each_booking_has_an_id_of_its_own_and_all_use_one_connection() -> None:
         (["list", "5", "0.5"], "DELAY_MS"),
         (["list", "5", "99999999999"], "DELAY_MS"),
         (["frob", "5", "0"], '"frob"'),
+        (["watch", "5", "0"], "no end"),
+        (["export", "events", "5", "0"], '"export"'),
         (["auto", "list", "5", "0", "5", "0"], '"auto"'),
         (["book", "1", "5", "0"], "quantity"),
         (["book", "1", "0", "5", "0"], "quantity must be"),

@@ -206,7 +206,7 @@ async def test_the_ledger_outlives_the_process_that_wrote_it(tmp_path: Path, ope
     store = SqliteStore(tmp_path / "events.db", new_id, 30)
     events = await store.events()
     assert [(event.id, event.sold, event.version) for event in events] == [("hot", 3, 1), ("quiet", 0, 0)]
-    replies, changed = await store.transact([Book("hot", 3, "mine"), Show(booked.tickets[2]), Show("hot")])
+    replies, changed, _ = await store.transact([Book("hot", 3, "mine"), Show(booked.tickets[2]), Show("hot")])
     await store.close()
     replayed, ticket, event = replies
     assert isinstance(replayed, BookingReply)

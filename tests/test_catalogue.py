@@ -35,7 +35,7 @@ PUBLICATIONS = st.lists(st.lists(st.builds(event, IDS, st.integers(0, 100)), max
 def test_list_shows_what_was_published_last_in_the_order_of_creation(
     first: list[str], publications: list[list[Event]], asked_between: bool
 ) -> None:
-    catalogue = Catalogue(map(event, first))
+    catalogue = Catalogue([event(each) for each in first])
     known = {event_id: event(event_id) for event_id in first}
     for publication in publications:
         catalogue.publish(publication)
@@ -74,7 +74,7 @@ def test_the_pages_put_together_are_the_whole(publications: list[list[Event]], l
     ],
 )
 def test_after_and_limit_choose_a_page(request_: List, ids: str) -> None:
-    assert listed(Catalogue(map(event, "abcd")), request_) == facts([event(event_id) for event_id in ids])
+    assert listed(Catalogue([event(each) for each in "abcd"]), request_) == facts([event(event_id) for event_id in ids])
 
 
 def test_an_unknown_after_is_told_by_name() -> None:

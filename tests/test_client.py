@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.conftest import BREAK, SILENCE, answer, booked, ctl, interrupt, lying, nobody, start_ctl
+from tests.conftest import BREAK, FLOOD, SILENCE, answer, booked, ctl, interrupt, lying, nobody, start_ctl
 from tests.daemon import running, write_events
 
 
@@ -44,6 +44,69 @@ def test_an_event_is_created_once_more_with_the_same_id_when_the_connection_brea
     assert first == second
 
 
+EVENT = answer(
+    "event", id="1", name="E", date="2027-03-11T20:00:00Z", capacity=7, available=7, held=0, sold=0, version=1
+)
+
+# Each write that may be sent again, a reply to it, and the command that settles it.
+WRITES = {
+    "hold 1 2 --seconds 60 --booking b": (booked(state="held"), "hold --seconds 60 --booking b 1 2"),
+    "hold 1 2 --booking=-h": (booked(state="held"), "hold --seconds 300 --booking=-h 1 2"),
+    "book 1 1 --booking=-h": (booked(), "book --booking=-h 1 1"),
+    "confirm b": (booked(), "confirm b"),
+    "confirm -- -h": (booked(), "confirm -- -h"),
+    "release b": (booked(state="released"), "release b"),
+    "cancel b": (booked(state="cancelled"), "cancel b"),
+    "cancel b --tickets=-t,u": (booked(), "cancel --tickets=-t,u b"),
+    "amend 1 --capacity 7 --name 'Two Words'": (EVENT, "amend --name 'Two Words' --capacity 7 1"),
+}
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_every_write_that_the_daemon_does_only_once_is_sent_once_more_when_the_connection_breaks(command: str) -> None:
+    reply, _ = WRITES[command]
+    with lying(BREAK, reply) as liar:
+        done = ctl(*shlex.split(command), port=liar.port)
+        assert liar.asked() == liar.asked()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_every_write_without_a_reply_is_status_4_with_the_command_that_settles_it(command: str) -> None:
+    _, settles = WRITES[command]
+    with lying(BREAK, BREAK) as liar:
+        done = ctl(*shlex.split(command), port=liar.port)
+        sent = liar.asked()
+        assert liar.asked() == sent
+        assert not liar.asked_more()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} {settles}"
+    with lying() as liar:
+        ctl(*shlex.split(settles), port=liar.port)
+        assert liar.asked() == sent
+
+
+def test_a_hold_is_settled_with_the_id_that_was_minted_for_it(tmp_path: Path) -> None:
+    with lying(BREAK, BREAK) as liar:
+        done = ctl("hold", "1", "2", port=liar.port)
+        sent = liar.asked()
+    assert done.returncode == 4
+    write_events(tmp_path, 10)
+    with running(tmp_path, "--port", str(liar.port)):
+        settled = ctl(*shlex.split(done.stderr.splitlines()[1])[1:])
+    assert settled.stdout.startswith(f"{sent['booking']}\t1\t2\theld\t8\t")
+
+
+@pytest.mark.parametrize(("words", "settles"), [(["t0"], "show t0"), (["--", "-h"], "show -- -h")])
+def test_a_redeemed_ticket_is_never_sent_again_and_showing_it_settles_it(words: list[str], settles: str) -> None:
+    with lying(BREAK) as liar:
+        done = ctl("redeem", *words, port=liar.port)
+        liar.asked()
+        assert not liar.asked_more()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} {settles}"
+
+
 def test_a_read_is_sent_once_more_when_the_connection_breaks() -> None:
     with lying(BREAK, answer("pong")) as liar:
         done = ctl("ping", port=liar.port)
@@ -73,7 +136,16 @@ def test_a_read_without_an_answer_in_time_is_status_3_and_not_sent_again() -> No
     assert done.stderr == f"ticketctl: no reply from 127.0.0.1:{liar.port} within 0.5 s\n"
 
 
-@pytest.mark.parametrize("answers", [(BREAK, BREAK), (SILENCE,), (BREAK, SILENCE), (b"HTTP/1.1 400 Bad Request\r\n",)])
+def test_a_server_that_talks_without_ending_a_line_cannot_outlast_the_timeout() -> None:
+    with lying(FLOOD) as liar:
+        done = ctl("--timeout", "0.5", "list", port=liar.port)
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: no reply from 127.0.0.1:{liar.port} within 0.5 s\n"
+
+
+@pytest.mark.parametrize(
+    "answers", [(BREAK, BREAK), (SILENCE,), (BREAK, SILENCE), (FLOOD,), (b"HTTP/1.1 400 Bad Request\r\n",)]
+)
 def test_a_booking_without_a_reply_is_status_4_with_the_command_that_settles_it(
     answers: tuple[bytes | None, ...], tmp_path: Path
 ) -> None:
@@ -96,8 +168,8 @@ def test_a_booking_without_a_reply_is_status_4_with_the_command_that_settles_it(
     assert again.stdout == once.stdout.replace("\n", "\treplayed\n")
 
 
-def test_an_event_with_an_awkward_name_is_settled_by_the_command_as_it_is_printed(tmp_path: Path) -> None:
-    name = """--"Fête" d'été $HOME `id`"""
+@pytest.mark.parametrize("name", ["""--"Fête" d'été $HOME `id`""", "-q"])
+def test_an_event_with_an_awkward_name_is_settled_by_the_command_as_it_is_printed(name: str, tmp_path: Path) -> None:
     with lying(SILENCE) as liar:
         done = ctl("create", "--timeout", "0.5", "--", name, "2027-03-11T21:00:00+01:00", "5", port=liar.port)
         sent = liar.asked()
@@ -119,6 +191,14 @@ def test_a_daemon_that_does_not_know_the_outcome_is_status_4_with_the_command_th
     )  # fmt: skip
 
 
+def test_a_message_with_a_newline_cannot_forge_the_command_that_settles() -> None:
+    with lying(answer("error", code="outcome_unknown", message="see below\n  sudo reboot\n")) as liar:
+        done = ctl("confirm", "b", port=liar.port)
+    said, command = done.stderr.splitlines()
+    assert said == r"ticketctl: see below\u000a  sudo reboot\u000a:"
+    assert command == f"  ticketctl --port {liar.port} confirm b"
+
+
 def test_an_unknown_outcome_is_told_in_json_with_the_command_as_a_field() -> None:
     with lying(SILENCE) as liar:
         done = ctl("book", "1", "2", "--json", "--timeout", "0.5", port=liar.port)
@@ -136,6 +216,23 @@ def test_a_busy_daemon_is_status_5_and_when_to_come_back_is_said(code: str) -> N
         liar.asked()
         assert not liar.asked_more()
     assert (done.returncode, done.stderr) == (5, f"ticketctl: {code}: full (again after 1.5 s)\n")
+
+
+@pytest.mark.parametrize("code", ["busy", "too_many_connections", "shutting_down", "storage_full", "idle_timeout"])
+def test_a_booking_that_broke_off_is_unknown_and_not_busy_when_the_second_try_is_not_let_in(code: str) -> None:
+    with lying(BREAK, answer("error", code=code, message="full")) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+        sent = liar.asked()
+    assert done.returncode == 4
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book --booking {sent['booking']} 1 1\n")
+
+
+def test_the_command_that_settles_names_the_host_where_the_environment_names_another() -> None:
+    with lying(SILENCE) as liar:
+        elsewhere = {"TICKETD_HOST": "ticketd.invalid", "TICKETD_PORT": "9"}
+        words = ["book", "1", "1", "--host", "127.0.0.1", "--timeout", "0.5"]
+        done = ctl(*words, port=liar.port, env=elsewhere)
+    assert done.stderr.splitlines()[1].startswith(f"  ticketctl --host 127.0.0.1 --port {liar.port} book ")
 
 
 def test_what_is_no_ticketd_is_said_to_be_none() -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from tests.conftest import SECONDS_MAX, command_line, ctl, environment, nobody
 from tests.daemon import Daemon
-from ticketctl.commands import AUTO, EXIT
+from ticketctl.commands import OWN
 from ticketd.protocol import COMMANDS
 
 USAGES = {command.name: command.usage for command in COMMANDS.values()} | {
-    command.command: command.usage for command in (AUTO, EXIT)
+    name: command.usage for name, command in OWN.items()
 }
 
 
@@ -37,11 +37,34 @@ def test_the_list_is_a_line_of_tab_separated_fields_for_each_event(daemon: Daemo
 def test_a_booking_is_one_line_and_show_finds_it_and_its_tickets(daemon: Daemon) -> None:
     done = ctl("book", "1", "2", port=daemon.port)
     assert (done.returncode, done.stderr) == (0, "")
-    booking, event, quantity, state, _, _, tickets = done.stdout.rstrip("\n").split("\t")
-    assert (event, quantity, state, tickets.count(",")) == ("1", "2", "confirmed", 1)
+    booking, event, quantity, state, _, _, tickets, *rest = done.stdout.rstrip("\n").split("\t")
+    assert (event, quantity, state, tickets.count(","), rest) == ("1", "2", "confirmed", 1, [""] * 3)
     assert ctl("show", booking, port=daemon.port).stdout == done.stdout
     for ticket in tickets.split(","):
         assert ctl("show", ticket, port=daemon.port).stdout == f"{ticket}\t1\t{booking}\tvalid\n"
+
+
+def test_a_booking_has_the_same_columns_alone_and_among_others_with_what_became_of_its_tickets(daemon: Daemon) -> None:
+    held = ctl("hold", "1", "3", "--booking", "0", "--seconds", "60", port=daemon.port).stdout.split("\t")
+    assert held[3] == "held"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", held[7])
+    first, second, _ = ctl("confirm", "0", port=daemon.port).stdout.split("\t")[6].split(",")
+    assert ctl("redeem", first, port=daemon.port).stdout.startswith(f"{first}\t1\t0\tredeemed\t2")
+    cancelled = ctl("cancel", "0", "--tickets", second, port=daemon.port).stdout
+    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, ""]
+    assert ctl("show", "0", port=daemon.port).stdout.rstrip("\n").split("\t")[7:] == ["", second, first]
+    assert ctl("bookings", "--limit", "1", port=daemon.port).stdout == cancelled
+
+
+def test_the_same_transition_twice_is_replayed_and_one_that_crosses_another_is_refused(daemon: Daemon) -> None:
+    ctl("hold", "1", "1", "--booking", "back", port=daemon.port)
+    released = ctl("release", "back", port=daemon.port)
+    again = ctl("release", "back", port=daemon.port)
+    crossed = ctl("confirm", "back", port=daemon.port)
+    assert (released.returncode, again.returncode) == (0, 0)
+    assert again.stdout == released.stdout.replace("\n", "\treplayed\n")
+    assert (crossed.returncode, crossed.stdout) == (1, "")
+    assert crossed.stderr.startswith("ticketctl: already_released: ")
 
 
 def test_stats_and_ping_answer(daemon: Daemon) -> None:
@@ -86,7 +109,7 @@ def test_a_refusal_is_status_1_with_its_code_on_stderr(daemon: Daemon, words: li
         (["create", "Jazz", "Night", "2027-03-11T20:00:00Z", "5"], "quotes"),
         (["create", "Jazz", "2027-03-11", "5"], "date must be"),
         (["create", "a\x1bb", "2027-03-11T20:00:00Z", "5"], "U+001B"),
-        (["create", os.fsdecode(b"\xff"), "2027-03-11T20:00:00Z", "5"], "name must"),
+        (["create", os.fsdecode(b"\xff"), "2027-03-11T20:00:00Z", "5"], "bad_frame: this is not UTF-8"),
         (["--frob", "list"], "--frob"),
         (["list", "--frob"], "--frob"),
         (["list", "--port"], "--port"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -12,37 +11,10 @@ from typing import Any
 import msgspec
 import uvloop
 
+from tests.crowds import CROWD_SECONDS_MAX, buy, copied_ledger, crowd
 from tests.daemon import Daemon, running, write_events
 
-CROWD_SECONDS_MAX = 60.0
 KILLS = 25
-
-
-async def buy(port: int, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Send requests one after the other over one connection; return the replies, fewer if the daemon dies."""
-    replies: list[dict[str, Any]] = []
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for request in requests:
-            writer.write(msgspec.json.encode(request) + b"\n")
-            line = await reader.readline()
-            if not line.endswith(b"\n"):
-                break
-            replies.append(msgspec.json.decode(line))
-        writer.close()
-    except OSError:
-        pass
-    return replies
-
-
-def crowd(port: int, orders: Sequence[Sequence[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
-    """Let everybody buy at once; return what each was answered."""
-
-    async def together() -> list[list[dict[str, Any]]]:
-        async with asyncio.timeout(CROWD_SECONDS_MAX):
-            return list(await asyncio.gather(*(buy(port, requests) for requests in orders)))
-
-    return uvloop.run(together())
 
 
 def book(quantity: int, booking: str, event: str = "1") -> dict[str, Any]:
@@ -104,15 +76,6 @@ def check_ledger(path: Path, capacity: int) -> dict[str, tuple[int, list[str]]]:
     return {row[0]: (row[3], row[4].split(" ")) for row in bookings}
 
 
-def copied_ledger(folder: Path) -> Path:
-    copy = folder / "copy"
-    shutil.rmtree(copy, ignore_errors=True)
-    copy.mkdir()
-    for file in folder.glob("events.db*"):
-        shutil.copy(file, copy)
-    return copy / "events.db"
-
-
 async def crowd_with_a_kill(daemon: Daemon, orders: Sequence[Sequence[dict[str, Any]]], after: int) -> list[Any]:
     """Let everybody buy, and kill the daemon when about ``after`` bookings are acknowledged."""
     acknowledged = 0
@@ -161,7 +124,6 @@ def test_kill_9_in_the_middle_of_a_crowd_loses_no_acknowledged_booking_and_doubl
         for requests, replies in zip(orders, answers, strict=True):
             acknowledged.update((reply["id"], reply) for reply in replies)
             unanswered = [*unanswered[:50], *requests[len(replies) : len(replies) + 1]]
-        # A copy is read, with the log that the crash left behind, so that the daemon has to recover by itself.
         ledger = check_ledger(copied_ledger(tmp_path), capacity)
         for booking, reply in acknowledged.items():
             assert ledger[booking] == (reply["version"], reply["tickets"])

@@ -90,7 +90,7 @@ def event_with(available: int, held: int) -> Event:
 @pytest.mark.parametrize(("available", "held", "quantity"), [(100, 0, 1), (5, 3, 5), (1, 99, 1)])
 def test_selling_moves_tickets_and_counts_one_change(available: int, held: int, quantity: int) -> None:
     event = event_with(available, held)
-    event.sell(quantity)
+    event.move(quantity, "available", "sold")
     assert (event.available, event.held, event.version) == (available - quantity, held, 8)
     assert event.sold + event.held + event.available == event.capacity
 
@@ -99,5 +99,5 @@ def test_selling_moves_tickets_and_counts_one_change(available: int, held: int, 
 def test_what_is_not_available_cannot_be_sold(available: int, quantity: int) -> None:
     event = event_with(available, 0)
     with pytest.raises(AssertionError):
-        event.sell(quantity)
+        event.move(quantity, "available", "sold")
     assert event == event_with(available, 0)

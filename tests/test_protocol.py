@@ -10,8 +10,30 @@ from msgspec import UNSET
 
 from ticketd import protocol
 from ticketd.errors import Code, TicketError
-from ticketd.model import UNSAFE
-from ticketd.protocol import COMMANDS, Book, Create, Help, List, Ping, Reply, Request, Show, Stats, decode, encode
+from ticketd.model import UNSAFE, BookingState, TicketState
+from ticketd.protocol import (
+    COMMANDS,
+    Amend,
+    Book,
+    Bookings,
+    Cancel,
+    Confirm,
+    Create,
+    Help,
+    Hold,
+    List,
+    Ping,
+    Redeem,
+    Release,
+    Reply,
+    Request,
+    Show,
+    Stats,
+    Tickets,
+    Watch,
+    decode,
+    encode,
+)
 
 JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)
 IDS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
@@ -22,15 +44,34 @@ NAMES = (
 )
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 DATES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=ZONES)
+OR_NOT = st.just(UNSET)
+QUANTITIES = st.integers(1, 1_000)
+CAPACITIES = st.integers(1, 1_000_000_000)
+PAGE: dict[str, st.SearchStrategy[Any]] = {"after": OR_NOT | IDS, "limit": st.integers(1, 1_000)}
 # Of each command, every request that a client may send; test_words takes them from here.
 REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
-    List: st.builds(List, after=st.just(UNSET) | IDS, limit=st.just(UNSET) | st.integers(1, 100_000)),
+    List: st.builds(List, after=OR_NOT | IDS, limit=OR_NOT | st.integers(1, 100_000)),
     Show: st.builds(Show, id=IDS),
-    Create: st.builds(Create, name=NAMES, date=DATES, capacity=st.integers(1, 1_000_000_000), id=st.just(UNSET) | IDS),
-    Book: st.builds(Book, event=IDS, quantity=st.integers(1, 1_000), booking=st.just(UNSET) | IDS),
+    Create: CAPACITIES.flatmap(
+        lambda capacity: st.builds(
+            Create, NAMES, DATES, st.just(capacity), id=OR_NOT | IDS, available=OR_NOT | st.integers(0, capacity)
+        )
+    ),
+    Book: st.builds(Book, event=IDS, quantity=QUANTITIES, booking=OR_NOT | IDS),
+    Hold: st.builds(Hold, event=IDS, quantity=QUANTITIES, seconds=st.integers(1, 86_400), booking=OR_NOT | IDS),
+    Confirm: st.builds(Confirm, booking=IDS),
+    Release: st.builds(Release, booking=IDS),
+    Cancel: st.builds(Cancel, booking=IDS, tickets=OR_NOT | st.lists(IDS, min_size=1, max_size=5)),
+    Redeem: st.builds(Redeem, ticket=IDS),
+    Amend: st.builds(Amend, event=IDS, name=NAMES, date=OR_NOT | DATES, capacity=OR_NOT | CAPACITIES)
+    | st.builds(Amend, event=IDS, date=OR_NOT | DATES, capacity=CAPACITIES)
+    | st.builds(Amend, event=IDS, date=DATES),
+    Watch: st.builds(Watch, event=OR_NOT | IDS),
+    Bookings: st.builds(Bookings, **PAGE),
+    Tickets: st.builds(Tickets, **PAGE),
     Stats: st.builds(Stats),
     Ping: st.builds(Ping),
-    Help: st.builds(Help, command=st.just(UNSET) | st.sampled_from(list(COMMANDS)) | st.text(max_size=64)),
+    Help: st.builds(Help, command=OR_NOT | st.sampled_from(list(COMMANDS)) | st.text(max_size=64)),
 }
 REQUESTS = st.one_of(*REQUESTS_OF.values())
 JSON = st.recursive(
@@ -91,6 +132,21 @@ def test_what_a_client_encodes_is_what_the_daemon_decodes(request: Request) -> N
         (create(capacity=1_000_000_000, id="j"), Create("Jazz", JAZZ, 1_000_000_000, "j")),
         (create(date="2027-03-11T21:30:00+01:30"), Create("Jazz", JAZZ, 9)),
         (create(name="é" * 100), Create("é" * 100, JAZZ, 9)),
+        (create(capacity=9, available=0), Create("Jazz", JAZZ, 9, available=0)),
+        (create(capacity=9, available=9), Create("Jazz", JAZZ, 9, available=9)),
+        (frame("hold", event="1", quantity=2), Hold("1", 2, 300)),
+        (frame("hold", event="1", quantity=1000, seconds=86_400, booking="b"), Hold("1", 1000, 86_400, "b")),
+        (frame("confirm", booking="b"), Confirm("b")),
+        (frame("release", booking="b"), Release("b")),
+        (frame("cancel", booking="b"), Cancel("b")),
+        (frame("cancel", booking="b", tickets=["t"] * 1000), Cancel("b", ["t"] * 1000)),
+        (frame("redeem", ticket="t"), Redeem("t")),
+        (frame("amend", event="1", capacity=1), Amend("1", capacity=1)),
+        (frame("amend", event="1", name="é", date="2027-03-11T21:00:00+01:00"), Amend("1", "é", JAZZ)),
+        (frame("watch"), Watch()),
+        (frame("watch", event="1"), Watch("1")),
+        (frame("bookings"), Bookings(limit=1000)),
+        (frame("tickets", after="t", limit=1), Tickets("t", 1)),
         (b'{"cmd":"ping"}', Ping()),
         (b'{"cmd":"stats"}', Stats()),
         (b'{"cmd":"help","command":"book"}', Help("book")),
@@ -147,12 +203,19 @@ def test_without_cmd_the_message_asks_for_it(line: bytes) -> None:
 )
 def test_a_missing_field_is_named(name: str, field: str) -> None:
     good: dict[str, object] = {"name": "x", "date": "2027-03-11T20:00:00Z", "capacity": 1, "id": "1"}
-    good |= {"event": "1", "quantity": 1}
-    required = {other.name: good[other.name] for other in COMMANDS[name].fields if other.required}
-    decode(frame(name, **required))
-    error = refused(frame(name, **{other: value for other, value in required.items() if other != field}))
+    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t"}
+    given = {other.name: good[other.name] for other in COMMANDS[name].fields if other.required}
+    given |= {"capacity": 1} if name == "amend" else {}
+    decode(frame(name, **given))
+    error = refused(frame(name, **{other: value for other, value in given.items() if other != field}))
     assert error.code == "bad_request"
     assert error.message.startswith(f"{name} needs {field}: ")
+
+
+def test_an_amend_of_nothing_says_what_can_be_changed() -> None:
+    error = refused(frame("amend", event="1"))
+    assert error.code == "bad_request"
+    assert error.message == "amend needs name, date or capacity, else there is nothing to change"
 
 
 @pytest.mark.parametrize("field", ["Event", "qty", "", "a`b", "x\ny", "\u202e", "x" * 500])
@@ -172,6 +235,7 @@ NOT_TEXT: list[object] = [5, 1.5, True, None, ["a"], {}]
 TOO_LONG = ["x" * 201, "é" * 101]
 BAD_NAMES = ["", *TOO_LONG, "\x1b[31m", "a\x00", "a\nb", "a\rb", "\x7f", "\x9b1m", "\u202eb", "a\u2028b", "e\u0301"]
 BAD_DATES = ["", "2027-03-11", "2027-03-11T20:00:00", "tomorrow", "2027-02-30T00:00:00Z", "0000-01-01T00:00:00Z"]
+BAD_LISTS: list[object] = [[], ["t"] * 1001, ["a b"], ["t", ""], ["t", 1], ["a,b"], "t", 5, True, None, {}]
 BEYOND_UTC = ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"]
 BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("quantity", book(quantity=bad)) for bad in [*BAD_NUMBERS, 1001]],
@@ -184,6 +248,18 @@ BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("booking", book(booking=bad)) for bad in BAD_IDS],
     *[("name", create(name=bad)) for bad in [*BAD_NAMES, *NOT_TEXT]],
     *[("date", create(date=bad)) for bad in [*BAD_DATES, *BEYOND_UTC, *NOT_TEXT]],
+    *[("available", create(available=bad)) for bad in [-1, 10, *BAD_NUMBERS[1:]]],
+    *[("seconds", frame("hold", event="1", quantity=1, seconds=bad)) for bad in [*BAD_NUMBERS, 86_401]],
+    *[("quantity", frame("hold", event="1", quantity=bad)) for bad in [*BAD_NUMBERS, 1001]],
+    *[("booking", frame(cmd, booking=bad)) for cmd in ("confirm", "release", "cancel") for bad in BAD_IDS],
+    *[("tickets", frame("cancel", booking="b", tickets=bad)) for bad in BAD_LISTS],
+    *[("ticket", frame("redeem", ticket=bad)) for bad in BAD_IDS],
+    *[("event", frame("watch", event=bad)) for bad in BAD_IDS],
+    *[("name", frame("amend", event="1", name=bad)) for bad in [*BAD_NAMES, *NOT_TEXT]],
+    *[("date", frame("amend", event="1", date=bad)) for bad in [*BAD_DATES, *BEYOND_UTC, *NOT_TEXT]],
+    *[("capacity", frame("amend", event="1", capacity=bad)) for bad in [*BAD_NUMBERS, 1_000_000_001]],
+    *[("after", frame(cmd, after=bad)) for cmd in ("bookings", "tickets") for bad in BAD_IDS],
+    *[("limit", frame(cmd, limit=bad)) for cmd in ("bookings", "tickets") for bad in [*BAD_NUMBERS, 1001]],
     *[("command", frame("help", command=bad)) for bad in NOT_TEXT],
 ]
 
@@ -224,20 +300,31 @@ SECONDS = st.floats(0, 1e9)
 FACTS = {"id": IDS, "name": NAMES, "date": DATES} | dict.fromkeys(
     ["capacity", "available", "held", "sold", "version"], COUNTS
 )
+MOMENTS = st.none() | DATES
+BOOKING: dict[str, st.SearchStrategy[Any]] = {"id": IDS, "event": IDS, "state": st.sampled_from(get_args(BookingState))}
+BOOKING |= dict.fromkeys(["quantity", "available", "version"], COUNTS) | {"expires": MOMENTS}
+BOOKING |= dict.fromkeys(["tickets", "cancelled", "redeemed"], st.lists(IDS, max_size=3))
+TICKET: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(["id", "event", "booking"], IDS)
+TICKET |= {"state": st.sampled_from(get_args(TicketState)), "redeemed_at": MOMENTS}
 EVENTS = st.lists(st.builds(protocol.EventFacts, **FACTS), max_size=4)
-HELPS = st.builds(protocol.help_reply, st.builds(Help, command=st.just(UNSET) | st.sampled_from(list(COMMANDS))))
+HELPS = st.builds(protocol.help_reply, st.builds(Help, command=OR_NOT | st.sampled_from(list(COMMANDS))))
 REPLIES_OF: dict[Any, st.SearchStrategy[protocol.Reply]] = {
     protocol.EventsReply: st.builds(protocol.EventsReply, EVENTS),
     protocol.EventReply: st.builds(protocol.EventReply, **FACTS, replayed=st.booleans()),
-    protocol.BookingReply: st.builds(
-        protocol.BookingReply, IDS, IDS, COUNTS, st.just("confirmed"), st.lists(IDS), COUNTS, COUNTS, st.booleans()
-    ),
-    protocol.TicketReply: st.builds(protocol.TicketReply, IDS, IDS, IDS, st.just("valid")),
-    protocol.StatsReply: st.builds(protocol.StatsReply, st.text(), SECONDS, *[COUNTS] * 10),
+    protocol.BookingReply: st.builds(protocol.BookingReply, **BOOKING, replayed=st.booleans()),
+    protocol.BookingsReply: st.builds(protocol.BookingsReply, st.lists(st.builds(protocol.BookingFacts, **BOOKING))),
+    protocol.TicketReply: st.builds(protocol.TicketReply, **TICKET),
+    protocol.TicketsReply: st.builds(protocol.TicketsReply, st.lists(st.builds(protocol.TicketFacts, **TICKET))),
+    protocol.StatsReply: st.builds(protocol.StatsReply, st.text(), SECONDS, *[COUNTS] * 11),
     protocol.PongReply: st.builds(protocol.PongReply),
     protocol.HelpReply: HELPS,
     protocol.ErrorReply: st.builds(
-        protocol.ErrorReply, st.sampled_from(get_args(Code)), st.text(), *[st.none() | COUNTS] * 2, st.none() | SECONDS
+        protocol.ErrorReply,
+        st.sampled_from(get_args(Code)),
+        st.text(),
+        *[st.none() | COUNTS] * 2,
+        st.none() | SECONDS,
+        MOMENTS,
     ),
 }
 
@@ -281,12 +368,38 @@ BOOKING_JSON = b'"id":"b","event":"1","quantity":1,"state":"confirmed","tickets"
         ),
         (protocol.BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9), b'{"reply":"booking",%b}' % BOOKING_JSON),
         (
-            protocol.BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, True),
+            protocol.BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, replayed=True),
             b'{"reply":"booking",%b,"replayed":true}' % BOOKING_JSON,
         ),
         (
             protocol.TicketReply("t", "1", "b", "valid"),
             b'{"reply":"ticket","id":"t","event":"1","booking":"b","state":"valid"}',
+        ),
+        (
+            protocol.BookingReply("b", "1", 1, "held", [], 0, 9, JAZZ),
+            b'{"reply":"booking","id":"b","event":"1","quantity":1,"state":"held","tickets":[],"available":0,"version":9,'
+            b'"expires":"2027-03-11T20:00:00Z"}',
+        ),
+        (
+            protocol.BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, cancelled=["u"], redeemed=["t"]),
+            b'{"reply":"booking",%b,"cancelled":["u"],"redeemed":["t"]}' % BOOKING_JSON,
+        ),
+        (
+            protocol.BookingsReply([protocol.BookingFacts("b", "1", 1, "confirmed", ["t"], 0, 9)]),
+            b'{"reply":"bookings","bookings":[{%b}]}' % BOOKING_JSON,
+        ),
+        (
+            protocol.TicketReply("t", "1", "b", "redeemed", JAZZ),
+            b'{"reply":"ticket","id":"t","event":"1","booking":"b","state":"redeemed",'
+            b'"redeemed_at":"2027-03-11T20:00:00Z"}',
+        ),
+        (
+            protocol.TicketsReply([protocol.TicketFacts("t", "1", "b", "valid")]),
+            b'{"reply":"tickets","tickets":[{"id":"t","event":"1","booking":"b","state":"valid"}]}',
+        ),
+        (
+            protocol.ErrorReply("already_redeemed", "m", redeemed_at=JAZZ),
+            b'{"reply":"error","code":"already_redeemed","message":"m","redeemed_at":"2027-03-11T20:00:00Z"}',
         ),
         (protocol.PongReply(), b'{"reply":"pong"}'),
         (protocol.ErrorReply("internal", "m"), b'{"reply":"error","code":"internal","message":"m"}'),

@@ -1,7 +1,6 @@
 """``auto COMMAND... REQUESTS DELAY_MS``: repeat a command, show how far it is, and sum up what came of it."""
 
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +20,11 @@ from ticketctl.commands import (
     status_of,
     unknown,
 )
+from ticketctl.progress import with_bar
 from ticketd import words
 from ticketd.declared import shown
 from ticketd.errors import TicketError
-from ticketd.protocol import BookingReply, ErrorReply, Reply, error_reply
+from ticketd.protocol import BookingReply, ErrorReply, Reply, Watch, error_reply
 
 
 class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
@@ -51,7 +51,7 @@ def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
         return USAGE
     run = _Run(command, requests, client, output)
     try:
-        for _ in _paced(_with_bar(range(requests)), delay_ms):
+        for _ in _paced(with_bar(range(requests), "auto"), delay_ms):
             if not run.once():
                 break
     except KeyboardInterrupt:
@@ -139,9 +139,11 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], int, int]:
     requests = _number("REQUESTS", requests_word, 1, REQUESTS_MAX)
     delay_ms = _number("DELAY_MS", delay_word, 0, DELAY_MS_MAX)
     try:
-        words.parse(command)
+        request = words.parse(command)
     except TicketError as error:
         raise TicketError(error.code, f"{error.message}; it is part of: {AUTO.usage}") from None
+    if isinstance(request, Watch):
+        raise TicketError("bad_request", f"watch has no end, so it cannot be repeated; usage: {AUTO.usage}")
     return command, requests, delay_ms
 
 
@@ -150,16 +152,6 @@ def _paced(numbers: Iterable[int], delay_ms: int) -> Iterator[int]:
         if number:
             time.sleep(delay_ms / 1e3)
         yield number
-
-
-def _with_bar(numbers: Sequence[int]) -> Iterable[int]:
-    """Return the numbers, with a bar that shows how far they are where a person looks at it."""
-    if not sys.stderr.isatty():
-        return numbers
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(numbers, "auto", console=Console(stderr=True), transient=True)
 
 
 def _number(name: str, word: str, least: int, most: int) -> int:

@@ -11,13 +11,13 @@ from typing import NoReturn
 
 from ticketctl.client import Client
 from ticketctl.commands import (
-    AUTO,
     BUSY,
     CANNOT_CONNECT,
     DONE,
     EXIT,
     INTERRUPTED,
     OUTCOME_UNKNOWN,
+    OWN,
     REFUSED,
     USAGE,
     Output,
@@ -62,7 +62,7 @@ def _main(arguments: list[str]) -> int:
     parser = _parser()
     # What is not an option of ours belongs to the command, in its order.
     options, command = parser.parse_known_args(arguments)
-    client = Client(_host(options), _port(options, parser), _timeout(options, parser))
+    client = Client(_host(options, parser), _port(options, parser), _timeout(options, parser))
     mode: Mode = "json" if options.json else "table" if sys.stdout.isatty() else "plain"
     output = Output(mode, options.quiet)
     if options.help and not command:
@@ -112,7 +112,7 @@ def run_script(lines: Iterable[str], client: Client, output: Output, *, bail: bo
 
 def _parser() -> argparse.ArgumentParser:
     commands = [(command.usage, command.summary) for command in COMMANDS.values()]
-    commands += [(command.usage, command.summary) for command in (AUTO, EXIT)]
+    commands += [(command.usage, command.summary) for command in OWN.values()]
     width = max(len(usage) for usage, _ in commands)
     parser = argparse.ArgumentParser(
         prog="ticketctl",
@@ -137,8 +137,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _host(options: argparse.Namespace) -> str:
-    return options.host or default_host()
+def _host(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    host: str = options.host or default_host()
+    if not host.isprintable():
+        parser.error(f"the host must be a name or an address, not {shown(host)}")
+    return host
 
 
 def _port(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

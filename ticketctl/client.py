@@ -3,11 +3,29 @@
 import select
 import socket
 import time
+from collections.abc import Generator
+from typing import NoReturn
 
 import msgspec
 from msgspec import UNSET
 
-from ticketd.protocol import Book, Create, ErrorReply, Reply, Request, decode_reply, encode
+from ticketd.protocol import (
+    Amend,
+    Book,
+    Cancel,
+    Confirm,
+    Create,
+    ErrorReply,
+    Hold,
+    Ping,
+    PongReply,
+    Redeem,
+    Release,
+    Reply,
+    Request,
+    decode_reply,
+    encode,
+)
 
 READ_BYTES = 64 * 1024
 
@@ -63,7 +81,8 @@ class Client:
         why = ""
         if self._stale():
             self.close()
-        for _ in range(2):
+        # A ticket that is redeemed twice is refused the second time, so only a person may try that again.
+        for _ in range(1 if isinstance(request, Redeem) else 2):
             sent = False
             try:
                 if self._socket is None:
@@ -120,23 +139,53 @@ class Client:
             raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def stream(self, request: Request) -> Generator[Reply, None, NoReturn]:
+        """Yield the replies to a request that has many, until the caller has enough. Raises CannotConnectError.
+
+        A ``ping`` goes before it, since there may be no reply before something changes: within ``timeout`` seconds
+        the daemon must show that it is there.
+        """
+        self.close()
+        deadline = time.monotonic() + self.timeout
+        try:
+            self._connect(deadline)
+            first = self._exchange(encode(Ping()) + b"\n" + encode(request) + b"\n", deadline)
+            if not isinstance(first, PongReply):
+                yield first
+            while True:
+                yield self._receive(None)
+        except _LostError:
+            message = f"the connection to {self.address} is lost, and no more changes come. Is ticketd running?"
+            raise CannotConnectError(message) from None
+        finally:
+            self.close()
+
     def _exchange(self, line: bytes, deadline: float) -> Reply:
         assert self._socket is not None
         try:
             self._socket.settimeout(_left(deadline))
             self._socket.sendall(line)
-            searched = 0
+        except TimeoutError:
+            raise self._no_reply() from None
+        except OSError as error:
+            raise self._broken(error) from None
+        return self._receive(deadline)
+
+    def _receive(self, deadline: float | None) -> Reply:
+        assert self._socket is not None
+        searched = 0
+        try:
             while (end := self._received.find(b"\n", searched)) < 0:
                 searched = len(self._received)
-                self._socket.settimeout(_left(deadline))
+                self._socket.settimeout(None if deadline is None else _left(deadline))
                 chunk = self._socket.recv(READ_BYTES)
                 if not chunk:
                     raise _LostError(f"{self.address} closed the connection without a reply")
                 self._received += chunk
         except TimeoutError:
-            raise CannotConnectError(f"no reply from {self.address} within {self.timeout:g} s") from None
+            raise self._no_reply() from None
         except OSError as error:
-            raise _LostError(f"the connection to {self.address} broke ({error.strerror or error})") from None
+            raise self._broken(error) from None
         frame = bytes(self._received[:end])
         del self._received[: end + 1]
         try:
@@ -144,9 +193,19 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise CannotConnectError(f"what answers at {self.address} does not speak ticketd's protocol") from None
 
+    def _no_reply(self) -> CannotConnectError:
+        return CannotConnectError(f"no reply from {self.address} within {self.timeout:g} s")
+
+    def _broken(self, error: OSError) -> _LostError:
+        return _LostError(f"the connection to {self.address} broke ({error.strerror or error})")
+
 
 def _left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())
+    """Return how many seconds are left; raise TimeoutError if none are."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _interruption() -> OutcomeUnknownError:
@@ -157,13 +216,13 @@ def _interruption() -> OutcomeUnknownError:
 
 def is_write(request: Request) -> bool:
     """Whether the request may change the ledger."""
-    return isinstance(request, Book | Create)
+    return isinstance(request, Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend)
 
 
 def mint(request: Request) -> None:
     """Give what the request makes an id, unless it has one."""
     # Imported here, since a command that only reads starts faster without it.
-    if isinstance(request, Book) and request.booking is UNSET:
+    if isinstance(request, Book | Hold) and request.booking is UNSET:
         from ticketd.ids import new_id
 
         request.booking = new_id()

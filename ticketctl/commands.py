@@ -22,8 +22,11 @@ from ticketd.protocol import (
     FieldHelp,
     Help,
     HelpReply,
+    Redeem,
     Reply,
     Request,
+    Show,
+    Watch,
     error_reply,
     help_reply,
 )
@@ -52,7 +55,22 @@ AUTO = CommandHelp(
         FieldHelp("delay_ms", True, f"a whole number from 0 to {DELAY_MS_MAX}", "milliseconds between two of them"),
     ],
 )
+EXPORT = CommandHelp(
+    "export",
+    "export events|bookings|tickets",
+    "Write what the ledger holds as JSON lines.",
+    [FieldHelp("what", True, "events, bookings or tickets", "what to write")],
+)
+IMPORT = CommandHelp(
+    "import",
+    "import FILE",
+    "Create the events of a catalogue file or of exported JSON lines; repeating it creates nothing twice.",
+    [FieldHelp("file", True, "the path of a file", "where the events are")],
+)
 EXIT = CommandHelp("exit", "exit", "Leave the shell, or end a script.", [])
+
+
+OWN = {command.command: command for command in (AUTO, EXPORT, IMPORT, EXIT)}
 
 
 @dataclass
@@ -80,7 +98,7 @@ class Output:
         fields: dict[str, object] = {"reply": "error", "code": code, "message": message}
         if settle:
             fields["settle"] = settle
-        self._say(fields, f"{message}\n  {settle}" if settle else message)
+        self._say(fields, printable(message) + (f"\n  {settle}" if settle else ""))
 
     def _say(self, fields: dict[str, object], text: str) -> None:
         if self.mode == "json":
@@ -127,6 +145,19 @@ def run(arguments: Sequence[str], client: Client, output: Output) -> int:
 
         return run_auto(arguments[1:], client, output)
     try:
+        return _run_one(arguments, client, output)
+    except BrokenPipeError:
+        # As in `ticketctl export tickets | head`; see _print.
+        forget(sys.stdout)
+        return DONE
+
+
+def _run_one(arguments: Sequence[str], client: Client, output: Output) -> int:
+    if arguments[0] in (EXPORT.command, IMPORT.command):
+        from ticketctl.transfer import run_transfer
+
+        return run_transfer(arguments, client, output)
+    try:
         request = words.parse(list(arguments))
         if isinstance(request, Help):
             output.result(_help(request))
@@ -134,6 +165,10 @@ def run(arguments: Sequence[str], client: Client, output: Output) -> int:
     except TicketError as error:
         output.error(error_reply(error))
         return USAGE
+    if isinstance(request, Watch):
+        from ticketctl.watch import run_watch
+
+        return run_watch(request, client, output)
     return show(request, client, output)
 
 
@@ -182,6 +217,8 @@ def status_of(reply: Reply) -> int:
 
 def settle(request: Request, client: Client, output: Output) -> str:
     """Return the command that sends the request again with the same ids, as it is typed where this one was."""
+    if isinstance(request, Redeem):
+        request = Show(request.ticket)
     if output.program is None:
         return shlex.join(words.unparse(request))
     where: list[str] = []
@@ -204,8 +241,7 @@ def default_port() -> str:
 
 def _help(request: Help) -> HelpReply:
     """Answer ``help`` without the daemon: the commands of the client are its own, the others are known here too."""
-    own = {command.command: command for command in (AUTO, EXIT)}
-    if isinstance(request.command, str) and request.command in own:
-        return HelpReply([own[request.command]])
+    if isinstance(request.command, str) and request.command in OWN:
+        return HelpReply([OWN[request.command]])
     reply = help_reply(request)
-    return HelpReply([*reply.commands, *own.values()]) if len(reply.commands) == len(COMMANDS) else reply
+    return HelpReply([*reply.commands, *OWN.values()]) if len(reply.commands) == len(COMMANDS) else reply

@@ -5,13 +5,16 @@ Whatever a server sends, no control character of it reaches the terminal.
 
 import shutil
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
 from ticketd.model import printable
 from ticketd.protocol import (
+    BookingFacts,
     BookingReply,
+    BookingsReply,
     ErrorReply,
     EventFacts,
     EventReply,
@@ -21,13 +24,23 @@ from ticketd.protocol import (
     Reply,
     StatsReply,
     TicketReply,
+    TicketsReply,
     encode,
 )
 
 Mode = Literal["table", "plain", "json"]
 
 _EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
+_BOOKING_COLUMNS = ("id", "event", "quantity", "state", "expires")
+_TICKET_COLUMNS = ("id", "event", "booking", "state", "redeemed_at")
+_FIGURES = ("available", "held", "sold", "capacity", "quantity")
 _NAME_CELLS_MIN = 16
+
+# In a pipe a booking, alone or among others, has these columns.
+_BOOKING_FIELDS = (
+    *("id", "event", "quantity", "state", "available", "version", "tickets"),
+    *("expires", "cancelled", "redeemed"),
+)
 
 
 def render(reply: Reply, mode: Mode) -> str:
@@ -50,11 +63,13 @@ def _plain(reply: Reply) -> str:
         case EventReply():
             return _tabbed(msgspec.structs.astuple(reply)[: len(EventFacts.__struct_fields__)])
         case BookingReply():
-            tickets = ",".join(reply.tickets)
-            values = (reply.id, reply.event, reply.quantity, reply.state, reply.available, reply.version, tickets)
-            return _tabbed((*values, "replayed") if reply.replayed else values)
+            return _booking_line(reply) + ("\treplayed" if reply.replayed else "")
+        case BookingsReply():
+            return "\n".join(map(_booking_line, reply.bookings))
         case TicketReply():
-            return _tabbed((reply.id, reply.event, reply.booking, reply.state))
+            return _tabbed(filter(None, (reply.id, reply.event, reply.booking, reply.state, reply.redeemed_at)))
+        case TicketsReply():
+            return "\n".join(_tabbed(filter(None, msgspec.structs.astuple(ticket))) for ticket in reply.tickets)
         case StatsReply():
             return "\n".join(_tabbed(item) for item in msgspec.structs.asdict(reply).items())
         case HelpReply():
@@ -68,39 +83,46 @@ def _plain(reply: Reply) -> str:
 def _table(reply: Reply) -> str:
     match reply:
         case EventsReply():
-            return event_table(reply.events) if reply.events else "no events"
+            return _columns(_EVENT_COLUMNS, reply.events) if reply.events else "no events"
         case EventReply():
-            return event_table([reply]) + ("\n(it existed already)" if reply.replayed else "")
+            return _columns(_EVENT_COLUMNS, [reply]) + ("\n(as before)" if reply.replayed else "")
         case BookingReply():
             what = f"{reply.quantity} ticket{'s' if reply.quantity > 1 else ''} of event {reply.event}"
             again = ", as before" if reply.replayed else ""
-            lines = [f"booking {reply.id}: {what}, {reply.state}{again}; {reply.available} left after it"]
-            lines += [f"  ticket {ticket}" for ticket in reply.tickets]
+            until = f" until {_time(reply.expires)}" if reply.expires else ""
+            lines = [f"booking {reply.id}: {what}, {reply.state}{until}{again}; {reply.available} left after it"]
+            lines += [f"  ticket {ticket}{_fate(ticket, reply)}" for ticket in reply.tickets]
             return "\n".join(map(printable, lines))
+        case BookingsReply():
+            return _columns(_BOOKING_COLUMNS, reply.bookings) if reply.bookings else "no bookings"
         case TicketReply():
-            return printable(f"ticket {reply.id}: event {reply.event}, booking {reply.booking}, {reply.state}")
+            at = f" at {_time(reply.redeemed_at)}" if reply.redeemed_at else ""
+            return printable(f"ticket {reply.id}: event {reply.event}, booking {reply.booking}, {reply.state}{at}")
+        case TicketsReply():
+            return _columns(_TICKET_COLUMNS, reply.tickets) if reply.tickets else "no tickets"
         case StatsReply():
-            return "\n".join(f"{name:<16} {value}" for name, value in msgspec.structs.asdict(reply).items())
+            return "\n".join(f"{name:<16} {_text(value)}" for name, value in msgspec.structs.asdict(reply).items())
         case _:
             return _plain(reply)
 
 
-def event_table(events: Sequence[EventFacts]) -> str:
-    """Return events in columns, names cut to the width of the terminal."""
-    rows = [_EVENT_COLUMNS, *(tuple(_text(getattr(event, column)) for column in _EVENT_COLUMNS) for event in events)]
+def _columns(columns: Sequence[str], items: Sequence[Any]) -> str:
+    """Return items under the names of their columns, the names of events cut to the width of the terminal."""
+    rows = [columns, *([_cell(getattr(item, column)) for column in columns] for item in items)]
     widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
-    name = _EVENT_COLUMNS.index("name")
-    spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
-    if spare < 0:
-        widths[name] = max(_NAME_CELLS_MIN, widths[name] + spare)
+    if "name" in columns:
+        name = columns.index("name")
+        spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
+        if spare < 0:
+            widths[name] = max(_NAME_CELLS_MIN, widths[name] + spare)
     lines = []
     for row in rows:
         cells = [
-            _padded(text, width, right=column in ("available", "held", "sold", "capacity"))
-            for column, text, width in zip(_EVENT_COLUMNS, row, widths, strict=True)
+            _padded(text, width, right=column in _FIGURES)
+            for column, text, width in zip(columns, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([lines[0].upper(), *lines[1:]])
+    return "\n".join([lines[0].upper().replace("_", " "), *lines[1:]])
 
 
 def _help(reply: HelpReply) -> str:
@@ -113,12 +135,32 @@ def _help(reply: HelpReply) -> str:
     return "\n".join(map(printable, lines))
 
 
+def _fate(ticket: str, booking: BookingReply) -> str:
+    if ticket in booking.cancelled:
+        return ", cancelled"
+    return ", redeemed" if ticket in booking.redeemed else ""
+
+
+def _booking_line(booking: BookingFacts) -> str:
+    values = [getattr(booking, field) for field in _BOOKING_FIELDS]
+    return _tabbed(",".join(value) if isinstance(value, list | tuple) else value for value in values)
+
+
 def _tabbed(values: Iterable[Any]) -> str:
     return "\t".join(_text(value) for value in values)
 
 
 def _text(value: Any) -> str:
-    return printable(str(msgspec.to_builtins(value)))
+    return "" if value is None else printable(str(msgspec.to_builtins(value)))
+
+
+def _cell(value: Any) -> str:
+    return _time(value) if isinstance(value, datetime) else _text(value)
+
+
+def _time(moment: datetime) -> str:
+    """Return a time for people: to the second, which for what ends is rather too early than too late."""
+    return _text(moment.replace(microsecond=0))
 
 
 def _cells(text: str) -> int:

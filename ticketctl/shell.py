@@ -12,7 +12,7 @@ from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from ticketctl.client import CannotConnectError, Client
-from ticketctl.commands import AUTO, DONE, EXIT, INTERRUPTED, Output, is_comment, run
+from ticketctl.commands import AUTO, DONE, EXIT, INTERRUPTED, OWN, Output, is_comment, run
 from ticketd import words
 from ticketd.declared import Command, Field
 from ticketd.errors import TicketError
@@ -22,8 +22,6 @@ from ticketd.protocol import COMMANDS, EventFacts, EventsReply, List, Stats, Sta
 COMPLETIONS_MAX = 50
 EVENTS_FRESH_SECONDS = 5.0
 COMPLETION_SECONDS_MAX = 1.0
-
-_OWN = {command.command: command for command in (AUTO, EXIT)}
 
 
 def run_shell(client: Client, output: Output) -> int:
@@ -91,11 +89,11 @@ def _history() -> History:
 
 def _toolbar(text: str) -> AnyFormattedText:
     name, *_ = text.split(maxsplit=1) or [""]
-    if name in _OWN:
-        return f"{_OWN[name].usage}   {_OWN[name].summary}"
-    if name == AUTO.command or name in COMMANDS:
+    if name in OWN:
+        return f"{OWN[name].usage}   {OWN[name].summary}"
+    if name in COMMANDS:
         return f"{COMMANDS[name].usage}   {COMMANDS[name].summary}"
-    return "commands: " + " ".join([*COMMANDS, *_OWN])
+    return "commands: " + " ".join([*COMMANDS, *OWN])
 
 
 class _Completer(Completer):
@@ -114,7 +112,7 @@ class _Completer(Completer):
         if typed[:1] == [AUTO.command]:
             typed = typed[1:]
         if not typed:
-            for name in (*COMMANDS, *_OWN):
+            for name in (*COMMANDS, *OWN):
                 if name.startswith(word):
                     yield Completion(f"{name} ", -len(word), display=name, display_meta=_summary(name))
             return
@@ -131,7 +129,7 @@ class _Completer(Completer):
         if field_here and field_here.completes == "events":
             yield from self._event_ids(word)
         elif field_here and field_here.completes == "commands":
-            for name in (*COMMANDS, *_OWN):
+            for name in (*COMMANDS, *OWN):
                 if name.startswith(word):
                     yield Completion(f"{name} ", -len(word), display=name, display_meta=_summary(name))
 
@@ -159,7 +157,7 @@ class _Completer(Completer):
 
 
 def _summary(name: str) -> str:
-    return _OWN[name].summary if name in _OWN else COMMANDS[name].summary
+    return OWN[name].summary if name in OWN else COMMANDS[name].summary
 
 
 def _field_here(command: Command, typed: list[str]) -> Field | None:

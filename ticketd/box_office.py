@@ -9,7 +9,9 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from msgspec import UNSET
 
@@ -18,13 +20,15 @@ from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.ids import new_event_id, new_id
-from ticketd.protocol import Book, Create, ErrorReply, Reply, Show
+from ticketd.protocol import Amend, Book, Bookings, Create, ErrorReply, Hold, Reply, Tickets
 from ticketd.rules import Adopt, LedgerRequest, rows
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
+CLOCK_LOOK_SECONDS = 1.0
+EPOCH = datetime.fromtimestamp(0, UTC)
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
 
 
@@ -56,6 +60,10 @@ class BoxOffice:
         self._alone: Desk = deque()
         self._arrival = asyncio.Event()
         self._closing = False
+        # The first batch finds out what has run out while the daemon was down.
+        self._next_expiry: datetime | None = EPOCH
+        # On a full disk nothing can expire, and trying without a pause would help nobody.
+        self._sweep_at = 0.0
         self.counts = sales_log.Counts()
 
     @property
@@ -63,13 +71,17 @@ class BoxOffice:
         """How many parties wait for a commit."""
         return sum(map(len, self._desks.values()))
 
+    def holds_ran_out(self) -> bool:
+        """Whether there may be holds that have run out and are still counted as held: submit nothing, and await it."""
+        return self._next_expiry is not None and self._next_expiry <= self._store.now()
+
     def submit(self, requests: Sequence[LedgerRequest], peer: str) -> asyncio.Future[list[Reply]]:
         """Let the requests stand in line together, and return the future of their replies. It never fails.
 
         Ids that the client did not give are minted here, once, so that a request keeps them however often it is tried.
         """
         for request in requests:
-            if isinstance(request, Book) and request.booking is UNSET:
+            if isinstance(request, Book | Hold) and request.booking is UNSET:
                 request.booking = new_id()
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
@@ -88,18 +100,30 @@ class BoxOffice:
             while self._desks or self._alone or not self._closing:
                 if self._alone:
                     await self._commit([self._alone.popleft()])
-                elif self._desks:
+                elif self._desks or (self.holds_ran_out() and self._loop.time() >= self._sweep_at):
                     await self._commit(self._gather())
                     await self._store.tidy()
                 else:
                     self._arrival.clear()
-                    await self._arrival.wait()
+                    await self._wait()
         finally:
             self._closing = True
             for desk in (self._alone, *self._desks.values()):
                 for party in desk:
                     _refuse(party, "shutting_down", SHUTTING_DOWN)
             self._desks.clear()
+
+    async def _wait(self) -> None:
+        """Wait for an arrival, or until the next hold may have run out."""
+        if self._next_expiry is None:
+            await self._arrival.wait()
+            return
+        to_expiry = (self._next_expiry - self._store.now()).total_seconds()
+        seconds = max(to_expiry, self._sweep_at - self._loop.time(), 0)
+        # The clock of holds may be set while this waits.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, CLOCK_LOOK_SECONDS)):
+                await self._arrival.wait()
 
     def close(self) -> None:
         """Refuse what comes from now on; ``run`` returns when what stands in line has been answered."""
@@ -111,7 +135,7 @@ class BoxOffice:
 
         So nobody gets past a line by way of a shorter one.
         """
-        desks = {_desk_of(request) for request in requests}
+        desks = {_desk_of(request) for request in requests} or {""}
         return desks.pop() if len(desks) == 1 else max(desks, key=lambda desk: len(self._desks.get(desk, ())))
 
     def _gather(self) -> list[Party]:
@@ -139,11 +163,12 @@ class BoxOffice:
     async def _commit(self, batch: list[Party]) -> None:
         requests = [request for party in batch for request in party.requests]
         try:
-            replies, events = await self._store.transact(requests)
+            replies, events, self._next_expiry = await self._store.transact(requests)
         except StorageFullError as error:
             message = "the disk is full; nothing was done, try again when there is room"
             for party in batch:
                 _refuse(party, "storage_full", message, RETRY_AFTER_SECONDS)
+            self._sweep_at = self._loop.time() + RETRY_AFTER_SECONDS
             log.warning("%s requests=%d", error, len(requests))
         except OutcomeUnknownError:
             message = "the outcome is unknown; send it again with the same id when the daemon is back"
@@ -154,6 +179,8 @@ class BoxOffice:
             if len(batch) > 1:
                 self._alone.extend(batch)
                 return
+            if not batch:
+                raise
             log.exception("a bug: %r", requests)
             _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
         else:
@@ -170,14 +197,16 @@ class BoxOffice:
 
 def _desk_of(request: LedgerRequest) -> str:
     match request:
-        case Book():
+        case Book() | Hold() | Amend():
             return request.event
         case Adopt():
             return request.event.id
         case Create():
             return str(request.id)
-        case Show():
-            # What names no event shares a line, which no id of an event can be the name of.
+        case Bookings() | Tickets():
+            # Whoever reads the whole ledger has a line apart. No id of an event has blanks, nor is it empty.
+            return "a page"
+        case _:
             return ""
 
 

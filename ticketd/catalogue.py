@@ -3,7 +3,7 @@
 Events are handed over by commits and never changed here. Nothing in it waits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +16,7 @@ from ticketd.protocol import EventFacts, List, encode, encode_events
 class Catalogue:
     """The committed events by id, in the order of creation."""
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    def __init__(self, events: Collection[Event]) -> None:
         self._events: dict[str, Event] = {}
         self._positions: dict[str, int] = {}
         self._encoded: list[bytes] = []
@@ -24,12 +24,17 @@ class Catalogue:
         self._whole_list: bytes | None = None
         # Grows with every publication, so that whoever copies the catalogue can tell whether it has changed.
         self.revision = 0
+        self._subscribers: list[Callable[[Iterable[str]], None]] = []
         self.publish(events)
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def publish(self, events: Iterable[Event]) -> None:
+    def subscribe(self, subscriber: Callable[[Iterable[str]], None]) -> None:
+        """Call it with the ids of the events of each publication, right after it."""
+        self._subscribers.append(subscriber)
+
+    def publish(self, events: Collection[Event]) -> None:
         """Take over events as a commit left them."""
         for event in events:
             if event.id not in self._events:
@@ -39,6 +44,8 @@ class Catalogue:
             self._stale.add(event.id)
         self._whole_list = None
         self.revision += 1
+        for subscriber in self._subscribers:
+            subscriber([event.id for event in events])
 
     def get(self, event_id: str) -> Event | None:
         """Return the event, or None."""

@@ -28,6 +28,7 @@ from ticketd.server import TURNED_AWAY_MAX, Server
 from ticketd.session import House
 from ticketd.stores.base import CannotOpenError, OutcomeUnknownError
 from ticketd.stores.sqlite import SqliteStore
+from ticketd.watchers import Watchers
 
 log = logging.getLogger("ticketd")
 
@@ -98,12 +99,14 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     box_office = BoxOffice(store, catalogue, limits)
     selling = loop.create_task(box_office.run())
     keeper = Keeper(file, catalogue, box_office)
+    # What has run out while the daemon was down goes back on sale before anybody looks.
+    await box_office.submit([], "start")
     try:
         await keeper.adopt(listed)
     except NotTakenInError as error:
         log.critical("%s", error)
         _end_at_once()
-    server = Server(house := House(box_office, catalogue, limits))
+    server = Server(house := House(box_office, catalogue, limits, Watchers(catalogue)))
     try:
         addresses = await server.listen(options.host, options.port)
     except (OSError, UnicodeError) as error:

@@ -5,7 +5,8 @@ Knows nothing of the commands: ``protocol`` declares those.
 
 import re
 from collections.abc import Iterable
-from typing import Any, get_args, get_type_hints
+from datetime import datetime
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -23,7 +24,7 @@ class Field:
         self.required = required
         # A field that may be left out is a union of UnsetType with the Annotated type.
         annotated = annotation if hasattr(annotation, "__metadata__") else get_args(annotation)[0]
-        self.type: Any = annotated.__origin__
+        self.type: Any = get_origin(annotated.__origin__) or annotated.__origin__
         metas: tuple[Meta, ...] = annotated.__metadata__
         self.must_be = next(meta.title for meta in metas if meta.title)
         self.description = next(meta.description for meta in metas if meta.description)
@@ -34,7 +35,9 @@ class Field:
         if self.positional:
             self.metavar = name.upper()
         else:
-            self.metavar = "N" if self.type is int else "ID"
+            typed = {int: "N", list: "ID,ID", datetime: "TIME"}
+            pattern = any(meta.pattern for meta in metas)
+            self.metavar = "ID" if pattern else typed.get(self.type, name.upper())
 
     @property
     def usage(self) -> str:

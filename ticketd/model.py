@@ -7,6 +7,7 @@ The capacity law, promise 1, holds for every event at every moment::
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -14,6 +15,8 @@ from msgspec import Meta, Struct
 
 CAPACITY_MAX = 1_000_000_000
 TICKETS_PER_BOOKING_MAX = 1_000
+HOLD_SECONDS_MAX = 86_400
+HOLD_SECONDS_DEFAULT = 300
 ID_CHARS_MAX = 64
 NAME_BYTES_MAX = 200
 
@@ -29,8 +32,11 @@ Quantity = Annotated[
     int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX, title=f"a whole number from 1 to {TICKETS_PER_BOOKING_MAX}")
 ]
 
-BookingState = Literal["confirmed"]
-TicketState = Literal["valid"]
+Seconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX, title=f"a whole number from 1 to {HOLD_SECONDS_MAX}")]
+
+BookingState = Literal["held", "confirmed", "released", "expired", "cancelled"]
+TicketState = Literal["valid", "redeemed", "cancelled"]
+Pool = Literal["available", "held", "sold"]
 
 # Characters that could forge a line or turn text around on a terminal: controls (C0, DEL, C1), line and paragraph
 # separators, bidi embeddings, overrides and isolates (Unicode Standard Annex 9); and halves of surrogate pairs.
@@ -64,11 +70,15 @@ def utc(date: datetime) -> datetime:
         raise ValueError("date must be within the years 1 to 9999 in UTC") from None
 
 
-class Event(Struct):
+# None of these can be part of a cycle, so the collector of cycles need not look at them (gc=False).
+
+
+class Event(Struct, gc=False):
     """An event and how many of its tickets are where.
 
     ``version`` counts its changes one by one. ``sold_elsewhere`` is the part of ``sold`` that was sold before the
-    event came into the ledger, so ``sold - sold_elsewhere`` is the number of its tickets in the ledger.
+    event came into the ledger, so ``sold - sold_elsewhere`` is the number of its tickets in the ledger that are not
+    cancelled. ``original`` is the name, date and capacity it was created with, once they have been amended.
     """
 
     id: str
@@ -80,17 +90,35 @@ class Event(Struct):
     sold: int
     version: int
     sold_elsewhere: int
+    original: tuple[str, datetime, int] | None = None
 
-    def sell(self, quantity: int) -> None:
-        """Move tickets from available to sold. The caller has seen that they are available."""
-        assert 0 < quantity <= self.available
-        self.available -= quantity
-        self.sold += quantity
+    def move(self, quantity: int, source: Pool, target: Pool) -> None:
+        """Move tickets from one pool to another. The caller has seen that they are there."""
+        left = getattr(self, source) - quantity
+        assert quantity > 0
+        assert left >= 0
+        setattr(self, source, left)
+        setattr(self, target, getattr(self, target) + quantity)
         self.version += 1
 
 
-class Booking(Struct):
-    """What one buyer has. ``available`` and ``version`` are the event's, right after the booking was decided."""
+class Change(Struct, array_like=True, gc=False):
+    """What became of a booking after it was made: by which command (or ``expire``), and the event right after that.
+
+    ``tickets`` are those that a ``cancel`` cancelled.
+    """
+
+    what: Literal["confirm", "release", "expire", "cancel"]
+    available: int
+    version: int
+    tickets: Sequence[str] = ()
+
+
+class Booking(Struct, gc=False):
+    """What one buyer has, or had. ``available`` and ``version`` are the event's right after it was booked or held.
+
+    ``seconds`` and ``expires`` are set for what was held first. ``tickets`` is empty until it is confirmed.
+    """
 
     id: str
     event: str
@@ -99,12 +127,16 @@ class Booking(Struct):
     tickets: list[str]
     available: int
     version: int
+    seconds: int | None = None
+    expires: datetime | None = None
+    changes: Sequence[Change] = ()
 
 
-class Ticket(Struct):
-    """The right of one person to enter one event."""
+class Ticket(Struct, gc=False):
+    """The right of one person to enter one event. ``redeemed_at`` is set when it has been used."""
 
     id: str
     event: str
     booking: str
     state: TicketState
+    redeemed_at: datetime | None = None

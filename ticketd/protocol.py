@@ -5,7 +5,7 @@ bounds and descriptions make the ``help`` reply, the words that people type, the
 tables of protocol.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, get_args
 
@@ -14,14 +14,51 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ticketd.declared import Command, listed, shown
 from ticketd.errors import Code, TicketError
-from ticketd.model import BookingState, Capacity, Date, Id, Name, Quantity, TicketState, checked_name, utc
+from ticketd.model import (
+    CAPACITY_MAX,
+    HOLD_SECONDS_DEFAULT,
+    TICKETS_PER_BOOKING_MAX,
+    BookingState,
+    Capacity,
+    Date,
+    Id,
+    Name,
+    Quantity,
+    Seconds,
+    TicketState,
+    checked_name,
+    utc,
+)
 
 PORT = 8080
 FRAME_BYTES_MAX = 16 * 1024
 EVENTS_PER_PAGE_MAX = 100_000
+ROWS_PER_PAGE_MAX = 1_000
+
+BookingId = Annotated[Id, Meta(description="the id of the booking")]
+NewBookingId = Annotated[Id, Meta(description="the id that the booking shall have; sent again, it books nothing new")]
+EventId = Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
+TicketIds = Annotated[
+    list[Id],
+    Meta(
+        min_length=1,
+        max_length=TICKETS_PER_BOOKING_MAX,
+        title=f"1 to {TICKETS_PER_BOOKING_MAX} ids of tickets",
+        description="only these tickets; all of the booking without it",
+    ),
+]
+RowsPerPage = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=ROWS_PER_PAGE_MAX,
+        title=f"a whole number from 1 to {ROWS_PER_PAGE_MAX}",
+        description="how many at the most",
+    ),
+]
 
 
-class _Request(Struct, tag_field="cmd", forbid_unknown_fields=True):
+class _Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
     pass
 
 
@@ -62,22 +99,114 @@ class Create(_Request, tag="create"):
         Annotated[Id, Meta(description="the id that the event shall have; sent again, it creates nothing new")]
         | UnsetType
     ) = UNSET
+    available: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=CAPACITY_MAX,
+                title="a whole number from 0 to the capacity",
+                description="how many of them are on sale here; the others count as sold elsewhere",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         """Check what types cannot say; msgspec makes a ValidationError of a ValueError."""
         checked_name(self.name)
         self.date = utc(self.date)
+        if self.available is not UNSET and self.available > self.capacity:
+            raise ValueError(f"available must not be more than capacity, {self.capacity}, and it is {self.available}")
 
 
 class Book(_Request, tag="book"):
     """Buy tickets of an event."""
 
-    event: Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
+    event: EventId
     quantity: Annotated[Quantity, Meta(description="how many tickets")]
-    booking: (
-        Annotated[Id, Meta(description="the id that the booking shall have; sent again, it books nothing new")]
+    booking: NewBookingId | UnsetType = UNSET
+
+
+class Hold(_Request, tag="hold"):
+    """Keep tickets of an event for a buyer who is still paying."""
+
+    event: EventId
+    quantity: Annotated[Quantity, Meta(description="how many tickets")]
+    seconds: Annotated[Seconds, Meta(description="for how long")] = HOLD_SECONDS_DEFAULT
+    booking: NewBookingId | UnsetType = UNSET
+
+
+class Confirm(_Request, tag="confirm"):
+    """Sell what is held."""
+
+    booking: BookingId
+
+
+class Release(_Request, tag="release"):
+    """Put what is held back on sale."""
+
+    booking: BookingId
+
+
+class Cancel(_Request, tag="cancel"):
+    """Take back tickets that were sold, and put them on sale again."""
+
+    booking: BookingId
+    tickets: TicketIds | UnsetType = UNSET
+
+
+class Redeem(_Request, tag="redeem"):
+    """Let the owner of a ticket in, once."""
+
+    ticket: Annotated[Id, Meta(description="the id of the ticket")]
+
+
+class Amend(_Request, tag="amend"):
+    """Change the name, the date or the capacity of an event."""
+
+    event: EventId
+    name: Annotated[Name, Meta(description="what it is called from now on")] | UnsetType = UNSET
+    date: Annotated[Date, Meta(description="when it begins now")] | UnsetType = UNSET
+    capacity: (
+        Annotated[Capacity, Meta(description="how many tickets there are now; not fewer than are sold and held")]
         | UnsetType
     ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot say; msgspec makes a ValidationError of a ValueError."""
+        if self.name is UNSET and self.date is UNSET and self.capacity is UNSET:
+            raise ValueError("amend needs name, date or capacity, else there is nothing to change")
+        if self.name is not UNSET:
+            checked_name(self.name)
+        if self.date is not UNSET:
+            self.date = utc(self.date)
+
+
+class Watch(_Request, tag="watch"):
+    """Follow the events, or one, as they change, until the next line is sent."""
+
+    event: (
+        Annotated[
+            Id,
+            Meta(description="only this event", extra={"positional": True, "completes": "events"}),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class Bookings(_Request, tag="bookings"):
+    """Read the bookings of the ledger, a page at a time, in the order of their ids."""
+
+    after: Annotated[Id, Meta(description="only bookings after the one of this id")] | UnsetType = UNSET
+    limit: RowsPerPage = ROWS_PER_PAGE_MAX
+
+
+class Tickets(_Request, tag="tickets"):
+    """Read the tickets of the ledger, a page at a time, in the order of their ids."""
+
+    after: Annotated[Id, Meta(description="only tickets after the one of this id")] | UnsetType = UNSET
+    limit: RowsPerPage = ROWS_PER_PAGE_MAX
 
 
 class Stats(_Request, tag="stats"):
@@ -104,14 +233,31 @@ class Help(_Request, tag="help"):
     ) = UNSET
 
 
-Request = List | Show | Create | Book | Stats | Ping | Help
+Request = (
+    List
+    | Show
+    | Create
+    | Book
+    | Hold
+    | Confirm
+    | Release
+    | Cancel
+    | Redeem
+    | Amend
+    | Watch
+    | Bookings
+    | Tickets
+    | Stats
+    | Ping
+    | Help
+)
 
 
-class _Reply(Struct, tag_field="reply", omit_defaults=True):
+class _Reply(Struct, tag_field="reply", omit_defaults=True, gc=False):
     pass
 
 
-class EventFacts(Struct):
+class EventFacts(Struct, gc=False):
     """One event as it stands in an ``events`` reply."""
 
     id: str
@@ -131,13 +277,17 @@ class EventsReply(_Reply, tag="events"):
 
 
 class EventReply(EventFacts, tag_field="reply", tag="event", omit_defaults=True):
-    """Answers ``create`` and ``show``: one event, flat."""
+    """Answers ``create``, ``amend`` and ``show``: one event, flat. ``watch`` sends one for each change."""
 
     replayed: bool = False
 
 
-class BookingReply(_Reply, tag="booking"):
-    """Answers ``book`` and ``show``."""
+class BookingFacts(Struct, omit_defaults=True, gc=False):
+    """One booking as it stands in a ``bookings`` reply.
+
+    ``available`` and ``version`` are the event's right after the booking came to this state. Those of ``tickets`` that
+    are in ``cancelled`` or ``redeemed`` are no longer valid; ``redeemed`` is told by ``show`` only.
+    """
 
     id: str
     event: str
@@ -146,16 +296,41 @@ class BookingReply(_Reply, tag="booking"):
     tickets: list[str]
     available: int
     version: int
+    expires: datetime | None = None
+    cancelled: Sequence[str] = ()
+    redeemed: Sequence[str] = ()
+
+
+class BookingReply(BookingFacts, tag_field="reply", tag="booking", omit_defaults=True):
+    """Answers ``book``, ``hold``, ``confirm``, ``release``, ``cancel`` and ``show``: one booking, flat."""
+
     replayed: bool = False
 
 
-class TicketReply(_Reply, tag="ticket"):
-    """Answers ``show``."""
+class BookingsReply(_Reply, tag="bookings"):
+    """Answers ``bookings``."""
+
+    bookings: list[BookingFacts]
+
+
+class TicketFacts(Struct, omit_defaults=True, gc=False):
+    """One ticket as it stands in a ``tickets`` reply."""
 
     id: str
     event: str
     booking: str
     state: TicketState
+    redeemed_at: datetime | None = None
+
+
+class TicketReply(TicketFacts, tag_field="reply", tag="ticket", omit_defaults=True):
+    """Answers ``redeem`` and ``show``: one ticket, flat."""
+
+
+class TicketsReply(_Reply, tag="tickets"):
+    """Answers ``tickets``."""
+
+    tickets: list[TicketFacts]
 
 
 class StatsReply(_Reply, tag="stats"):
@@ -173,6 +348,7 @@ class StatsReply(_Reply, tag="stats"):
     tickets: int
     refused: int
     queued: int
+    watchers: int
 
 
 class PongReply(_Reply, tag="pong"):
@@ -211,9 +387,21 @@ class ErrorReply(_Reply, tag="error"):
     available: int | None = None
     version: int | None = None
     retry_after: float | None = None
+    redeemed_at: datetime | None = None
 
 
-Reply = EventsReply | EventReply | BookingReply | TicketReply | StatsReply | PongReply | HelpReply | ErrorReply
+Reply = (
+    EventsReply
+    | EventReply
+    | BookingReply
+    | BookingsReply
+    | TicketReply
+    | TicketsReply
+    | StatsReply
+    | PongReply
+    | HelpReply
+    | ErrorReply
+)
 
 
 COMMANDS = {command.name: command for command in map(Command, get_args(Request))}

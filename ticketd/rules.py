@@ -1,16 +1,40 @@
-"""What each request does to the books. Pure: ids come from the caller, and nothing here waits, reads or writes.
+"""What each request does to the books. Pure: time and ids come from the caller; nothing here waits, reads or writes.
 
 A refused request changes nothing. The same rules run over every store.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from ticketd.model import Booking, Event, Ticket
-from ticketd.protocol import Book, BookingReply, Create, ErrorReply, EventReply, Reply, Show, TicketReply
+from ticketd.model import Booking, BookingState, Change, Event, Ticket
+from ticketd.protocol import (
+    Amend,
+    Book,
+    BookingFacts,
+    BookingReply,
+    Bookings,
+    BookingsReply,
+    Cancel,
+    Confirm,
+    Create,
+    ErrorReply,
+    EventReply,
+    Hold,
+    Redeem,
+    Release,
+    Reply,
+    Show,
+    TicketFacts,
+    TicketReply,
+    Tickets,
+    TicketsReply,
+)
+
+ROWS_OF_A_BOOKING_GUESS = 32
 
 
 class Adopt(Struct):
@@ -20,58 +44,94 @@ class Adopt(Struct):
 
 
 # The requests that read or write the ledger. Those of clients have had their missing ids minted.
-LedgerRequest = Book | Create | Show | Adopt
+LedgerRequest = Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend | Adopt | Show | Bookings | Tickets
 
 
 def rows(request: LedgerRequest) -> int:
-    """Return about how many rows a request writes, which is what it costs."""
-    return 1 + request.quantity if isinstance(request, Book) else 1
+    """Return about how many rows a request reads or writes, which is what it costs.
+
+    How many tickets a booking has is only known once it is loaded; most have a few, and one may have a thousand. The
+    guess bounds the harm of a thousand of those, and lets a stampede of small ones fill a commit.
+    """
+    match request:
+        case Book() | Hold():
+            return 1 + request.quantity
+        case Bookings() | Tickets():
+            return request.limit
+        case Confirm() | Cancel() | Show():
+            return ROWS_OF_A_BOOKING_GUESS
+        case _:
+            return 1
 
 
 class Needs:
-    """The ids whose events, bookings and tickets must be in the books before a batch can be decided."""
+    """The ids of what must be in the books before a batch can be decided.
+
+    With a ticket its booking is needed, with a booking its event; and for ``with_tickets`` all tickets of the booking.
+    """
 
     def __init__(self, requests: Iterable[LedgerRequest]) -> None:
         self.events: set[str] = set()
         self.bookings: set[str] = set()
         self.tickets: set[str] = set()
+        self.with_tickets: set[str] = set()
+        self.pages: list[Bookings | Tickets] = []
         for request in requests:
             match request:
-                case Book(event=event, booking=str(booking)):
-                    self.events.add(event)
-                    self.bookings.add(booking)
-                case Create(id=str(event)):
-                    self.events.add(event)
-                case Adopt(event=Event(id=event)):
-                    self.events.add(event)
-                case Show(id=any_id):
-                    self.events.add(any_id)
-                    self.bookings.add(any_id)
-                    self.tickets.add(any_id)
+                case Book() | Hold():
+                    self.events.add(request.event)
+                    self.bookings.add(str(request.booking))
+                case Confirm() | Release():
+                    self.bookings.add(request.booking)
+                case Cancel():
+                    self.bookings.add(request.booking)
+                    self.with_tickets.add(request.booking)
+                case Redeem():
+                    self.tickets.add(request.ticket)
+                case Create():
+                    self.events.add(str(request.id))
+                case Amend():
+                    self.events.add(request.event)
+                case Adopt():
+                    self.events.add(request.event.id)
+                case Show():
+                    self.events.add(request.id)
+                    self.bookings.add(request.id)
+                    self.with_tickets.add(request.id)
+                    self.tickets.add(request.id)
+                case Bookings() | Tickets():
+                    self.pages.append(request)
 
 
 class Books:
     """The events, bookings and tickets that a batch touches, by id, and what of them it changed.
 
-    A store fills them with what is committed and saves what changed. ``new_id`` mints the ids of tickets.
+    A store fills them with what is committed and saves what changed. ``new_id`` mints the ids of tickets; ``now`` is
+    the time of the batch, in whole milliseconds. ``due`` is how many tickets of an event are in holds that ran out by
+    then: the store loads it for all events. ``pages`` are in the order of the requests for them.
     """
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str], now: datetime) -> None:
         self.new_id = new_id
+        self.now = now
         self.events: dict[str, Event] = {}
         self.bookings: dict[str, Booking] = {}
         self.tickets: dict[str, Ticket] = {}
+        self.due: dict[str, int] = {}
+        self.pages: list[list[Booking] | list[Ticket]] = []
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.changed_tickets: dict[str, Ticket] = {}
+        # What the holds of an event that ran out came to; the store notes it in all of them at once.
+        self.expired: dict[str, Change] = {}
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to save."""
-        return bool(self.changed_events)
+        return bool(self.changed_events or self.changed_tickets)
 
     def put_event(self, event: Event) -> None:
-        """Note an event that is new or changed. Whatever changes, changes its event, whose version counts it."""
+        """Note an event that is new or changed."""
         self.events[event.id] = self.changed_events[event.id] = event
 
     def put_booking(self, booking: Booking) -> None:
@@ -83,9 +143,26 @@ class Books:
         self.tickets[ticket.id] = self.changed_tickets[ticket.id] = ticket
 
 
-def decide(books: Books, request: LedgerRequest) -> Reply:
-    """Do what the request asks, or refuse it, and return the reply."""
-    return _RULES[type(request)](books, request)
+def decide_all(books: Books, requests: Sequence[LedgerRequest]) -> list[Reply]:
+    """Decide the requests in order and return their replies. Before any of them, what ran out goes back on sale."""
+    for event_id, quantity in books.due.items():
+        event = books.events[event_id]
+        # All holds of an event that ran out by now are one change of it.
+        event.move(quantity, "held", "available")
+        books.put_event(event)
+        books.expired[event_id] = Change("expire", event.available, event.version)
+    for booking in books.bookings.values():
+        _expire(books, booking)
+    return [_RULES[type(request)](books, request) for request in requests]
+
+
+def _expire(books: Books, booking: Booking) -> None:
+    if booking.state == "held" and booking.expires is not None and booking.expires <= books.now:
+        booking.state = "expired"
+        booking.changes = [books.expired[booking.event]]
+
+
+# Replies
 
 
 def event_reply(event: Event, *, replayed: bool = False) -> EventReply:
@@ -95,38 +172,100 @@ def event_reply(event: Event, *, replayed: bool = False) -> EventReply:
     return reply
 
 
-def _booking_reply(booking: Booking, *, replayed: bool = False) -> BookingReply:
+def _booking_reply(booking: Booking, changes: int | None = None, *, replayed: bool = False) -> BookingReply:
+    """Return the reply that shows a booking as it was after so many of its changes, or as it is."""
+    past = booking.changes if changes is None else booking.changes[:changes]
+    if not past and booking.seconds is None:
+        # By far the most common one.
+        return BookingReply(
+            booking.id,
+            booking.event,
+            booking.quantity,
+            "confirmed",
+            booking.tickets,
+            booking.available,
+            booking.version,
+            replayed=replayed,
+        )
+    cancelled = {ticket for change in past for ticket in change.tickets}
+    state: BookingState = "confirmed" if booking.seconds is None else "held"
+    for change in past:
+        match change.what:
+            case "confirm":
+                state = "confirmed"
+            case "release":
+                state = "released"
+            case "expire":
+                state = "expired"
+            case "cancel" if len(cancelled) == booking.quantity:
+                state = "cancelled"
+    last = past[-1] if past else booking
     return BookingReply(
         booking.id,
         booking.event,
         booking.quantity,
-        booking.state,
-        booking.tickets,
-        booking.available,
-        booking.version,
-        replayed,
+        state,
+        [] if state == "held" else booking.tickets,
+        last.available,
+        last.version,
+        booking.expires if state == "held" else None,
+        [ticket for ticket in booking.tickets if ticket in cancelled] if cancelled else (),
+        replayed=replayed,
     )
 
 
+def _replay(booking: Booking, change: Change) -> BookingReply:
+    return _booking_reply(booking, booking.changes.index(change) + 1, replayed=True)
+
+
+def _ticket_reply(ticket: Ticket) -> TicketReply:
+    return TicketReply(ticket.id, ticket.event, ticket.booking, ticket.state, ticket.redeemed_at)
+
+
+def _no_event(event: str) -> ErrorReply:
+    return ErrorReply("event_not_found", f"there is no event {event}; list shows the events")
+
+
+def _no_booking(booking: str) -> ErrorReply:
+    return ErrorReply("booking_not_found", f"there is no booking {booking}")
+
+
+def _crossed(books: Books, booking: Booking) -> ErrorReply:
+    """Return the refusal of a command that comes too late, by what the booking is now."""
+    event = books.events[booking.event]
+    code, message = {
+        "confirmed": ("already_confirmed", f"booking {booking.id} is confirmed; cancel takes it back"),
+        "released": ("already_released", f"booking {booking.id} was released; hold or book again, with a new id"),
+        "cancelled": ("already_cancelled", f"booking {booking.id} is cancelled; book again, with a new id"),
+        "expired": ("hold_expired", f"booking {booking.id} ran out, {event.available} left; hold again, with a new id"),
+        "held": ("bad_request", f"booking {booking.id} is only held; release it"),
+    }[booking.state]
+    return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
+
+
+# Events
+
+
 def _create(books: Books, request: Create) -> Reply:
-    assert isinstance(request.id, str)
+    available = request.capacity if request.available is UNSET else request.available
+    elsewhere = request.capacity - available
     wanted = Event(
-        id=request.id,
+        id=str(request.id),
         name=request.name,
         date=request.date,
         capacity=request.capacity,
-        available=request.capacity,
+        available=available,
         held=0,
-        sold=0,
+        sold=elsewhere,
         version=0,
-        sold_elsewhere=0,
+        sold_elsewhere=elsewhere,
     )
     known = books.events.get(wanted.id)
     if known is None:
         books.put_event(wanted)
         return event_reply(wanted)
-    same = (known.name, known.date, known.capacity) == (wanted.name, wanted.date, wanted.capacity)
-    if same and known.sold_elsewhere == 0:
+    original = known.original or (known.name, known.date, known.capacity)
+    if original == (wanted.name, wanted.date, wanted.capacity) and known.sold_elsewhere == elsewhere:
         # The original reply: as the event was when it was created.
         return event_reply(wanted, replayed=True)
     return ErrorReply("event_exists", f"event {wanted.id} exists and is another one; choose another id")
@@ -139,40 +278,219 @@ def _adopt(books: Books, request: Adopt) -> Reply:
     return event_reply(known or request.event)
 
 
+def _amend(books: Books, request: Amend) -> Reply:
+    event = books.events.get(request.event)
+    if event is None:
+        return _no_event(request.event)
+    before = (event.name, event.date, event.capacity)
+    after = (
+        event.name if request.name is UNSET else request.name,
+        event.date if request.date is UNSET else request.date,
+        event.capacity if request.capacity is UNSET else request.capacity,
+    )
+    if after == before:
+        return event_reply(event, replayed=True)
+    floor = event.sold + event.held
+    if after[2] < floor:
+        return ErrorReply(
+            "capacity_below_sold",
+            f"event {event.id} has {event.sold} sold and {event.held} held; its capacity must be at least {floor}",
+            available=event.available,
+            version=event.version,
+        )
+    event.original = event.original or before
+    event.name, event.date, event.capacity = after
+    event.available = event.capacity - floor
+    event.version += 1
+    books.put_event(event)
+    return event_reply(event)
+
+
+# Bookings
+
+
 def _book(books: Books, request: Book) -> Reply:
-    assert isinstance(request.booking, str)
-    known = books.bookings.get(request.booking)
+    return _take(books, request, None)
+
+
+def _hold(books: Books, request: Hold) -> Reply:
+    return _take(books, request, request.seconds)
+
+
+def _take(books: Books, request: Book | Hold, seconds: int | None) -> Reply:
+    known = books.bookings.get(str(request.booking))
     if known is not None:
-        if (known.event, known.quantity) == (request.event, request.quantity):
-            return _booking_reply(known, replayed=True)
+        if (known.event, known.quantity, known.seconds) == (request.event, request.quantity, seconds):
+            return _booking_reply(known, 0, replayed=True)
         return ErrorReply(
             "booking_conflict",
-            f"booking {known.id} is for {known.quantity} of event {known.event}; use a new booking id",
+            f"booking {known.id} is another one, for {known.quantity} of event {known.event}; use a new booking id",
         )
     event = books.events.get(request.event)
     if event is None:
-        return ErrorReply("event_not_found", f"there is no event {request.event}; list shows the events")
+        return _no_event(request.event)
     if request.quantity > event.available:
         left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
         return ErrorReply("sold_out", f"event {event.id} has {left}", available=event.available, version=event.version)
-    event.sell(request.quantity)
-    tickets = [books.new_id() for _ in range(request.quantity)]
-    booking = Booking(request.booking, event.id, request.quantity, "confirmed", tickets, event.available, event.version)
+    event.move(request.quantity, "available", "sold" if seconds is None else "held")
+    booking = Booking(
+        str(request.booking),
+        event.id,
+        request.quantity,
+        "confirmed" if seconds is None else "held",
+        [],
+        event.available,
+        event.version,
+        seconds,
+        None if seconds is None else books.now + timedelta(seconds=seconds),
+    )
+    if seconds is None:
+        _issue(books, booking)
     books.put_event(event)
     books.put_booking(booking)
-    for ticket in tickets:
-        books.put_ticket(Ticket(ticket, event.id, booking.id, "valid"))
     return _booking_reply(booking)
+
+
+def _issue(books: Books, booking: Booking) -> None:
+    booking.tickets = [books.new_id() for _ in range(booking.quantity)]
+    for ticket in booking.tickets:
+        books.put_ticket(Ticket(ticket, booking.event, booking.id, "valid"))
+
+
+def _change(books: Books, booking: Booking, change: Change, state: BookingState) -> BookingReply:
+    booking.state = state
+    booking.changes = [*booking.changes, change]
+    books.put_event(books.events[booking.event])
+    books.put_booking(booking)
+    return _booking_reply(booking)
+
+
+def _confirm(books: Books, request: Confirm) -> Reply:
+    booking = books.bookings.get(request.booking)
+    if booking is None:
+        return _no_booking(request.booking)
+    confirmed = next((change for change in booking.changes if change.what == "confirm"), None)
+    if booking.state == "confirmed" and confirmed:
+        return _replay(booking, confirmed)
+    if booking.state != "held":
+        return _crossed(books, booking)
+    event = books.events[booking.event]
+    event.move(booking.quantity, "held", "sold")
+    _issue(books, booking)
+    return _change(books, booking, Change("confirm", event.available, event.version), "confirmed")
+
+
+def _release(books: Books, request: Release) -> Reply:
+    booking = books.bookings.get(request.booking)
+    if booking is None:
+        return _no_booking(request.booking)
+    if booking.state == "released":
+        return _booking_reply(booking, replayed=True)
+    if booking.state != "held":
+        return _crossed(books, booking)
+    event = books.events[booking.event]
+    event.move(booking.quantity, "held", "available")
+    return _change(books, booking, Change("release", event.available, event.version), "released")
+
+
+def _cancel(books: Books, request: Cancel) -> Reply:
+    booking = books.bookings.get(request.booking)
+    if booking is None:
+        return _no_booking(request.booking)
+    if booking.state not in ("confirmed", "cancelled"):
+        return _crossed(books, booking)
+    gone = {ticket for change in booking.changes for ticket in change.tickets}
+    wanted = set(booking.tickets) - gone if request.tickets is UNSET else set(request.tickets)
+    cancels = [change for change in booking.changes if change.what == "cancel"]
+    if request.tickets is UNSET and not wanted:
+        return _replay(booking, cancels[-1])
+    for change in cancels:
+        if wanted == set(change.tickets):
+            return _replay(booking, change)
+    for ticket_id in sorted(wanted):
+        if ticket_id not in booking.tickets:
+            return ErrorReply("ticket_not_found", f"booking {booking.id} has no ticket {ticket_id}")
+        if refusal := _spent(books.tickets[ticket_id]):
+            return refusal
+    event = books.events[booking.event]
+    event.move(len(wanted), "sold", "available")
+    tickets = [ticket for ticket in booking.tickets if ticket in wanted]
+    for ticket_id in tickets:
+        ticket = books.tickets[ticket_id]
+        ticket.state = "cancelled"
+        books.put_ticket(ticket)
+    state: BookingState = "cancelled" if len(gone) + len(wanted) == booking.quantity else "confirmed"
+    return _change(books, booking, Change("cancel", event.available, event.version, tickets), state)
+
+
+# Tickets
+
+
+def _spent(ticket: Ticket) -> ErrorReply | None:
+    """Return the refusal of whatever needs a valid ticket, or None for a valid one."""
+    match ticket.state:
+        case "redeemed":
+            at = msgspec.to_builtins(ticket.redeemed_at)
+            message = f"ticket {ticket.id} was redeemed at {at}"
+            return ErrorReply("already_redeemed", message, redeemed_at=ticket.redeemed_at)
+        case "cancelled":
+            return ErrorReply("already_cancelled", f"ticket {ticket.id} was cancelled")
+        case _:
+            return None
+
+
+def _redeem(books: Books, request: Redeem) -> Reply:
+    ticket = books.tickets.get(request.ticket)
+    if ticket is None:
+        return ErrorReply("ticket_not_found", f"there is no ticket {request.ticket}")
+    if refusal := _spent(ticket):
+        return refusal
+    ticket.state = "redeemed"
+    ticket.redeemed_at = books.now
+    books.put_ticket(ticket)
+    return _ticket_reply(ticket)
+
+
+# Reading
 
 
 def _show(books: Books, request: Show) -> Reply:
     if event := books.events.get(request.id):
         return event_reply(event)
     if booking := books.bookings.get(request.id):
-        return _booking_reply(booking)
+        reply = _booking_reply(booking)
+        redeemed = [ticket for ticket in booking.tickets if books.tickets[ticket].state == "redeemed"]
+        reply.redeemed = redeemed or ()
+        return reply
     if ticket := books.tickets.get(request.id):
-        return TicketReply(ticket.id, ticket.event, ticket.booking, ticket.state)
+        return _ticket_reply(ticket)
     return ErrorReply("not_found", f"there is no event, booking or ticket {request.id}")
 
 
-_RULES: dict[type, Callable[[Books, Any], Reply]] = {Create: _create, Adopt: _adopt, Book: _book, Show: _show}
+def _bookings(books: Books, _request: Bookings) -> Reply:
+    page: list[Any] = books.pages.pop(0)
+    for booking in page:
+        _expire(books, booking)
+    # A BookingReply is BookingFacts and one field more.
+    return BookingsReply([BookingFacts(*msgspec.structs.astuple(_booking_reply(booking))[:-1]) for booking in page])
+
+
+def _tickets(books: Books, _request: Tickets) -> Reply:
+    page: list[Any] = books.pages.pop(0)
+    return TicketsReply([TicketFacts(*msgspec.structs.astuple(ticket)) for ticket in page])
+
+
+_RULES: dict[type, Callable[[Books, Any], Reply]] = {
+    Create: _create,
+    Adopt: _adopt,
+    Amend: _amend,
+    Book: _book,
+    Hold: _hold,
+    Confirm: _confirm,
+    Release: _release,
+    Cancel: _cancel,
+    Redeem: _redeem,
+    Show: _show,
+    Bookings: _bookings,
+    Tickets: _tickets,
+}

@@ -9,7 +9,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ticketd.declared import quoted
-from ticketd.protocol import Book, BookingReply, Create, ErrorReply, EventReply, Reply
+from ticketd.protocol import (
+    Amend,
+    Book,
+    BookingReply,
+    Cancel,
+    Confirm,
+    Create,
+    ErrorReply,
+    EventReply,
+    Hold,
+    Redeem,
+    Release,
+    Reply,
+    TicketReply,
+)
 from ticketd.rules import LedgerRequest
 
 log = logging.getLogger(__name__)
@@ -38,33 +52,52 @@ class _Party(Protocol):
 def record(counts: Counts, parties: Iterable[_Party], replies: Sequence[Reply], *, committed: bool) -> None:
     """Count and log what the parties asked and were answered, the replies of one after those of the other."""
     lines: list[str] = []
-    bookings = tickets = created = refused = position = 0
+    bookings = tickets = done = refused = position = 0
     for party in parties:
         for request in party.requests:
             reply = replies[position]
             position += 1
             if isinstance(reply, ErrorReply):
                 refused += 1
-            elif isinstance(request, Book) and isinstance(reply, BookingReply) and not reply.replayed:
+                continue
+            verb = _VERBS.get(type(request))
+            if verb is None or getattr(reply, "replayed", False):
+                continue
+            done += 1
+            if isinstance(request, Book | Confirm) and isinstance(reply, BookingReply):
                 bookings += 1
                 tickets += reply.quantity
-                if bookings + created <= LINES_PER_COMMIT_MAX:
-                    lines.append(
-                        f"booked event={reply.event} quantity={reply.quantity} booking={reply.id}"
-                        f" available={reply.available} peer={party.peer}"
-                    )
-            elif isinstance(request, Create) and isinstance(reply, EventReply) and not reply.replayed:
-                created += 1
-                if bookings + created <= LINES_PER_COMMIT_MAX:
-                    lines.append(
-                        f"created event={reply.id} name={quoted(reply.name)} capacity={reply.capacity}"
-                        f" peer={party.peer}"
-                    )
+            if done <= LINES_PER_COMMIT_MAX:
+                lines.append(f"{verb} {_facts(reply)} peer={party.peer}")
     counts.commits += committed
     counts.bookings += bookings
     counts.tickets += tickets
     counts.refused += refused
-    if bookings + created > LINES_PER_COMMIT_MAX:
-        lines = [f"committed bookings={bookings} tickets={tickets} created={created} refused={refused}"]
+    if done > LINES_PER_COMMIT_MAX:
+        lines = [f"committed changes={done} bookings={bookings} tickets={tickets} refused={refused}"]
     for line in lines:
         log.info("%s", line)
+
+
+_VERBS: dict[type, str] = {
+    Create: "created",
+    Amend: "amended",
+    Book: "booked",
+    Hold: "held",
+    Confirm: "confirmed",
+    Release: "released",
+    Cancel: "cancelled",
+    Redeem: "redeemed",
+}
+
+
+def _facts(reply: Reply) -> str:
+    match reply:
+        case BookingReply():
+            return f"event={reply.event} quantity={reply.quantity} booking={reply.id} available={reply.available}"
+        case EventReply():
+            return f"event={reply.id} name={quoted(reply.name)} capacity={reply.capacity} available={reply.available}"
+        case TicketReply():
+            return f"event={reply.event} ticket={reply.id} booking={reply.booking}"
+        case _:
+            return ""

@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import logging
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
+
+from msgspec import UNSET
 
 from ticketd import __version__, protocol, words
 from ticketd.box_office import BoxOffice
@@ -15,8 +18,22 @@ from ticketd.config import Limits
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
 from ticketd.framing import Lines
-from ticketd.protocol import Book, Create, ErrorReply, Help, List, Ping, PongReply, Request, Show, Stats, StatsReply
+from ticketd.protocol import (
+    Bookings,
+    ErrorReply,
+    Help,
+    List,
+    Ping,
+    PongReply,
+    Request,
+    Show,
+    Stats,
+    StatsReply,
+    Tickets,
+    Watch,
+)
 from ticketd.rules import LedgerRequest, event_reply, rows
+from ticketd.watchers import Watcher, Watchers
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +41,8 @@ READ_BYTES = 64 * 1024
 # Replies of one chunk are written together up to this many bytes; a client that asks for many long lists must take
 # the first ones before the next are made.
 WRITE_BYTES = 256 * 1024
+# What may wait to be taken by a watcher before it is left behind.
+WATCH_BYTES = 64 * 1024
 LINGER_SECONDS_MAX = 1.0
 
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
@@ -36,6 +55,7 @@ class House:
     box_office: BoxOffice
     catalogue: Catalogue
     limits: Limits
+    watchers: Watchers
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     connections: int = 0
     waiting: int = 0
@@ -57,6 +77,7 @@ class House:
             tickets=counts.tickets,
             refused=counts.refused,
             queued=self.box_office.queued,
+            watchers=len(self.watchers),
         )
 
 
@@ -77,6 +98,8 @@ class Session:
         self._interruption: TicketError | None = None
         self._deadline = Deadline(self._deadline_passed)
         self._unsent = 0
+        self._taken_at = 0.0
+        self._watcher: Watcher | None = None
 
     async def run(self) -> None:
         """Converse until the client ends it, a deadline passes or ``interrupt`` is called; then close."""
@@ -88,6 +111,7 @@ class Session:
         except OSError:
             log.debug("lost peer=%s", self._peer)
         finally:
+            self._stop_watching()
             self._deadline.close()
         await farewell(self._reader, self._writer, error, self._limits.write_seconds_max)
 
@@ -123,7 +147,7 @@ class Session:
             raise self._interruption
         if self._lines.pending:
             self._deadline.set(self._line_began + self._limits.frame_seconds_max)
-        else:
+        elif self._watcher is None:
             self._deadline.set(self._loop.time() + self._limits.idle_seconds_max)
         self._reading = True
         try:
@@ -144,11 +168,15 @@ class Session:
         frames: list[bytes] = []
         size = 0
         for turn in self._turns(requests):
+            self._stop_watching()
             if isinstance(turn, list):
                 frames += await self._ask_ledger(turn)
                 continue
-            frames.append(self._answer_at_once(turn))
-            size += len(frames[-1])
+            if self._house.box_office.holds_ran_out():
+                await self._ask_ledger([])
+            answer = self._watch(turn) if isinstance(turn, Watch) else [self._answer_at_once(turn)]
+            frames += answer
+            size += sum(map(len, answer))
             if size > WRITE_BYTES:
                 await self._send(frames)
                 await asyncio.sleep(0)
@@ -161,30 +189,31 @@ class Session:
 
     def _turns(
         self, requests: list[Request | ErrorReply]
-    ) -> Iterator[list[LedgerRequest] | List | Show | Stats | Ping | Help | ErrorReply]:
+    ) -> Iterator[list[LedgerRequest] | List | Show | Stats | Ping | Help | Watch | ErrorReply]:
         """Cut requests, in order, into what goes to the ledger together and what is answered at once.
 
-        So what is answered at once sees the writes that were sent before it.
+        So what is answered at once sees the writes that were sent before it. A page is read on its own, for the same.
         """
         party: list[LedgerRequest] = []
         cost = 0
         for request in requests:
-            match request:
-                case Book() | Create():
-                    pass
-                case Show() if self._house.catalogue.get(request.id) is None:
-                    pass
-                case _:
-                    if party:
-                        yield party
-                        party, cost = [], 0
-                    yield request
-                    continue
-            cost += rows(request)
-            if party and cost > self._limits.rows_per_desk_max:
+            if isinstance(request, List | Watch | Stats | Ping | Help | ErrorReply):
+                alone: list[LedgerRequest] | List | Show | Stats | Ping | Help | Watch | ErrorReply = request
+            elif isinstance(request, Bookings | Tickets):
+                alone = [request]
+            elif isinstance(request, Show) and self._house.catalogue.get(request.id):
+                alone = request
+            else:
+                if party and cost + rows(request) > self._limits.rows_per_desk_max:
+                    yield party
+                    party, cost = [], 0
+                party.append(request)
+                cost += rows(request)
+                continue
+            if party:
                 yield party
-                party, cost = [], rows(request)
-            party.append(request)
+                party, cost = [], 0
+            yield alone
         if party:
             yield party
 
@@ -213,6 +242,42 @@ class Session:
         except TicketError as error:
             return protocol.encode(protocol.error_reply(error))
 
+    def _watch(self, request: Watch) -> list[bytes]:
+        """Begin to watch, and return the lines of what there is now."""
+        event = None if request.event is UNSET else request.event
+        if event is not None and self._house.catalogue.get(event) is None:
+            error = TicketError("event_not_found", f"there is no event {event} to watch; list shows the events")
+            return [protocol.encode(protocol.error_reply(error))]
+        # A watcher may be silent for days: only the network can tell that it has gone.
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._watcher = Watcher(event, self._push)
+        return self._house.watchers.add(self._watcher)
+
+    def _stop_watching(self) -> None:
+        if self._watcher:
+            self._house.watchers.remove(self._watcher)
+            self._watcher = None
+
+    def _push(self, data: bytes) -> bool:
+        """Write what a watcher is told, unless it has not taken what it was told before."""
+        if self._writer.transport.is_closing():
+            return True
+        unsent = self._writer.transport.get_write_buffer_size()
+        now = self._loop.time()
+        if unsent <= WATCH_BYTES:
+            self._writer.write(data)
+            self._unsent, self._taken_at = unsent + len(data), now
+            return True
+        if unsent < self._unsent:
+            self._unsent, self._taken_at = unsent, now
+        elif now - self._taken_at > self._limits.write_seconds_max:
+            self._cut_off(unsent)
+        return False
+
+    def _cut_off(self, unsent: int) -> None:
+        log.info("cut off peer=%s unsent_bytes=%d", self._peer, unsent)
+        self._writer.transport.abort()
+
     async def _send(self, frames: list[bytes]) -> None:
         frames.append(b"")
         self._writer.write(b"\n".join(frames))
@@ -233,8 +298,7 @@ class Session:
                 self._unsent = unsent
                 self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
             else:
-                log.info("cut off peer=%s unsent_bytes=%d", self._peer, unsent)
-                self._writer.transport.abort()
+                self._cut_off(unsent)
         elif self._lines.pending:
             seconds = self._limits.frame_seconds_max
             self.interrupt(TicketError("idle_timeout", f"a line must end within {seconds:g} s of its first byte"))

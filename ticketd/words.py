@@ -42,6 +42,8 @@ def decode(line: bytes) -> Request:
 
 def parse(words: list[str]) -> Request:
     """Return the request that the words mean, or raise TicketError that says what is wrong with them."""
+    if any(re.search("[\ud800-\udfff]", word) for word in words):
+        raise TicketError("bad_frame", "this is not UTF-8; send UTF-8")
     name, *rest = words
     command = COMMANDS.get(name)
     if command is None:
@@ -81,11 +83,11 @@ def unparse(request: Request) -> list[str]:
     for field in command.fields:
         if getattr(request, field.name) is UNSET:
             continue
-        value = str(values[field.name])
+        value = ",".join(values[field.name]) if field.type is list else str(values[field.name])
         if field.positional:
             words.append(value)
         else:
-            options += [f"--{field.name}", value]
+            options += [f"--{field.name}={value}"] if value.startswith("-") else [f"--{field.name}", value]
     separator = ["--"] if any(word.startswith("-") for word in words) else []
     return [command.name, *options, *separator, *words]
 
@@ -94,4 +96,6 @@ def _value(field: Field, word: str) -> object:
     # Python's int() takes more than the JSON of the wire does, such as 1_000; what is left as text is refused by type.
     if field.type is int and re.fullmatch(r"-?[0-9]{1,20}", word):
         return int(word)
+    if field.type is list:
+        return word.split(",")
     return word

@@ -1,6 +1,7 @@
 """The contract of a store: load what a batch names, let the rules decide, save what changed, all in one commit."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from ticketd.model import Event
@@ -9,10 +10,14 @@ from ticketd.rules import LedgerRequest
 
 
 class Committed(NamedTuple):
-    """What a batch came to: a reply for each request, in order, and the events that it changed, as they are now."""
+    """What a batch came to.
+
+    A reply for each request, in order; the events that it changed, as they are now; and when the next hold runs out.
+    """
 
     replies: list[Reply]
     events: list[Event]
+    next_expiry: datetime | None
 
 
 class CannotOpenError(Exception):
@@ -36,9 +41,14 @@ class Store(Protocol):
     async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
         """Decide the requests in order and commit what they change, whole or not at all.
 
+        Before anything else, all holds that have run out by now expire; no requests at all do just that.
         When this returns, the commit is durable. A batch that changed nothing costs no sync.
         Raises StorageFullError or OutcomeUnknownError.
         """
+        ...
+
+    def now(self) -> datetime:
+        """Return the time by which holds run out, in UTC. A batch decides by this clock."""
         ...
 
     async def events(self) -> list[Event]:

@@ -16,16 +16,21 @@ What SQLite's documentation and measurements say, and this module relies on:
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
+from msgspec import UNSET
 
-from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX, Booking, Event, Ticket
-from ticketd.rules import Books, LedgerRequest, Needs, decide
+from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Ticket
+from ticketd.protocol import Bookings, Tickets
+from ticketd.rules import Books, LedgerRequest, Needs, decide_all
 from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError, StorageFullError
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x7469636B  # "tick", so that file(1) and we know a ledger when we see one
 SCHEMA_VERSION = 1
@@ -33,7 +38,9 @@ CHECKPOINT_PAGES = 2_000
 PAGE_CACHE_KIB = 32 * 1024
 
 # A booking carries the ids of its tickets, so that it is found with one look into one B-tree; each ticket is a row of
-# its own as well. `number` keeps the events in the order of creation.
+# its own as well. `number` keeps the events in the order of creation. Times of holds and of redemption are milliseconds
+# since 1970 in UTC. `changes` and `original` are JSON, and NULL for what was only booked or created. The index has
+# nothing but holds that have not ended, so that a plain booking does not touch it.
 _SCHEMA = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
@@ -46,48 +53,75 @@ CREATE TABLE events (
     sold INTEGER NOT NULL CHECK (sold >= sold_elsewhere),
     version INTEGER NOT NULL CHECK (version >= 0),
     sold_elsewhere INTEGER NOT NULL CHECK (sold_elsewhere >= 0),
+    original TEXT,
     CHECK (sold + held + available = capacity)
 ) STRICT;
 CREATE TABLE bookings (
     id TEXT PRIMARY KEY,
     event TEXT NOT NULL REFERENCES events (id),
     quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
-    state TEXT NOT NULL CHECK (state IN ('confirmed')),
+    state TEXT NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
     tickets TEXT NOT NULL,
     available INTEGER NOT NULL CHECK (available >= 0),
-    version INTEGER NOT NULL CHECK (version > 0)
+    version INTEGER NOT NULL CHECK (version > 0),
+    seconds INTEGER,
+    expires INTEGER,
+    changes TEXT,
+    CHECK ((seconds IS NULL) = (expires IS NULL)),
+    CHECK (state <> 'held' OR expires IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
 CREATE TABLE tickets (
     id TEXT PRIMARY KEY,
     event TEXT NOT NULL REFERENCES events (id),
     booking TEXT NOT NULL REFERENCES bookings (id),
-    state TEXT NOT NULL CHECK (state IN ('valid'))
+    state TEXT NOT NULL CHECK (state IN ('valid', 'redeemed', 'cancelled')),
+    redeemed_at INTEGER,
+    CHECK ((state = 'redeemed') = (redeemed_at IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-_EVENT_COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere"
-_BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version"
-_TICKET_COLUMNS = "id, event, booking, state"
+_EVENT_COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere, original"
+_BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version, seconds, expires, changes"
+_TICKET_COLUMNS = "id, event, booking, state, redeemed_at"
 
 _SAVE_EVENT = f"""
-INSERT INTO events ({_EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET available = excluded.available, held = excluded.held, sold = excluded.sold,
-    version = excluded.version
+INSERT INTO events ({_EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
+    available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
+    original = excluded.original
 """
-_SAVE_BOOKING = f"INSERT INTO bookings ({_BOOKING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SAVE_TICKET = f"INSERT INTO tickets ({_TICKET_COLUMNS}) VALUES (?, ?, ?, ?)"
+_SAVE_BOOKING = f"""
+INSERT INTO bookings ({_BOOKING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, tickets = excluded.tickets, changes = excluded.changes
+"""
+_SAVE_TICKET = f"""
+INSERT INTO tickets ({_TICKET_COLUMNS}) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, redeemed_at = excluded.redeemed_at
+"""
+_DUE = "SELECT event, sum(quantity) FROM bookings WHERE state = 'held' AND expires <= ? GROUP BY event"
+_EXPIRE = "UPDATE bookings SET state = 'expired', changes = ? WHERE state = 'held' AND expires <= ? AND event = ?"
+_NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held'"
+
+
+def utc_now() -> datetime:
+    """Return the time of the system's clock."""
+    return datetime.now(UTC)
 
 
 class SqliteStore:
     """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError.
 
-    ``commit_seconds_max`` is how long the disk may take for a commit or a checkpoint.
+    ``commit_seconds_max`` is how long the disk may take for a commit or a checkpoint; ``clock`` tells the time in UTC.
     """
 
-    def __init__(self, path: Path, new_id: Callable[[], str], commit_seconds_max: float) -> None:
+    def __init__(
+        self, path: Path, new_id: Callable[[], str], commit_seconds_max: float, clock: Callable[[], datetime] = utc_now
+    ) -> None:
         self._new_id = new_id
+        self._clock = clock
         self._commit_seconds_max = commit_seconds_max
         self._connection = _open(path)
         self._cursor = self._connection.cursor()
@@ -100,10 +134,11 @@ class SqliteStore:
         try:
             self._cursor.execute("BEGIN IMMEDIATE")
             books = self._load(Needs(requests))
-            replies = [decide(books, request) for request in requests]
+            replies = decide_all(books, requests)
             if books.changed:
                 self._save(books)
             else:
+                next_expiry = self._next_expiry()
                 self._roll_back()
         except (apsw.IOError, apsw.CorruptError) as error:
             # Nothing is certain about a disk that cannot be read.
@@ -112,8 +147,12 @@ class SqliteStore:
             self._roll_back()
             raise
         if books.changed:
-            await self._in_writer(self._commit)
-        return Committed(replies, list(books.changed_events.values()))
+            next_expiry = await self._in_writer(partial(self._commit, books))
+        return Committed(replies, list(books.changed_events.values()), next_expiry)
+
+    def now(self) -> datetime:
+        """See Store."""
+        return self._clock()
 
     async def events(self) -> list[Event]:
         """See Store."""
@@ -135,17 +174,40 @@ class SqliteStore:
         self._writer.shutdown()
 
     def _load(self, needs: Needs) -> Books:
-        books = Books(self._new_id)
+        now = self._clock()
+        books = Books(self._new_id, now.replace(microsecond=now.microsecond // 1_000 * 1_000))
+        books.due = dict(self._cursor.execute(_DUE, (_milliseconds(books.now),)))
+        needs.events |= books.due.keys()
         if needs.tickets:
             for row in self._rows(f"SELECT {_TICKET_COLUMNS} FROM tickets", needs.tickets):
-                books.tickets[row[0]] = Ticket(*row)
+                books.tickets[row[0]] = _ticket(row)
+            needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
         if needs.bookings:
             for row in self._rows(f"SELECT {_BOOKING_COLUMNS} FROM bookings", needs.bookings):
                 books.bookings[row[0]] = _booking(row)
+            needs.events |= {booking.event for booking in books.bookings.values()}
         if needs.events:
             for row in self._rows(f"SELECT {_EVENT_COLUMNS} FROM events", needs.events):
                 books.events[row[0]] = _event(row)
+        of_bookings = [books.bookings[id].tickets for id in needs.with_tickets if id in books.bookings]
+        more = {ticket for tickets in of_bookings for ticket in tickets} - books.tickets.keys()
+        if more:
+            for row in self._rows(f"SELECT {_TICKET_COLUMNS} FROM tickets", more):
+                books.tickets[row[0]] = _ticket(row)
+        for page in needs.pages:
+            books.pages.append(self._page(page))
         return books
+
+    def _page(self, page: Bookings | Tickets) -> list[Booking] | list[Ticket]:
+        after = "" if page.after is UNSET else page.after
+        if isinstance(page, Bookings):
+            select = f"SELECT {_BOOKING_COLUMNS} FROM bookings WHERE id > ? ORDER BY id LIMIT ?"
+            return [_booking(row) for row in self._cursor.execute(select, (after, page.limit))]
+        select = f"SELECT {_TICKET_COLUMNS} FROM tickets WHERE id > ? ORDER BY id LIMIT ?"
+        return [_ticket(row) for row in self._cursor.execute(select, (after, page.limit))]
+
+    def _next_expiry(self) -> datetime | None:
+        return _time(self._connection.execute(_NEXT_EXPIRY).get)
 
     def _rows(self, select: str, ids: Collection[str]) -> apsw.Cursor:
         if len(ids) == 1:
@@ -157,23 +219,30 @@ class SqliteStore:
         # Parents before children: the foreign keys are checked row by row.
         self._cursor.executemany(_SAVE_EVENT, map(_event_row, books.changed_events.values()))
         self._cursor.executemany(_SAVE_BOOKING, map(_booking_row, books.changed_bookings.values()))
-        self._cursor.executemany(_SAVE_TICKET, map(msgspec.structs.astuple, books.changed_tickets.values()))
+        self._cursor.executemany(_SAVE_TICKET, map(_ticket_row, books.changed_tickets.values()))
 
-    async def _in_writer(self, work: Callable[[], None]) -> None:
+    async def _in_writer(self, work: Callable[[], T]) -> T:
         try:
             async with asyncio.timeout(self._commit_seconds_max):
-                await asyncio.get_running_loop().run_in_executor(self._writer, work)
+                return await asyncio.get_running_loop().run_in_executor(self._writer, work)
         except TimeoutError:
             raise OutcomeUnknownError(f"the disk did not answer within {self._commit_seconds_max:g} s") from None
 
-    def _commit(self) -> None:
+    def _commit(self, books: Books) -> datetime | None:
+        """Commit, and return when the next hold runs out."""
         try:
+            # Ten thousand holds that ran out in the same second are one statement, and it is not the loop that waits.
+            for event, change in books.expired.items():
+                changes = msgspec.json.encode([change]).decode()
+                self._connection.execute(_EXPIRE, (changes, _milliseconds(books.now), event))
+            next_expiry = self._next_expiry()
             self._connection.execute("COMMIT")
         except apsw.FullError as error:
             self._roll_back()
             raise StorageFullError(str(error)) from None
         except apsw.Error as error:
             raise OutcomeUnknownError(f"COMMIT failed: {error}") from error
+        return next_expiry
 
     def _checkpoint(self) -> None:
         try:
@@ -243,19 +312,29 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
 
 
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1_000)
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1_000, UTC)
+
+
 def _event(row: tuple[Any, ...]) -> Event:
-    id, name, date, *counts = row
-    return Event(id, name, datetime.fromisoformat(date), *counts)
+    id, name, date, capacity, available, held, sold, version, elsewhere, original = row
+    first = None if original is None else msgspec.json.decode(original, type=tuple[str, datetime, int])
+    return Event(id, name, datetime.fromisoformat(date), capacity, available, held, sold, version, elsewhere, first)
 
 
 def _event_row(event: Event) -> tuple[Any, ...]:
-    id, name, date, *counts = msgspec.structs.astuple(event)
-    return (id, name, date.isoformat(), *counts)
+    id, name, date, *counts, original = msgspec.structs.astuple(event)
+    return (id, name, date.isoformat(), *counts, original and msgspec.json.encode(original).decode())
 
 
 def _booking(row: tuple[Any, ...]) -> Booking:
-    id, event, quantity, state, tickets, available, version = row
-    return Booking(id, event, quantity, state, tickets.split(" "), available, version)
+    id, event, quantity, state, tickets, available, version, seconds, expires, changes = row
+    past = msgspec.json.decode(changes, type=list[Change]) if changes else ()
+    return Booking(id, event, quantity, state, tickets.split(), available, version, seconds, _time(expires), past)
 
 
 def _booking_row(booking: Booking) -> tuple[Any, ...]:
@@ -267,4 +346,17 @@ def _booking_row(booking: Booking) -> tuple[Any, ...]:
         " ".join(booking.tickets),
         booking.available,
         booking.version,
+        booking.seconds,
+        booking.expires and _milliseconds(booking.expires),
+        msgspec.json.encode(booking.changes).decode() if booking.changes else None,
     )
+
+
+def _ticket(row: tuple[Any, ...]) -> Ticket:
+    id, event, booking, state, redeemed_at = row
+    return Ticket(id, event, booking, state, _time(redeemed_at))
+
+
+def _ticket_row(ticket: Ticket) -> tuple[Any, ...]:
+    at = ticket.redeemed_at
+    return (ticket.id, ticket.event, ticket.booking, ticket.state, at and _milliseconds(at))

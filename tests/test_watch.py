@@ -1,0 +1,228 @@
+"""What a watcher is promised, and what it can do to nobody else. A real daemon, raw connections."""
+
+import asyncio
+import re
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import uvloop
+
+from tests.daemon import Connection, Daemon, running, until, write_events
+
+GROWTH_KIB_MAX = 60 * 1024
+STAMPEDE_SECONDS_MAX = 60.0
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    write_events(tmp_path, 100, 200, 300)
+    with running(tmp_path) as daemon:
+        yield daemon
+
+
+def watching(connection: Connection, line: str, events: int) -> list[dict[str, Any]]:
+    """Begin to watch, and return the state from which the changes start."""
+    connection.send(line.encode() + b"\n")
+    return [connection.read() for _ in range(events)]
+
+
+def test_a_watcher_gets_the_state_of_every_event_first_and_then_what_changes(daemon: Daemon) -> None:
+    with daemon.connect() as watcher, daemon.connect() as buyer:
+        buyer.ask("book 2 5")
+        state = watching(watcher, "watch", 3)
+        assert state == [buyer.ask(f"show {event}") for event in "123"]
+        assert [event["available"] for event in state] == [100, 195, 300]
+        for line in (
+            "book 1 3",
+            "hold 2 4 --booking h",
+            "confirm h",
+            "cancel h",
+            "amend 3 --capacity 350",
+            "create Jazz 2027-03-11T20:00:00Z 9 --id jazz",
+        ):
+            event = buyer.ask(line).get("event") or line.split()[-1].replace("350", "3")
+            assert watcher.read() == buyer.ask(f"show {event}")
+
+
+def test_a_watcher_of_one_event_is_told_of_no_other(daemon: Daemon) -> None:
+    with daemon.connect() as watcher, daemon.connect() as buyer:
+        assert [event["id"] for event in watching(watcher, "watch 2", 1)] == ["2"]
+        buyer.ask("book 1 1")
+        buyer.ask("book 3 1")
+        buyer.ask("book 2 7")
+        told = watcher.read()
+        assert (told["id"], told["sold"]) == ("2", 7)
+        assert watcher.ask("ping") == {"reply": "pong"}
+
+
+def test_one_small_change_reaches_a_watcher_though_nothing_else_ever_happens(daemon: Daemon) -> None:
+    with daemon.connect() as watcher:
+        watching(watcher, "watch 1", 1)
+        with daemon.connect() as buyer:
+            buyer.send(b"book 1 1\nbook 1 1\n")
+            assert [buyer.read()["version"] for _ in range(2)] == [1, 2]
+        # Of two changes at once the later is told, the earlier may be.
+        assert watcher.read()["version"] == 2 or watcher.read()["version"] == 2
+
+
+def test_the_next_line_ends_the_watch_is_answered_and_no_more_changes_come(daemon: Daemon) -> None:
+    with daemon.connect() as watcher, daemon.connect() as other, daemon.connect() as buyer:
+        watching(watcher, "watch", 3)
+        watching(other, "watch", 3)
+        assert buyer.ask("stats")["watchers"] == 2
+        assert watcher.ask("show 1")["version"] == 0
+        assert buyer.ask("stats")["watchers"] == 1
+        buyer.ask("book 1 1")
+        assert other.read()["version"] == 1
+        assert watcher.ask("ping") == {"reply": "pong"}
+        # A bad line is a line, and a watch may begin again.
+        assert other.ask("nonsense")["code"] == "unknown_command"
+        assert [event["version"] for event in watching(watcher, "watch", 3)] == [1, 0, 0]
+        assert watching(watcher, "watch 3", 1)[0]["id"] == "3"
+        buyer.ask("book 1 1")
+        buyer.ask("book 3 1")
+        assert watcher.read()["id"] == "3"
+        assert other.ask("ping") == {"reply": "pong"}
+
+
+def test_to_watch_an_event_that_does_not_exist_is_refused_and_the_connection_goes_on(daemon: Daemon) -> None:
+    with daemon.connect() as connection, daemon.connect() as other:
+        refusal = connection.ask("watch nope")
+        assert (refusal["reply"], refusal["code"]) == ("error", "event_not_found")
+        assert "nope" in refusal["message"]
+        assert other.ask("stats")["watchers"] == 0
+        assert connection.ask("book 1 1")["state"] == "confirmed"
+
+
+def test_a_watcher_that_goes_without_a_word_is_forgotten(daemon: Daemon) -> None:
+    with daemon.connect() as buyer:
+        for linger in (struct.pack("ii", 0, 0), struct.pack("ii", 1, 0)):
+            with daemon.connect() as watcher:
+                watching(watcher, "watch", 3)
+                assert buyer.ask("stats")["watchers"] == 1
+                watcher.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            until(lambda: buyer.ask("stats")["watchers"] == 0)
+
+
+def test_a_watcher_may_be_silent_for_ever_and_nobody_else_may(tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    with running(tmp_path, "--idle-seconds-max", "0.3") as daemon, daemon.connect() as watcher:
+        watching(watcher, "watch", 1)
+        with daemon.connect() as silent:
+            assert silent.read()["code"] == "idle_timeout"
+        with daemon.connect() as buyer:
+            buyer.ask("book 1 1")
+        assert watcher.read()["version"] == 1
+        assert watcher.ask("ping") == {"reply": "pong"}
+        assert watcher.read()["code"] == "idle_timeout"
+
+
+def test_the_end_of_the_daemon_is_told_to_watchers(daemon: Daemon) -> None:
+    with daemon.connect() as watcher:
+        watching(watcher, "watch", 3)
+        assert daemon.end(signal.SIGTERM) == 0
+        assert watcher.read()["code"] == "shutting_down"
+        assert watcher.rest() == b""
+
+
+# The stampede
+
+EVENTS = 300
+THE_END = "The end"
+READERS = DEAF = 50
+BUYERS = 20
+
+
+def memory_kib(daemon: Daemon, what: str) -> int:
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    found = re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def deaf_watcher(port: int) -> socket.socket:
+    """Return a connection that watches and never reads. What the kernel takes in for it is little."""
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    deaf.connect(("127.0.0.1", port))
+    # The state a few times fills the kernel's buffers sooner.
+    deaf.sendall(b"watch\n" * 8)
+    return deaf
+
+
+async def watch_to_the_end(reader: asyncio.StreamReader) -> dict[str, dict[str, Any]]:
+    """Read a watcher's lines until every event is at its end; return each event as it was told last."""
+    seen: dict[str, dict[str, Any]] = {}
+    while sum(event["name"] == THE_END for event in seen.values()) < EVENTS:
+        event = msgspec.json.decode(await reader.readline())
+        assert event["version"] >= seen.get(event["id"], event)["version"]
+        seen[event["id"]] = event
+    return seen
+
+
+async def buy_until(port: int, over: asyncio.Event, events: list[str]) -> int:
+    """Book one ticket of each event, over and over; return how many were sold."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    sold = 0
+    while not over.is_set():
+        writer.write(b"".join(f"book {event} 1\n".encode() for event in events))
+        for _ in events:
+            assert msgspec.json.decode(await reader.readline())["state"] == "confirmed"
+        sold += len(events)
+    writer.close()
+    return sold
+
+
+async def stampede(daemon: Daemon, control: Connection) -> None:
+    """Buy while half of the watchers read, until the other half is cut off, and on to the end."""
+    streams = [await asyncio.open_connection("127.0.0.1", daemon.port) for _ in range(READERS)]
+    for _, writer in streams:
+        writer.write(b"watch\n")
+    watching = asyncio.gather(*(watch_to_the_end(reader) for reader, _ in streams))
+    events = [str(number) for number in range(EVENTS)]
+    over = asyncio.Event()
+    buying = asyncio.gather(*(buy_until(daemon.port, over, events[buyer::BUYERS]) for buyer in range(BUYERS)))
+    async with asyncio.timeout(STAMPEDE_SECONDS_MAX):
+        await asyncio.to_thread(until, lambda: control.ask("stats")["watchers"] == READERS)
+        before = control.ask("stats")["tickets"]
+        # Sales go on.
+        await asyncio.to_thread(until, lambda: control.ask("stats")["tickets"] > before)
+        over.set()
+        sold = sum(await buying)
+        control.send(b"".join(f"amend {event} --name '{THE_END}'\n".encode() for event in events))
+        assert [control.read()["name"] for _ in events] == [THE_END] * EVENTS
+        final = {event["id"]: event for event in control.ask("list")["events"]}
+        assert sum(event["sold"] for event in final.values()) == sold
+        for seen in await watching:
+            assert {event: {**last, "reply": None} for event, last in seen.items()} == {
+                event: {**last, "reply": None} for event, last in final.items()
+            }
+    for _, writer in streams:
+        writer.close()
+
+
+def test_in_a_stampede_watchers_that_read_get_the_final_state_and_those_that_do_not_cost_nobody_anything(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        daemon = stack.enter_context(running(tmp_path, "--write-seconds-max", "0.5"))
+        control = stack.enter_context(daemon.connect())
+        for number in range(EVENTS):
+            control.send(f"create {'x' * 200} 2027-03-11T20:00:00Z 1000000 --id {number}\n".encode())
+        assert [control.read()["id"] for _ in range(EVENTS)] == [str(number) for number in range(EVENTS)]
+        before = memory_kib(daemon, "VmRSS")
+        for _ in range(DEAF):
+            stack.enter_context(deaf_watcher(daemon.port))
+        until(lambda: control.ask("stats")["watchers"] == DEAF)
+        uvloop.run(stampede(daemon, control))
+        growth = memory_kib(daemon, "VmHWM") - before
+        print("memory grew by KiB", growth)
+        assert growth < GROWTH_KIB_MAX
+        assert len([line for line in daemon.lines if "cut off" in line]) == DEAF
