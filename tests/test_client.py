@@ -58,7 +58,6 @@ WRITES = {
     "release b": (booked(state="released"), "release b"),
     "cancel b": (booked(state="cancelled"), "cancel b"),
     "cancel b --tickets=-t,u": (booked(), "cancel --tickets=-t,u b"),
-    "amend 1 --capacity 7 --name 'Two Words'": (EVENT, "amend --name 'Two Words' --capacity 7 1"),
 }
 
 
@@ -97,10 +96,17 @@ def test_a_hold_is_settled_with_the_id_that_was_minted_for_it(tmp_path: Path) ->
     assert settled.stdout.startswith(f"{sent['booking']}\t1\t2\theld\t8\t")
 
 
-@pytest.mark.parametrize(("words", "settles"), [(["t0"], "show t0"), (["--", "-h"], "show -- -h")])
-def test_a_redeemed_ticket_is_never_sent_again_and_showing_it_settles_it(words: list[str], settles: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "settles"),
+    [
+        ("redeem t0", "show t0"),
+        ("redeem -- -h", "show -- -h"),
+        ("amend 1 --capacity 7 --name 'Two Words'", "amend --name 'Two Words' --capacity 7 1"),
+    ],
+)
+def test_what_would_be_another_thing_the_second_time_is_not_sent_again_by_itself(command: str, settles: str) -> None:
     with lying(BREAK) as liar:
-        done = ctl("redeem", *words, port=liar.port)
+        done = ctl(*shlex.split(command), port=liar.port)
         liar.asked()
         assert not liar.asked_more()
     assert (done.returncode, done.stdout) == (4, "")

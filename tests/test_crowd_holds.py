@@ -5,6 +5,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,15 +36,15 @@ class Buyer:
         """Ask for this and that until it is over or the daemon dies. What was not answered then is asked first."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            while self.unanswered or not over():
-                self.unanswered = request = self.unanswered or self._wish()
-                writer.write(msgspec.json.encode(request) + b"\n")
-                line = await reader.readline()
-                if not line.endswith(b"\n"):
-                    break
-                self.unanswered = None
-                self._hear(request, msgspec.json.decode(line))
-            writer.close()
+            with closing(writer):
+                while self.unanswered or not over():
+                    self.unanswered = request = self.unanswered or self._wish()
+                    writer.write(msgspec.json.encode(request) + b"\n")
+                    line = await reader.readline()
+                    if not line.endswith(b"\n"):
+                        break
+                    self.unanswered = None
+                    self._hear(request, msgspec.json.decode(line))
         except OSError:
             pass
 

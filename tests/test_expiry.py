@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,29 +196,51 @@ async def test_holds_that_run_out_while_nobody_serves_are_expired_from_the_start
         assert [code(reply) for reply in await shop.ask(Confirm("short"), Confirm("long"))] == ["hold_expired", None]
 
 
-async def test_ten_thousand_holds_come_back_in_one_commit_while_others_are_served(shop: Shop) -> None:
-    house = House(shop.box_office, shop.catalogue, Limits(), Watchers(shop.catalogue))
-    server = Server(house)
+@asynccontextmanager
+async def connected(shop: Shop) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
+    """Serve one connection; give a function that sends a line and returns the next reply."""
+    server = Server(House(shop.box_office, shop.catalogue, Limits(), Watchers(shop.catalogue)))
     host, _, port = (await server.listen("127.0.0.1", 0))[0].rpartition(":")
-    await shop.ask(*(Hold("e", 1, 10, f"h{number}") for number in range(10_000)))
-    assert (shop.event.available, shop.event.held, shop.event.version) == (CAPACITY - 10_000, 10_000, 10_000)
-    commits = shop.box_office.counts.commits
     reader, writer = await asyncio.open_connection(host, port)
-    gaps = []
-    shop.clock.move(10)
-    while shop.event.held:
-        sent = time.perf_counter()
-        writer.write(b"ping\n")
-        assert await reader.readline() == b'{"reply":"pong"}\n'
-        gaps.append(time.perf_counter() - sent)
-    print(f"longest ping ms={max(gaps) * 1e3:.1f} pings={len(gaps)}")
-    assert shop.box_office.counts.commits == commits + 1
-    assert (shop.event.available, shop.event.version) == (CAPACITY, 10_001)
-    last = (await shop.ask(Show("h9999")))[0]
-    assert isinstance(last, BookingReply)
-    assert (last.state, last.available, last.version) == ("expired", CAPACITY, 10_001)
-    writer.close()
-    await server.drain(10)
+
+    async def ask(line: str) -> Any:
+        writer.write(line.encode() + b"\n")
+        return msgspec.json.decode(await reader.readline())
+
+    try:
+        yield ask
+    finally:
+        writer.close()
+        await server.drain(10)
+
+
+@pytest.mark.parametrize("line", ["list", "list --limit 1", "show e", "watch", "watch e"])
+async def test_who_asks_at_the_very_moment_sees_it_expired_before_anything_has_swept_it(shop: Shop, line: str) -> None:
+    async with connected(shop) as ask:
+        assert (await ask("hold e 2 --seconds 10"))["available"] == CAPACITY - 2
+        shop.clock.move(10)
+        reply = await ask(line)
+    event = reply.get("events", [reply])[0]
+    assert (event["available"], event["held"], event["version"]) == (CAPACITY, 0, 2)
+
+
+async def test_ten_thousand_holds_come_back_in_one_commit_while_others_are_served(shop: Shop) -> None:
+    async with connected(shop) as ask:
+        await shop.ask(*(Hold("e", 1, 10, f"h{number}") for number in range(10_000)))
+        assert (shop.event.available, shop.event.held, shop.event.version) == (CAPACITY - 10_000, 10_000, 10_000)
+        commits = shop.box_office.counts.commits
+        gaps = []
+        shop.clock.move(10)
+        while shop.event.held:
+            sent = time.perf_counter()
+            assert await ask("ping") == {"reply": "pong"}
+            gaps.append(time.perf_counter() - sent)
+        print(f"longest ping ms={max(gaps) * 1e3:.1f} pings={len(gaps)}")
+        assert shop.box_office.counts.commits == commits + 1
+        assert (shop.event.available, shop.event.version) == (CAPACITY, 10_001)
+        last = (await shop.ask(Show("h9999")))[0]
+        assert isinstance(last, BookingReply)
+        assert (last.state, last.available, last.version) == ("expired", CAPACITY, 10_001)
 
 
 # A real daemon

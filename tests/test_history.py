@@ -196,7 +196,11 @@ class Model:
         if said := self.said.get(("cancel", id_, frozenset(wanted))):
             return [said | {"replayed": True}]
         wrong = [refused("ticket_not_found") for _ in wanted - set(booking["tickets"])]
-        wrong += [spent for ticket in wanted & set(booking["tickets"]) if (spent := self.spent(ticket))]
+        wrong += [
+            spent | self.left(booking["event"])
+            for ticket in wanted & set(booking["tickets"])
+            if (spent := self.spent(ticket))
+        ]
         if wrong:
             return wrong
         for ticket in wanted:

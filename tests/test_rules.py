@@ -200,6 +200,8 @@ READ: list[tuple[str, Steps, LedgerRequest, Reply]] = [
 EXISTS = ErrorReply("event_exists", "jazz")
 ANOTHER = ErrorReply("booking_conflict", "2 of event jazz")
 USED = ErrorReply("already_redeemed", "t1", redeemed_at=DATE)
+USED_OF_TWO = ErrorReply("already_redeemed", "t1", 1, 1, redeemed_at=DATE)
+USED_AND_GONE = ErrorReply("already_redeemed", "t1", 2, 2, redeemed_at=DATE)
 REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
     ("book of no event", [JAZZ], Book("nope", 1, "b"), ErrorReply("event_not_found", "nope")),
     ("hold of no event", [JAZZ], Hold("nope", 1, 60, "b"), ErrorReply("event_not_found", "nope")),
@@ -252,7 +254,7 @@ REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
     ("cancel what is held", HELD, Cancel("h"), ErrorReply("bad_request", "release it", 1, 1)),
     ("cancel what was released", RELEASED, Cancel("h"), ErrorReply("already_released", "h", 3, 2)),
     ("cancel what ran out", EXPIRED, Cancel("h"), ErrorReply("hold_expired", "3 left", 3, 2)),
-    ("cancel some that are gone", ONE_GONE, Cancel("b", MINE), ErrorReply("already_cancelled", "t2")),
+    ("cancel some that are gone", ONE_GONE, Cancel("b", MINE), ErrorReply("already_cancelled", "t2", 2, 2)),
     ("cancel no ticket", SOLD, Cancel("b", ["t1", "x"]), ErrorReply("ticket_not_found", "x")),
     (
         "cancel a ticket of another",
@@ -260,9 +262,9 @@ REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
         Cancel("b", ["t1", "t3"]),
         ErrorReply("ticket_not_found", "t3"),
     ),
-    ("cancel all, one is used", [*SOLD, Redeem("t1"), LATE], Cancel("b"), USED),
-    ("cancel a used one and another", [*SOLD, Redeem("t1")], Cancel("b", MINE), USED),
-    ("cancel the rest, which is used", [*ONE_GONE, Redeem("t1")], Cancel("b"), USED),
+    ("cancel all, one is used", [*SOLD, Redeem("t1"), LATE], Cancel("b"), USED_OF_TWO),
+    ("cancel a used one and another", [*SOLD, Redeem("t1")], Cancel("b", MINE), USED_OF_TWO),
+    ("cancel the rest, used", [*ONE_GONE, Redeem("t1")], Cancel("b"), USED_AND_GONE),
     ("redeem twice", [*SOLD, Redeem("t1"), LATE], Redeem("t1"), USED),
     ("redeem what is cancelled", ONE_GONE, Redeem("t2"), ErrorReply("already_cancelled", "t2")),
 ]

@@ -151,7 +151,8 @@ def test_stats_count_what_was_done(daemon: Daemon) -> None:
     assert after["tickets"] - before["tickets"] == 2
     assert after["refused"] - before["refused"] == 1
     assert after["requests"] - before["requests"] == 4
-    assert grown <= {"bookings", "tickets", "refused", "requests", "commits", "uptime_seconds"}
+    # Connections of the test before may be closing yet.
+    assert grown <= {"bookings", "tickets", "refused", "requests", "commits", "uptime_seconds", "connections"}
 
 
 # Deadlines

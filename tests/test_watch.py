@@ -6,7 +6,7 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +147,13 @@ def memory_kib(daemon: Daemon, what: str) -> int:
     return int(found[1])
 
 
-def deaf_watcher(port: int) -> socket.socket:
-    """Return a connection that watches and never reads. What the kernel takes in for it is little."""
+def deaf_watcher(port: int, times: int) -> socket.socket:
+    """Return a connection that watches and does not read. The state a few times fills the kernel's buffers sooner."""
     deaf = socket.socket()
+    deaf.settimeout(STAMPEDE_SECONDS_MAX)
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     deaf.connect(("127.0.0.1", port))
-    # The state a few times fills the kernel's buffers sooner.
-    deaf.sendall(b"watch\n" * 8)
+    deaf.sendall(b"watch\n" * times)
     return deaf
 
 
@@ -171,41 +171,53 @@ async def buy_until(port: int, over: asyncio.Event, events: list[str]) -> int:
     """Book one ticket of each event, over and over; return how many were sold."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sold = 0
-    while not over.is_set():
-        writer.write(b"".join(f"book {event} 1\n".encode() for event in events))
-        for _ in events:
-            assert msgspec.json.decode(await reader.readline())["state"] == "confirmed"
-        sold += len(events)
-    writer.close()
+    with closing(writer):
+        while not over.is_set():
+            writer.write(b"".join(f"book {event} 1\n".encode() for event in events))
+            for _ in events:
+                assert msgspec.json.decode(await reader.readline())["state"] == "confirmed"
+            sold += len(events)
     return sold
 
 
-async def stampede(daemon: Daemon, control: Connection) -> None:
+async def stampede(port: int, control: Connection) -> None:
     """Buy while half of the watchers read, until the other half is cut off, and on to the end."""
-    streams = [await asyncio.open_connection("127.0.0.1", daemon.port) for _ in range(READERS)]
-    for _, writer in streams:
-        writer.write(b"watch\n")
-    watching = asyncio.gather(*(watch_to_the_end(reader) for reader, _ in streams))
     events = [str(number) for number in range(EVENTS)]
-    over = asyncio.Event()
-    buying = asyncio.gather(*(buy_until(daemon.port, over, events[buyer::BUYERS]) for buyer in range(BUYERS)))
-    async with asyncio.timeout(STAMPEDE_SECONDS_MAX):
-        await asyncio.to_thread(until, lambda: control.ask("stats")["watchers"] == READERS)
-        before = control.ask("stats")["tickets"]
-        # Sales go on.
-        await asyncio.to_thread(until, lambda: control.ask("stats")["tickets"] > before)
-        over.set()
-        sold = sum(await buying)
-        control.send(b"".join(f"amend {event} --name '{THE_END}'\n".encode() for event in events))
-        assert [control.read()["name"] for _ in events] == [THE_END] * EVENTS
-        final = {event["id"]: event for event in control.ask("list")["events"]}
-        assert sum(event["sold"] for event in final.values()) == sold
-        for seen in await watching:
-            assert {event: {**last, "reply": None} for event, last in seen.items()} == {
-                event: {**last, "reply": None} for event, last in final.items()
-            }
-    for _, writer in streams:
-        writer.close()
+    with ExitStack() as stack:
+        readers = []
+        for _ in range(READERS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            stack.enter_context(closing(writer))
+            writer.write(b"watch\n")
+            readers.append(reader)
+        over = asyncio.Event()
+        async with asyncio.timeout(STAMPEDE_SECONDS_MAX), asyncio.TaskGroup() as tasks:
+            watching = [tasks.create_task(watch_to_the_end(reader)) for reader in readers]
+            buying = [tasks.create_task(buy_until(port, over, events[buyer::BUYERS])) for buyer in range(BUYERS)]
+            await asyncio.to_thread(until, lambda: control.ask("stats")["watchers"] == READERS)
+            before = control.ask("stats")["tickets"]
+            # Sales go on.
+            await asyncio.to_thread(until, lambda: control.ask("stats")["tickets"] > before)
+            over.set()
+            sold = sum([await buyer for buyer in buying])
+            final = end_all(control)
+            assert sum(event["sold"] for event in final.values()) == sold
+            for watcher in watching:
+                assert await watcher == final
+
+
+def create_all(control: Connection) -> None:
+    """Create events with names so long that little fits into the kernel's buffers."""
+    for number in range(EVENTS):
+        control.send(f"create {'x' * 200} 2027-03-11T20:00:00Z 1000000 --id {number}\n".encode())
+    assert [control.read()["id"] for _ in range(EVENTS)] == [str(number) for number in range(EVENTS)]
+
+
+def end_all(control: Connection) -> dict[str, dict[str, Any]]:
+    """Change every event for the last time; return them all as they are then."""
+    control.send(b"".join(f"amend {number} --name '{THE_END}'\n".encode() for number in range(EVENTS)))
+    final = [control.read() for _ in range(EVENTS)]
+    return {event["id"]: event for event in final}
 
 
 def test_in_a_stampede_watchers_that_read_get_the_final_state_and_those_that_do_not_cost_nobody_anything(
@@ -214,15 +226,38 @@ def test_in_a_stampede_watchers_that_read_get_the_final_state_and_those_that_do_
     with ExitStack() as stack:
         daemon = stack.enter_context(running(tmp_path, "--write-seconds-max", "0.5"))
         control = stack.enter_context(daemon.connect())
-        for number in range(EVENTS):
-            control.send(f"create {'x' * 200} 2027-03-11T20:00:00Z 1000000 --id {number}\n".encode())
-        assert [control.read()["id"] for _ in range(EVENTS)] == [str(number) for number in range(EVENTS)]
+        create_all(control)
         before = memory_kib(daemon, "VmRSS")
         for _ in range(DEAF):
-            stack.enter_context(deaf_watcher(daemon.port))
+            stack.enter_context(deaf_watcher(daemon.port, 8))
         until(lambda: control.ask("stats")["watchers"] == DEAF)
-        uvloop.run(stampede(daemon, control))
+        uvloop.run(stampede(daemon.port, control))
         growth = memory_kib(daemon, "VmHWM") - before
         print("memory grew by KiB", growth)
         assert growth < GROWTH_KIB_MAX
         assert len([line for line in daemon.lines if "cut off" in line]) == DEAF
+
+
+def test_a_watcher_that_was_left_behind_gets_the_latest_when_it_reads_again_though_nothing_changes_any_more(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        daemon = stack.enter_context(running(tmp_path))
+        control = stack.enter_context(daemon.connect())
+        create_all(control)
+        slow = stack.enter_context(deaf_watcher(daemon.port, 24))
+        until(lambda: control.ask("stats")["watchers"] == 1)
+        prompt = stack.enter_context(daemon.connect())
+        watching(prompt, "watch 0", 1)
+        for sold in range(1, 9):
+            # One telling after the other, until it is too much for who does not read.
+            control.send(b"".join(f"book {number} 1\n".encode() for number in reversed(range(EVENTS))))
+            assert [control.read()["version"] for _ in range(EVENTS)] == [sold] * EVENTS
+            assert prompt.read()["sold"] == sold
+        final = end_all(control)
+        assert prompt.read() == final["0"]
+        seen: dict[str, Any] = {}
+        with slow.makefile("rb") as lines:
+            while seen != final:
+                event = msgspec.json.decode(lines.readline())
+                seen[event["id"]] = event

@@ -81,8 +81,9 @@ class Client:
         why = ""
         if self._stale():
             self.close()
-        # A ticket that is redeemed twice is refused the second time, so only a person may try that again.
-        for _ in range(1 if isinstance(request, Redeem) else 2):
+        # A ticket that is redeemed twice is refused the second time, and to amend again could undo what somebody else
+        # did in between: only a person may try these again.
+        for _ in range(1 if isinstance(request, Redeem | Amend) else 2):
             sent = False
             try:
                 if self._socket is None:

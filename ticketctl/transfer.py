@@ -14,6 +14,7 @@ from ticketd.errors import TicketError
 from ticketd.events_file import EventsFile, EventsFileError
 from ticketd.model import printable
 from ticketd.protocol import (
+    BOOKINGS_PER_PAGE_MAX,
     ROWS_PER_PAGE_MAX,
     Bookings,
     BookingsReply,
@@ -32,6 +33,7 @@ from ticketd.protocol import (
     from_fields,
 )
 
+_ROWS_PER_PAGE = {"events": ROWS_PER_PAGE_MAX, "bookings": BOOKINGS_PER_PAGE_MAX, "tickets": ROWS_PER_PAGE_MAX}
 _PAGES: dict[str, type[List] | type[Bookings] | type[Tickets]] = {
     "events": List,
     "bookings": Bookings,
@@ -69,7 +71,7 @@ def _export(what: str, client: Client, output: Output) -> int:
     """Write a page after the other, so that neither side ever holds more than one."""
     after: str | msgspec.UnsetType = msgspec.UNSET
     while True:
-        reply = client.ask(_PAGES[what](after, ROWS_PER_PAGE_MAX))
+        reply = client.ask(_PAGES[what](after, _ROWS_PER_PAGE[what]))
         match reply:
             case ErrorReply():
                 output.error(reply)
@@ -84,7 +86,7 @@ def _export(what: str, client: Client, output: Output) -> int:
                 raise CannotConnectError(f"{client.address} answered something else")
         for fact in facts:
             sys.stdout.write(printable(encode(fact).decode()) + "\n")
-        if len(facts) < ROWS_PER_PAGE_MAX:
+        if len(facts) < _ROWS_PER_PAGE[what]:
             sys.stdout.flush()
             return DONE
         after = facts[-1].id  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.ids import new_event_id, new_id
-from ticketd.protocol import Amend, Book, Bookings, Create, ErrorReply, Hold, Reply, Tickets
+from ticketd.protocol import Amend, Book, Bookings, Create, ErrorReply, Hold, Reply, Show, Tickets
 from ticketd.rules import Adopt, LedgerRequest, rows
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
@@ -62,8 +62,6 @@ class BoxOffice:
         self._closing = False
         # The first batch finds out what has run out while the daemon was down.
         self._next_expiry: datetime | None = EPOCH
-        # On a full disk nothing can expire, and trying without a pause would help nobody.
-        self._sweep_at = 0.0
         self.counts = sales_log.Counts()
 
     @property
@@ -90,7 +88,7 @@ class BoxOffice:
         if self._closing:
             _refuse(party, "shutting_down", SHUTTING_DOWN)
         else:
-            self._desks.setdefault(self._desk_for(requests), deque()).append(party)
+            self._desks.setdefault(self._desk_for(requests, peer), deque()).append(party)
             self._arrival.set()
         return party.answered
 
@@ -100,7 +98,7 @@ class BoxOffice:
             while self._desks or self._alone or not self._closing:
                 if self._alone:
                     await self._commit([self._alone.popleft()])
-                elif self._desks or (self.holds_ran_out() and self._loop.time() >= self._sweep_at):
+                elif self._desks or self.holds_ran_out():
                     await self._commit(self._gather())
                     await self._store.tidy()
                 else:
@@ -118,8 +116,7 @@ class BoxOffice:
         if self._next_expiry is None:
             await self._arrival.wait()
             return
-        to_expiry = (self._next_expiry - self._store.now()).total_seconds()
-        seconds = max(to_expiry, self._sweep_at - self._loop.time(), 0)
+        seconds = max((self._next_expiry - self._store.now()).total_seconds(), 0)
         # The clock of holds may be set while this waits.
         with suppress(TimeoutError):
             async with asyncio.timeout(min(seconds, CLOCK_LOOK_SECONDS)):
@@ -130,13 +127,16 @@ class BoxOffice:
         self._closing = True
         self._arrival.set()
 
-    def _desk_for(self, requests: Sequence[LedgerRequest]) -> str:
+    def _desk_for(self, requests: Sequence[LedgerRequest], peer: str) -> str:
         """Return where a party stands: of the desks of its requests the one with the longest line.
 
-        So nobody gets past a line by way of a shorter one.
+        So nobody gets past a line by way of a shorter one. What names no event has a line of its own, with the name of
+        its connection, which no id of an event can be.
         """
-        desks = {_desk_of(request) for request in requests} or {""}
-        return desks.pop() if len(desks) == 1 else max(desks, key=lambda desk: len(self._desks.get(desk, ())))
+        desks = {event for event in map(_event_of, requests) if event is not None}
+        if len(desks) <= 1:
+            return desks.pop() if desks else peer
+        return max(desks, key=lambda desk: len(self._desks.get(desk, ())))
 
     def _gather(self) -> list[Party]:
         """Take the next batch: a quota from each desk, until it is full. Who was not reached comes first next time."""
@@ -165,11 +165,14 @@ class BoxOffice:
         try:
             replies, events, self._next_expiry = await self._store.transact(requests)
         except StorageFullError as error:
-            message = "the disk is full; nothing was done, try again when there is room"
-            for party in batch:
-                _refuse(party, "storage_full", message, RETRY_AFTER_SECONDS)
-            self._sweep_at = self._loop.time() + RETRY_AFTER_SECONDS
             log.warning("%s requests=%d", error, len(requests))
+            message = "the disk is full; nothing was done, try again when there is room"
+            readers = [party for party in batch if _only_reads(party)]
+            for party in batch:
+                if party not in readers or len(readers) == len(batch):
+                    _refuse(party, "storage_full", message, RETRY_AFTER_SECONDS)
+            if readers and len(readers) < len(batch):
+                await self._commit(readers)
         except OutcomeUnknownError:
             message = "the outcome is unknown; send it again with the same id when the daemon is back"
             for party in batch:
@@ -195,7 +198,7 @@ class BoxOffice:
             sales_log.record(self.counts, batch, replies, committed=bool(events))
 
 
-def _desk_of(request: LedgerRequest) -> str:
+def _event_of(request: LedgerRequest) -> str | None:
     match request:
         case Book() | Hold() | Amend():
             return request.event
@@ -203,11 +206,12 @@ def _desk_of(request: LedgerRequest) -> str:
             return request.event.id
         case Create():
             return str(request.id)
-        case Bookings() | Tickets():
-            # Whoever reads the whole ledger has a line apart. No id of an event has blanks, nor is it empty.
-            return "a page"
         case _:
-            return ""
+            return None
+
+
+def _only_reads(party: Party) -> bool:
+    return all(isinstance(request, Show | Bookings | Tickets) for request in party.requests)
 
 
 def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:

@@ -17,7 +17,6 @@ from ticketd.errors import Code, TicketError
 from ticketd.model import (
     CAPACITY_MAX,
     HOLD_SECONDS_DEFAULT,
-    TICKETS_PER_BOOKING_MAX,
     BookingState,
     Capacity,
     Date,
@@ -34,6 +33,10 @@ PORT = 8080
 FRAME_BYTES_MAX = 16 * 1024
 EVENTS_PER_PAGE_MAX = 100_000
 ROWS_PER_PAGE_MAX = 1_000
+# Fewer, since each may have a thousand tickets.
+BOOKINGS_PER_PAGE_MAX = 100
+# No more fit into a line.
+TICKETS_PER_CANCEL_MAX = 400
 
 BookingId = Annotated[Id, Meta(description="the id of the booking")]
 NewBookingId = Annotated[Id, Meta(description="the id that the booking shall have; sent again, it books nothing new")]
@@ -42,8 +45,8 @@ TicketIds = Annotated[
     list[Id],
     Meta(
         min_length=1,
-        max_length=TICKETS_PER_BOOKING_MAX,
-        title=f"1 to {TICKETS_PER_BOOKING_MAX} ids of tickets",
+        max_length=TICKETS_PER_CANCEL_MAX,
+        title=f"1 to {TICKETS_PER_CANCEL_MAX} ids of tickets",
         description="only these tickets; all of the booking without it",
     ),
 ]
@@ -199,7 +202,15 @@ class Bookings(_Request, tag="bookings"):
     """Read the bookings of the ledger, a page at a time, in the order of their ids."""
 
     after: Annotated[Id, Meta(description="only bookings after the one of this id")] | UnsetType = UNSET
-    limit: RowsPerPage = ROWS_PER_PAGE_MAX
+    limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=BOOKINGS_PER_PAGE_MAX,
+            title=f"a whole number from 1 to {BOOKINGS_PER_PAGE_MAX}",
+            description="how many at the most",
+        ),
+    ] = BOOKINGS_PER_PAGE_MAX
 
 
 class Tickets(_Request, tag="tickets"):

@@ -12,6 +12,8 @@ from msgspec import UNSET, Struct
 
 from ticketd.model import Booking, BookingState, Change, Event, Ticket
 from ticketd.protocol import (
+    BOOKINGS_PER_PAGE_MAX,
+    ROWS_PER_PAGE_MAX,
     Amend,
     Book,
     BookingFacts,
@@ -34,7 +36,7 @@ from ticketd.protocol import (
     TicketsReply,
 )
 
-ROWS_OF_A_BOOKING_GUESS = 32
+ROWS_OF_A_BOOKING_GUESS = 64
 
 
 class Adopt(Struct):
@@ -54,10 +56,12 @@ def rows(request: LedgerRequest) -> int:
     guess bounds the harm of a thousand of those, and lets a stampede of small ones fill a commit.
     """
     match request:
-        case Book() | Hold():
+        case Book():
             return 1 + request.quantity
-        case Bookings() | Tickets():
+        case Tickets():
             return request.limit
+        case Bookings():
+            return request.limit * ROWS_PER_PAGE_MAX // BOOKINGS_PER_PAGE_MAX
         case Confirm() | Cancel() | Show():
             return ROWS_OF_A_BOOKING_GUESS
         case _:
@@ -129,6 +133,13 @@ class Books:
     def changed(self) -> bool:
         """Whether there is anything to save."""
         return bool(self.changed_events or self.changed_tickets)
+
+    @property
+    def only_expired(self) -> bool:
+        """Whether nothing has changed but that holds ran out."""
+        if self.changed_bookings or self.changed_tickets or self.changed_events.keys() != self.expired.keys():
+            return False
+        return all(event.version == self.expired[event.id].version for event in self.changed_events.values())
 
     def put_event(self, event: Event) -> None:
         """Note an event that is new or changed."""
@@ -324,7 +335,7 @@ def _take(books: Books, request: Book | Hold, seconds: int | None) -> Reply:
             return _booking_reply(known, 0, replayed=True)
         return ErrorReply(
             "booking_conflict",
-            f"booking {known.id} is another one, for {known.quantity} of event {known.event}; use a new booking id",
+            f"booking {known.id} is another one, {_parameters(known)}; use a new booking id",
         )
     event = books.events.get(request.event)
     if event is None:
@@ -349,6 +360,11 @@ def _take(books: Books, request: Book | Hold, seconds: int | None) -> Reply:
     books.put_event(event)
     books.put_booking(booking)
     return _booking_reply(booking)
+
+
+def _parameters(booking: Booking) -> str:
+    how = "booked" if booking.seconds is None else f"held for {booking.seconds} s"
+    return f"{booking.quantity} of event {booking.event}, {how}"
 
 
 def _issue(books: Books, booking: Booking) -> None:
@@ -407,12 +423,14 @@ def _cancel(books: Books, request: Cancel) -> Reply:
     for change in cancels:
         if wanted == set(change.tickets):
             return _replay(booking, change)
+    event = books.events[booking.event]
+    its_own = set(booking.tickets)
     for ticket_id in sorted(wanted):
-        if ticket_id not in booking.tickets:
+        if ticket_id not in its_own:
             return ErrorReply("ticket_not_found", f"booking {booking.id} has no ticket {ticket_id}")
         if refusal := _spent(books.tickets[ticket_id]):
+            refusal.available, refusal.version = event.available, event.version
             return refusal
-    event = books.events[booking.event]
     event.move(len(wanted), "sold", "available")
     tickets = [ticket for ticket in booking.tickets if ticket in wanted]
     for ticket_id in tickets:

@@ -94,7 +94,9 @@ _VERBS: dict[type, str] = {
 def _facts(reply: Reply) -> str:
     match reply:
         case BookingReply():
-            return f"event={reply.event} quantity={reply.quantity} booking={reply.id} available={reply.available}"
+            cancelled = f" cancelled={len(reply.cancelled)}" if reply.cancelled else ""
+            quantity = f"quantity={reply.quantity}{cancelled}"
+            return f"event={reply.event} {quantity} booking={reply.id} available={reply.available}"
         case EventReply():
             return f"event={reply.id} name={quoted(reply.name)} capacity={reply.capacity} available={reply.available}"
         case TicketReply():

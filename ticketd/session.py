@@ -169,12 +169,16 @@ class Session:
         size = 0
         for turn in self._turns(requests):
             self._stop_watching()
-            if isinstance(turn, list):
-                frames += await self._ask_ledger(turn)
-                continue
-            if self._house.box_office.holds_ran_out():
+            if isinstance(turn, List | Show | Watch) and self._house.box_office.holds_ran_out():
                 await self._ask_ledger([])
-            answer = self._watch(turn) if isinstance(turn, Watch) else [self._answer_at_once(turn)]
+            if isinstance(turn, list):
+                answer = await self._ask_ledger(turn)
+            elif isinstance(turn, Watch):
+                await asyncio.sleep(0)
+                # From here to the write nothing waits, so no change comes before the state that it changes.
+                answer = self._watch(turn)
+            else:
+                answer = [self._answer_at_once(turn)]
             frames += answer
             size += sum(map(len, answer))
             if size > WRITE_BYTES:
@@ -251,6 +255,7 @@ class Session:
         # A watcher may be silent for days: only the network can tell that it has gone.
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._watcher = Watcher(event, self._push)
+        self._unsent, self._taken_at = 0, self._loop.time()
         return self._house.watchers.add(self._watcher)
 
     def _stop_watching(self) -> None:

@@ -5,7 +5,7 @@ INTERVAL_SECONDS. An event is encoded once for all of them, so a hundred watcher
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ticketd.catalogue import Catalogue
@@ -13,6 +13,7 @@ from ticketd.protocol import encode
 from ticketd.rules import event_reply
 
 INTERVAL_SECONDS = 0.1
+BYTES_AT_ONCE = 64 * 1024
 
 
 @dataclass(slots=True, eq=False)
@@ -43,8 +44,12 @@ class Watchers:
     def add(self, watcher: Watcher) -> list[bytes]:
         """Begin to tell a watcher of changes; return the lines of the state from which they start."""
         self._watchers.add(watcher)
-        events = self._catalogue.events()
-        return [encode(event_reply(event)) for event in events if watcher.event in (None, event.id)]
+        if watcher.event is None:
+            events = self._catalogue.events()
+        else:
+            event = self._catalogue.get(watcher.event)
+            events = [event] if event else []
+        return [encode(event_reply(event)) for event in events]
 
     def remove(self, watcher: Watcher) -> None:
         """Tell it no more."""
@@ -67,15 +72,24 @@ class Watchers:
         for watcher in list(self._watchers):
             news = changed if watcher.event is None else dict.fromkeys(changed.keys() & {watcher.event})
             watcher.behind.update(news)
-            if watcher.behind and watcher.send(b"".join(self._lines(watcher.behind, lines))):
-                watcher.behind.clear()
+            told, data = self._next_lines(watcher, lines)
+            if data and watcher.send(data):
+                for event in told:
+                    del watcher.behind[event]
         if any(watcher.behind for watcher in self._watchers):
             self._schedule()
 
-    def _lines(self, events: Iterable[str], lines: dict[str, bytes]) -> Iterator[bytes]:
-        for event_id in events:
+    def _next_lines(self, watcher: Watcher, lines: dict[str, bytes]) -> tuple[list[str], bytes]:
+        """Return what a watcher is to be told next, not much more than BYTES_AT_ONCE; each event is encoded once."""
+        told: list[str] = []
+        data = bytearray()
+        for event_id in watcher.behind:
+            if len(data) > BYTES_AT_ONCE:
+                break
             if event_id not in lines:
                 event = self._catalogue.get(event_id)
                 assert event is not None
                 lines[event_id] = encode(event_reply(event)) + b"\n"
-            yield lines[event_id]
+            told.append(event_id)
+            data += lines[event_id]
+        return told, bytes(data)
