@@ -10,14 +10,25 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import running, write_events
+from tests.faketime import Clock
 from tests.faulty import Faults, FaultyDisk
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.ids import new_id
-from ticketd.protocol import Book, BookingReply, Create, ErrorReply, EventReply, Reply, Show
+from ticketd.protocol import (
+    Amend,
+    Book,
+    BookingReply,
+    Create,
+    ErrorReply,
+    EventReply,
+    Hold,
+    Reply,
+    Show,
+)
 from ticketd.rules import LedgerRequest
-from ticketd.stores.base import OutcomeUnknownError
+from ticketd.stores.base import OutcomeUnknownError, StorageFullError
 from ticketd.stores.sqlite import SqliteStore
 
 Opened = Callable[..., AbstractAsyncContextManager[BoxOffice]]
@@ -155,6 +166,54 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(faults: Fault
         second = (await box_office.submit([Book("hot", 1, "second")], "test"))[0]
         assert isinstance(second, BookingReply)
         assert (second.version, second.replayed) == (2, False)
+
+
+async def test_on_a_full_disk_holds_run_out_all_the_same_and_what_is_read_tells_it(
+    faults: Faults, tmp_path: Path
+) -> None:
+    clock = Clock()
+    store = SqliteStore(tmp_path / "events.db", new_id, 30, clock)
+    date = datetime(2027, 3, 11, tzinfo=UTC)
+    await store.transact([Create("Jazz", date, 5, "jazz"), Hold("jazz", 5, 60, "h")])
+    faults.full = True
+    clock.move(60)
+    replies, events, next_expiry = await store.transact([Show("h"), Show("jazz")])
+    assert [getattr(replies[0], "state", None), getattr(replies[1], "available", None)] == ["expired", 5]
+    assert ([event.available for event in events], next_expiry) == ([5], None)
+    for write in (Book("jazz", 5, "b"), Amend("jazz", "Jazz!")):
+        with pytest.raises(StorageFullError):
+            await store.transact([write])
+    faults.full = False
+    booked = (await store.transact([Book("jazz", 5, "b")])).replies[0]
+    assert isinstance(booked, BookingReply)
+    await store.close()
+
+
+async def test_on_a_full_disk_who_reads_does_not_suffer_for_who_writes(faults: Faults, opened: Opened) -> None:
+    async with opened() as box_office:
+        await box_office.submit([Book("hot", 1, "mine")], "test")
+        faults.full = True
+        writer = box_office.submit([Book("hot", 1)], "writer")
+        reader = box_office.submit([Show("mine")], "reader")
+        assert code((await writer)[0]) == "storage_full"
+        assert isinstance((await reader)[0], BookingReply)
+        faults.full = False
+
+
+async def test_holds_of_thousands_of_events_run_out_in_one_commit(tmp_path: Path) -> None:
+    clock = Clock()
+    store = SqliteStore(tmp_path / "events.db", new_id, 30, clock)
+    date = datetime(2027, 3, 11, tzinfo=UTC)
+    numbers = range(5_000)
+    await store.transact([Create("Jazz", date, 5, f"e{number}") for number in numbers])
+    await store.transact([Hold(f"e{number}", 5, 60, f"h{number}") for number in numbers])
+    clock.move(60)
+    _, events, next_expiry = await store.transact([])
+    assert (len(events), next_expiry) == (5_000, None)
+    assert all(event.available == 5 for event in await store.events())
+    shown = (await store.transact([Show(f"h{number}") for number in numbers])).replies
+    assert {getattr(reply, "state", None) for reply in shown} == {"expired"}
+    await store.close()
 
 
 async def test_a_sync_that_fails_is_never_called_a_failure_and_ends_the_box_office(

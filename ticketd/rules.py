@@ -285,7 +285,8 @@ def _create(books: Books, request: Create) -> Reply:
 def _adopt(books: Books, request: Adopt) -> Reply:
     known = books.events.get(request.event.id)
     if known is None:
-        books.put_event(request.event)
+        # A copy: the batch may be tried again, and what is put into the books changes.
+        books.put_event(msgspec.structs.replace(request.event))
     return event_reply(known or request.event)
 
 
