@@ -12,6 +12,7 @@ import pytest
 from tests.daemon import running, write_events
 from tests.faketime import Clock
 from tests.faulty import Faults, FaultyDisk
+from ticketd.books import LedgerRequest
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
@@ -27,7 +28,6 @@ from ticketd.protocol import (
     Reply,
     Show,
 )
-from ticketd.rules import LedgerRequest
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError
 from ticketd.stores.sqlite import SqliteStore
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.daemon import REPLY_SECONDS_MAX, running, until, write_events
 from tests.faketime import Clock
+from ticketd.books import LedgerRequest
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
@@ -32,7 +33,6 @@ from ticketd.protocol import (
     Reply,
     Show,
 )
-from ticketd.rules import LedgerRequest
 from ticketd.server import Server
 from ticketd.session import House
 from ticketd.stores.sqlite import SqliteStore

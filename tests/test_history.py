@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from msgspec import UNSET, UnsetType
 
 from tests.faketime import Clock
+from ticketd.books import Adopt, LedgerRequest
 from ticketd.model import Event
 from ticketd.protocol import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Reply, Show, Tickets
-from ticketd.rules import Adopt, LedgerRequest, event_reply
+from ticketd.rules import event_reply
 from ticketd.stores.sqlite import SqliteStore
 
 Row = dict[str, Any]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ticketd.books import Adopt, Books, LedgerRequest, Needs
 from ticketd.model import BookingState, Event
 from ticketd.protocol import (
     Amend,
@@ -31,7 +32,7 @@ from ticketd.protocol import (
     Tickets,
     TicketsReply,
 )
-from ticketd.rules import Adopt, Books, LedgerRequest, Needs, decide_all
+from ticketd.rules import decide_all
 
 T = TypeVar("T")
 

@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from msgspec import UNSET
 
 from ticketd import sales_log
+from ticketd.books import Adopt, LedgerRequest, rows
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.ids import new_event_id, new_id
 from ticketd.protocol import Amend, Book, Bookings, Create, ErrorReply, Hold, Reply, Show, Tickets
-from ticketd.rules import Adopt, LedgerRequest, rows
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
 log = logging.getLogger(__name__)

@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from ticketd.books import Adopt
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.events_file import EventsFile, EventsFileError
 from ticketd.model import Event
 from ticketd.protocol import ErrorReply
-from ticketd.rules import Adopt
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ticketd.books import LedgerRequest
 from ticketd.declared import quoted
 from ticketd.protocol import (
     Amend,
@@ -24,7 +25,6 @@ from ticketd.protocol import (
     Reply,
     TicketReply,
 )
-from ticketd.rules import LedgerRequest
 
 log = logging.getLogger(__name__)
 

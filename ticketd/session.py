@@ -12,6 +12,7 @@ from typing import cast
 from msgspec import UNSET
 
 from ticketd import __version__, protocol, words
+from ticketd.books import LedgerRequest, rows
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
@@ -32,7 +33,7 @@ from ticketd.protocol import (
     Tickets,
     Watch,
 )
-from ticketd.rules import LedgerRequest, event_reply, rows
+from ticketd.rules import event_reply
 from ticketd.watchers import Watcher, Watchers
 
 log = logging.getLogger(__name__)

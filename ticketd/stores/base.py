@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from ticketd.books import LedgerRequest
 from ticketd.model import Event
 from ticketd.protocol import Reply
-from ticketd.rules import LedgerRequest
 
 
 class Committed(NamedTuple):

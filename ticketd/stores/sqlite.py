@@ -25,9 +25,10 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
+from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Ticket
 from ticketd.protocol import Bookings, Tickets
-from ticketd.rules import Books, LedgerRequest, Needs, decide_all
+from ticketd.rules import decide_all
 from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError, StorageFullError
 
 T = TypeVar("T")
