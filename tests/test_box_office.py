@@ -21,6 +21,7 @@ from ticketd.protocol import (
     Amend,
     Book,
     BookingReply,
+    Confirm,
     Create,
     ErrorReply,
     EventReply,
@@ -76,6 +77,20 @@ async def test_ten_thousand_buyers_of_one_event_delay_the_buyer_of_another_by_on
         replies = [(await future)[0] for future in hot]
     # First come, first served: in the order in which they were submitted.
     assert [reply.version for reply in replies if isinstance(reply, BookingReply)] == list(range(1, 10_001))
+
+
+async def test_a_thousand_confirms_of_one_event_delay_what_others_do_with_another_by_one_commit(
+    opened: Opened,
+) -> None:
+    async with opened() as box_office:
+        holds = [Hold("hot", 1, 60, f"h{number}") for number in range(1_000)]
+        await asyncio.gather(*(box_office.submit([hold], "crowd") for hold in holds))
+        await box_office.submit([Hold("quiet", 1, 60, "mine")], "buyer")
+        before = box_office.counts.commits
+        confirms = [box_office.submit([Confirm(str(hold.booking))], f"peer {hold.booking}") for hold in holds]
+        await box_office.submit([Confirm("mine")], "buyer")
+        assert box_office.counts.commits == before + 1
+        await confirms[-1]
 
 
 async def test_every_desk_is_served_in_turn_when_a_commit_has_no_room_for_all(opened: Opened) -> None:

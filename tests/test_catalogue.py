@@ -8,6 +8,7 @@ from ticketd.catalogue import Catalogue
 from ticketd.errors import TicketError
 from ticketd.model import Event
 from ticketd.protocol import EventFacts, EventsReply, List, decode_reply, encode
+from ticketd.rules import event_reply
 
 DATE = datetime(2027, 3, 11, 20, tzinfo=UTC)
 
@@ -110,3 +111,11 @@ def test_each_publication_is_another_revision() -> None:
     published = catalogue.revision
     catalogue.list_frame(List())
     assert before < published == catalogue.revision
+
+
+def test_an_event_as_a_watcher_is_told_of_it_is_the_reply_that_shows_it() -> None:
+    catalogue = Catalogue([event("a"), event("b")])
+    catalogue.publish([event("b", 7)])
+    frames = [encode(event_reply(shown)) for shown in catalogue.events()]
+    assert catalogue.event_frames() == frames
+    assert catalogue.event_frame("b") == frames[1]

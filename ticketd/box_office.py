@@ -21,13 +21,28 @@ from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.ids import new_event_id, new_id
-from ticketd.protocol import Amend, Book, Bookings, Create, ErrorReply, Hold, Reply, Show, Tickets
+from ticketd.protocol import (
+    Amend,
+    Book,
+    BookingReply,
+    Bookings,
+    Cancel,
+    Confirm,
+    Create,
+    ErrorReply,
+    Hold,
+    Release,
+    Reply,
+    Show,
+    Tickets,
+)
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
 CLOCK_LOOK_SECONDS = 1.0
+HOLDS_REMEMBERED_MAX = 50_000
 EPOCH = datetime.fromtimestamp(0, UTC)
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
 
@@ -56,6 +71,8 @@ class BoxOffice:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._desks: OrderedDict[str, Desk] = OrderedDict()
+        # The holds made last, so that what becomes of them stands in the line of their event, at its true cost.
+        self._holds: dict[str, BookingReply] = {}
         # Parties of a batch that met a bug, in their order: each is tried alone, so that it spoils nobody else's.
         self._alone: Desk = deque()
         self._arrival = asyncio.Event()
@@ -83,7 +100,7 @@ class BoxOffice:
                 request.booking = new_id()
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
-        rows_of_all = sum(map(rows, requests))
+        rows_of_all = sum(map(self._rows, requests))
         party = Party(requests, peer, self._loop.time(), self._loop.create_future(), rows_of_all)
         if self._closing:
             _refuse(party, "shutting_down", SHUTTING_DOWN)
@@ -130,13 +147,37 @@ class BoxOffice:
     def _desk_for(self, requests: Sequence[LedgerRequest], peer: str) -> str:
         """Return where a party stands: of the desks of its requests the one with the longest line.
 
-        So nobody gets past a line by way of a shorter one. What names no event has a line of its own, with the name of
-        its connection, which no id of an event can be.
+        So nobody gets past a line by way of a shorter one. Where the event is not known, it is a line of its own, with
+        the name of its connection, which no id of an event can be.
         """
-        desks = {event for event in map(_event_of, requests) if event is not None}
+        desks = {event for event in map(self._event_of, requests) if event is not None}
         if len(desks) <= 1:
             return desks.pop() if desks else peer
         return max(desks, key=lambda desk: len(self._desks.get(desk, ())))
+
+    def _event_of(self, request: LedgerRequest) -> str | None:
+        match request:
+            case Book() | Hold() | Amend():
+                return request.event
+            case Adopt():
+                return request.event.id
+            case Create():
+                return str(request.id)
+            case Confirm() | Release() | Cancel():
+                held = self._holds.get(request.booking)
+                return held.event if held else None
+            case _:
+                return None
+
+    def _rows(self, request: LedgerRequest) -> int:
+        if isinstance(request, Confirm | Cancel) and (held := self._holds.get(request.booking)):
+            return 1 + held.quantity
+        return rows(request)
+
+    def _remember(self, hold: BookingReply) -> None:
+        self._holds[hold.id] = hold
+        if len(self._holds) > HOLDS_REMEMBERED_MAX:
+            del self._holds[next(iter(self._holds))]
 
     def _gather(self) -> list[Party]:
         """Take the next batch: a quota from each desk, until it is full. Who was not reached comes first next time."""
@@ -189,6 +230,9 @@ class BoxOffice:
         else:
             if events:
                 self._catalogue.publish(events)
+            for request, reply in zip(requests, replies, strict=True):
+                if isinstance(request, Hold) and isinstance(reply, BookingReply):
+                    self._remember(reply)
             start = 0
             for party in batch:
                 end = start + len(party.requests)
@@ -196,18 +240,6 @@ class BoxOffice:
                     party.answered.set_result(replies[start:end])
                 start = end
             sales_log.record(self.counts, batch, replies, committed=bool(events))
-
-
-def _event_of(request: LedgerRequest) -> str | None:
-    match request:
-        case Book() | Hold() | Amend():
-            return request.event
-        case Adopt():
-            return request.event.id
-        case Create():
-            return str(request.id)
-        case _:
-            return None
 
 
 def _only_reads(party: Party) -> bool:

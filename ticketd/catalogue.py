@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from ticketd.errors import TicketError
 from ticketd.model import Event
-from ticketd.protocol import EventFacts, List, encode, encode_events
+from ticketd.protocol import EventFacts, List, encode, encode_event, encode_events
 
 
 class Catalogue:
@@ -60,12 +60,9 @@ class Catalogue:
         whole = request.after is UNSET and request.limit is UNSET
         if whole and self._whole_list is not None:
             return self._whole_list
-        for event_id in self._stale:
-            facts = msgspec.convert(self._events[event_id], EventFacts, from_attributes=True)
-            self._encoded[self._positions[event_id]] = encode(facts)
-        self._stale.clear()
+        encoded = self._fresh()
         if whole:
-            self._whole_list = encode_events(self._encoded)
+            self._whole_list = encode_events(encoded)
             return self._whole_list
         start = 0
         if request.after is not UNSET:
@@ -73,4 +70,20 @@ class Catalogue:
                 raise TicketError("event_not_found", f"there is no event {request.after} to list after")
             start = self._positions[request.after] + 1
         end = None if request.limit is UNSET else start + request.limit
-        return encode_events(self._encoded[start:end])
+        return encode_events(encoded[start:end])
+
+    def event_frame(self, event_id: str) -> bytes:
+        """Return an event that is known, as the encoded reply that ``watch`` sends."""
+        return encode_event(self._fresh()[self._positions[event_id]])
+
+    def event_frames(self) -> list[bytes]:
+        """Return all events so, in the order of creation."""
+        return list(map(encode_event, self._fresh()))
+
+    def _fresh(self) -> list[bytes]:
+        """Return the encoded events; what has changed since the last time is encoded now."""
+        for event_id in self._stale:
+            facts = msgspec.convert(self._events[event_id], EventFacts, from_attributes=True)
+            self._encoded[self._positions[event_id]] = encode(facts)
+        self._stale.clear()
+        return self._encoded

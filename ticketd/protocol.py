@@ -461,6 +461,11 @@ def encode_events(facts: Iterable[bytes]) -> bytes:
     return b'{"reply":"events","events":[%b]}' % b",".join(facts)
 
 
+def encode_event(facts: bytes) -> bytes:
+    """Return an EventReply of an event that is encoded already."""
+    return b'{"reply":"event",' + facts[1:]
+
+
 def bad_json(error: Exception) -> TicketError:
     """Return the error for a line that begins as JSON and is none."""
     match error:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ticketd.catalogue import Catalogue
-from ticketd.protocol import encode
-from ticketd.rules import event_reply
 
 INTERVAL_SECONDS = 0.1
 BYTES_AT_ONCE = 64 * 1024
@@ -42,14 +40,11 @@ class Watchers:
         return len(self._watchers)
 
     def add(self, watcher: Watcher) -> list[bytes]:
-        """Begin to tell a watcher of changes; return the lines of the state from which they start."""
+        """Begin to tell a watcher of changes of what is known; return the frames of the state from which they start."""
         self._watchers.add(watcher)
         if watcher.event is None:
-            events = self._catalogue.events()
-        else:
-            event = self._catalogue.get(watcher.event)
-            events = [event] if event else []
-        return [encode(event_reply(event)) for event in events]
+            return self._catalogue.event_frames()
+        return [self._catalogue.event_frame(watcher.event)]
 
     def remove(self, watcher: Watcher) -> None:
         """Tell it no more."""
@@ -87,9 +82,7 @@ class Watchers:
             if len(data) > BYTES_AT_ONCE:
                 break
             if event_id not in lines:
-                event = self._catalogue.get(event_id)
-                assert event is not None
-                lines[event_id] = encode(event_reply(event)) + b"\n"
+                lines[event_id] = self._catalogue.event_frame(event_id) + b"\n"
             told.append(event_id)
             data += lines[event_id]
         return told, bytes(data)
