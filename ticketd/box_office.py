@@ -96,7 +96,7 @@ class BoxOffice:
         Ids that the client did not give are minted here, once, so that a request keeps them however often it is tried.
         """
         for request in requests:
-            if isinstance(request, Book | Hold) and request.booking is UNSET:
+            if isinstance(request, (Book, Hold)) and request.booking is UNSET:
                 request.booking = new_id()
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
@@ -170,7 +170,7 @@ class BoxOffice:
                 return None
 
     def _rows(self, request: LedgerRequest) -> int:
-        if isinstance(request, Confirm | Cancel) and (held := self._holds.get(request.booking)):
+        if isinstance(request, (Confirm, Cancel)) and (held := self._holds.get(request.booking)):
             return 1 + held.quantity
         return rows(request)
 
@@ -243,7 +243,7 @@ class BoxOffice:
 
 
 def _only_reads(party: Party) -> bool:
-    return all(isinstance(request, Show | Bookings | Tickets) for request in party.requests)
+    return all(isinstance(request, (Show, Bookings, Tickets)) for request in party.requests)
 
 
 def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:

@@ -64,7 +64,7 @@ def record(counts: Counts, parties: Iterable[_Party], replies: Sequence[Reply], 
             if verb is None or getattr(reply, "replayed", False):
                 continue
             done += 1
-            if isinstance(request, Book | Confirm) and isinstance(reply, BookingReply):
+            if isinstance(request, (Book, Confirm)) and isinstance(reply, BookingReply):
                 bookings += 1
                 tickets += reply.quantity
             if done <= LINES_PER_COMMIT_MAX:

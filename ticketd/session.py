@@ -170,7 +170,7 @@ class Session:
         size = 0
         for turn in self._turns(requests):
             self._stop_watching()
-            if isinstance(turn, List | Show | Watch) and self._house.box_office.holds_ran_out():
+            if isinstance(turn, (List, Show, Watch)) and self._house.box_office.holds_ran_out():
                 await self._ask_ledger([])
             if isinstance(turn, list):
                 answer = await self._ask_ledger(turn)
@@ -202,9 +202,9 @@ class Session:
         party: list[LedgerRequest] = []
         cost = 0
         for request in requests:
-            if isinstance(request, List | Watch | Stats | Ping | Help | ErrorReply):
+            if isinstance(request, (List, Watch, Stats, Ping, Help, ErrorReply)):
                 alone: list[LedgerRequest] | List | Show | Stats | Ping | Help | Watch | ErrorReply = request
-            elif isinstance(request, Bookings | Tickets):
+            elif isinstance(request, (Bookings, Tickets)):
                 alone = [request]
             elif isinstance(request, Show) and self._house.catalogue.get(request.id):
                 alone = request
