@@ -36,7 +36,6 @@ class Counts:
     """What has been done since the start."""
 
     commits: int = 0
-    requests: int = 0
     bookings: int = 0
     tickets: int = 0
     refused: int = 0
