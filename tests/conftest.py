@@ -15,6 +15,7 @@ import msgspec
 import pexpect
 import pytest
 
+import tests.faults.disk  # noqa: F401 - SQLite's way to its files, in place before the first ledger is opened
 from tests.daemon import Daemon, running, write_events
 
 SECONDS_MAX = 60.0

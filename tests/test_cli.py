@@ -51,7 +51,7 @@ def test_a_host_that_is_no_name_is_told_with_status_3(tmp_path: Path) -> None:
     assert lines[-1].startswith("ticketd: cannot listen on a..b:8080: ")
 
 
-def test_a_full_disk_at_the_start_is_told_as_that_with_status_6(tmp_path: Path) -> None:
+def test_a_disk_that_fails_at_the_start_is_told_as_that_with_status_5(tmp_path: Path) -> None:
     write_events(tmp_path, 5)
     with running(tmp_path) as daemon:
         assert daemon.end() == 0
@@ -59,10 +59,9 @@ def test_a_full_disk_at_the_start_is_told_as_that_with_status_6(tmp_path: Path) 
     fault = tmp_path / "fault"
     fault.touch()
     arguments = ("--port", "0", "--events", str(tmp_path / "events.json"))
-    daemon = Daemon(*arguments, module="tests.faulty", env={"FAULTY_SYNC": str(fault)})
-    assert daemon.wait() == 6
-    assert "not taken in" in daemon.lines[-1]
-    assert (tmp_path / "events.db-wal").exists()
+    daemon = Daemon(*arguments, module="tests.faults.disk", env={"FAULTY_SYNC": str(fault)})
+    assert daemon.wait() == 5
+    assert daemon.lines[-1].startswith("ticketd: cannot open the ledger ")
 
 
 def test_a_closed_stderr_harms_nothing(tmp_path: Path) -> None:

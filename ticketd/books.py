@@ -123,13 +123,6 @@ class Books:
         """Whether there is anything to save."""
         return bool(self.changed_events or self.changed_tickets)
 
-    @property
-    def only_expired(self) -> bool:
-        """Whether nothing has changed but that holds ran out."""
-        if self.changed_bookings or self.changed_tickets or self.changed_events.keys() != self.expired.keys():
-            return False
-        return all(event.version == self.expired[event.id].version for event in self.changed_events.values())
-
     def put_event(self, event: Event) -> None:
         """Note an event that is new or changed."""
         self.events[event.id] = self.changed_events[event.id] = event

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from msgspec import UNSET
 
@@ -25,7 +25,6 @@ from ticketd.protocol import (
     Amend,
     Book,
     BookingReply,
-    Bookings,
     Cancel,
     Confirm,
     Create,
@@ -33,8 +32,6 @@ from ticketd.protocol import (
     Hold,
     Release,
     Reply,
-    Show,
-    Tickets,
 )
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
@@ -204,16 +201,7 @@ class BoxOffice:
     async def _commit(self, batch: list[Party]) -> None:
         requests = [request for party in batch for request in party.requests]
         try:
-            replies, events, self._next_expiry = await self._store.transact(requests)
-        except StorageFullError as error:
-            log.warning("%s requests=%d", error, len(requests))
-            message = "the disk is full; nothing was done, try again when there is room"
-            readers = [party for party in batch if _only_reads(party)]
-            for party in batch:
-                if party not in readers or len(readers) == len(batch):
-                    _refuse(party, "storage_full", message, RETRY_AFTER_SECONDS)
-            if readers and len(readers) < len(batch):
-                await self._commit(readers)
+            replies, committed = await self._decide(requests)
         except OutcomeUnknownError:
             message = "the outcome is unknown; send it again with the same id when the daemon is back"
             for party in batch:
@@ -227,23 +215,39 @@ class BoxOffice:
                 raise
             log.exception("a bug: %r", requests)
             _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
-        else:
-            if events:
-                self._catalogue.publish(events)
-            for request, reply in zip(requests, replies, strict=True):
-                if isinstance(request, Hold) and isinstance(reply, BookingReply):
-                    self._remember(reply)
-            start = 0
-            for party in batch:
-                end = start + len(party.requests)
-                if not party.answered.done():
-                    party.answered.set_result(replies[start:end])
-                start = end
-            sales_log.record(self.counts, batch, replies, committed=bool(events))
+            return
+        for request, reply in zip(requests, replies, strict=True):
+            if isinstance(request, Hold) and isinstance(reply, BookingReply):
+                self._remember(reply)
+        start = 0
+        for party in batch:
+            end = start + len(party.requests)
+            if not party.answered.done():
+                party.answered.set_result(replies[start:end])
+            start = end
+        sales_log.record(self.counts, batch, replies, committed=committed)
 
+    async def _decide(self, requests: list[LedgerRequest]) -> tuple[list[Reply], bool]:
+        """Return the replies, and whether there was a commit, which is published then."""
+        try:
+            replies, events, self._next_expiry = await self._store.transact(requests)
+        except StorageFullError as error:
+            log.warning("%s requests=%d", error, len(requests))
+            return await self._decide_on_full_disk(requests), False
+        if events:
+            self._catalogue.publish(events)
+        return replies, bool(events)
 
-def _only_reads(party: Party) -> bool:
-    return all(isinstance(request, (Show, Bookings, Tickets)) for request in party.requests)
+    async def _decide_on_full_disk(self, requests: list[LedgerRequest]) -> list[Reply]:
+        """Return the replies of requests that need no commit, such as what only reads; the others are refused.
+
+        Holds that have run out stay held meanwhile, since what is not durable is not true yet.
+        """
+        if self.holds_ran_out():
+            self._next_expiry = self._store.now() + timedelta(seconds=RETRY_AFTER_SECONDS)
+        message = "the disk is full; nothing was done, try again when there is room"
+        refusal = ErrorReply("storage_full", message, retry_after=RETRY_AFTER_SECONDS)
+        return [await self._store.read(request) or refusal for request in requests]
 
 
 def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:

@@ -49,6 +49,7 @@ class Options(Struct):
     port: int
     events: Path
     store: Path
+    accept_losses: bool
     log_level: str
     limits: Limits
 
@@ -94,7 +95,7 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
 
     file = EventsFile(options.events)
     listed = file.read()
-    store = SqliteStore(options.store, new_id, limits.commit_seconds_max)
+    store = SqliteStore(options.store, new_id, limits.commit_seconds_max, accept_losses=options.accept_losses)
     catalogue = Catalogue(await store.events())
     box_office = BoxOffice(store, catalogue, limits)
     selling = loop.create_task(box_office.run())
@@ -187,7 +188,7 @@ def parse(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="ticketd",
         usage="ticketd [options]",
-        description="Sells tickets over TCP, exactly once each. Every flag is also an environment variable:"
+        description="Sells tickets over TCP, exactly once each. Every flag with a value is an environment variable too:"
         " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag wins.",
         epilog=f"exit status: 0 ended by a signal, {STATUS_USAGE} a bad flag, {STATUS_CANNOT_LISTEN} cannot listen,"
         f" {STATUS_EVENTS_FILE} the events file does not parse, {STATUS_CANNOT_OPEN} cannot open the ledger,"
@@ -199,6 +200,9 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--port", help=f"port to listen on, 0 for a free one ({PORT})")
     parser.add_argument("--events", metavar="FILE", help="the catalogue file (events.json)")
     parser.add_argument("--store", metavar="PATH", help="the ledger (events.db beside the events file)")
+    parser.add_argument(
+        "--accept-losses", action="store_true", help="open a ledger that lacks commits which were acknowledged"
+    )
     parser.add_argument("--log-level", help="debug, info, warning or error (info)")
     limits = parser.add_argument_group("limits")
     for name, field in fields.items():
@@ -236,6 +240,7 @@ def parse(arguments: list[str]) -> Options:
         port=PORT if port is None else int(port),
         events=events,
         store=Path(store or events.with_name("events.db")),
+        accept_losses=flags["accept_losses"],
         log_level=level or "info",
         limits=Limits(**values),
     )

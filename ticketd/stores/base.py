@@ -47,6 +47,13 @@ class Store(Protocol):
         """
         ...
 
+    async def read(self, request: LedgerRequest) -> Reply | None:
+        """Answer a request without a commit, or return None if it needs one.
+
+        What it is answered by is what is committed: no hold has run out that was held then. Raises OutcomeUnknownError.
+        """
+        ...
+
     def now(self) -> datetime:
         """Return the time by which holds run out, in UTC. A batch decides by this clock."""
         ...

@@ -14,8 +14,9 @@ What SQLite's documentation and measurements say, and this module relies on:
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,63 +27,17 @@ import msgspec
 from msgspec import UNSET
 
 from ticketd.books import Books, LedgerRequest, Needs
-from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Ticket
-from ticketd.protocol import Bookings, Tickets
+from ticketd.model import Booking, Change, Event, Ticket
+from ticketd.protocol import Bookings, Reply, Tickets
 from ticketd.rules import decide_all
-from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError, StorageFullError
+from ticketd.stores.base import Committed, OutcomeUnknownError, StorageFullError
+from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger
 
 T = TypeVar("T")
 
-APPLICATION_ID = 0x7469636B  # "tick", so that file(1) and we know a ledger when we see one
-SCHEMA_VERSION = 1
 CHECKPOINT_PAGES = 2_000
-PAGE_CACHE_KIB = 32 * 1024
-
-# A booking carries the ids of its tickets, so that it is found with one look into one B-tree; each ticket is a row of
-# its own as well. `number` keeps the events in the order of creation. Times of holds and of redemption are milliseconds
-# since 1970 in UTC. `changes` and `original` are JSON, and NULL for what was only booked or created. The index has
-# nothing but holds that have not ended, so that a plain booking does not touch it.
-_SCHEMA = f"""
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    date TEXT NOT NULL,
-    capacity INTEGER NOT NULL CHECK (capacity BETWEEN 1 AND {CAPACITY_MAX}),
-    available INTEGER NOT NULL CHECK (available >= 0),
-    held INTEGER NOT NULL CHECK (held >= 0),
-    sold INTEGER NOT NULL CHECK (sold >= sold_elsewhere),
-    version INTEGER NOT NULL CHECK (version >= 0),
-    sold_elsewhere INTEGER NOT NULL CHECK (sold_elsewhere >= 0),
-    original TEXT,
-    CHECK (sold + held + available = capacity)
-) STRICT;
-CREATE TABLE bookings (
-    id TEXT PRIMARY KEY,
-    event TEXT NOT NULL REFERENCES events (id),
-    quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
-    state TEXT NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
-    tickets TEXT NOT NULL,
-    available INTEGER NOT NULL CHECK (available >= 0),
-    version INTEGER NOT NULL CHECK (version > 0),
-    seconds INTEGER,
-    expires INTEGER,
-    changes TEXT,
-    CHECK ((seconds IS NULL) = (expires IS NULL)),
-    CHECK (state <> 'held' OR expires IS NOT NULL)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
-CREATE TABLE tickets (
-    id TEXT PRIMARY KEY,
-    event TEXT NOT NULL REFERENCES events (id),
-    booking TEXT NOT NULL REFERENCES bookings (id),
-    state TEXT NOT NULL CHECK (state IN ('valid', 'redeemed', 'cancelled')),
-    redeemed_at INTEGER,
-    CHECK ((state = 'redeemed') = (redeemed_at IS NOT NULL))
-) STRICT, WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
+# Holds run out by the time of a batch. At this one none has.
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 _EVENT_COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere, original"
 _BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version, seconds, expires, changes"
@@ -109,7 +64,17 @@ WITH change AS MATERIALIZED (SELECT key AS event, value AS changes FROM json_eac
 UPDATE bookings SET state = 'expired', changes = change.changes FROM change
 WHERE state = 'held' AND expires <= ? AND bookings.event = change.event
 """
+_SAVE_COMMITS = "UPDATE ledger SET commits = ?"
 _NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > ?"
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Nothing is certain about a disk that cannot be read. Raises OutcomeUnknownError."""
+    try:
+        yield
+    except UNREADABLE as error:
+        raise OutcomeUnknownError(f"the ledger cannot be read: {error}") from error
 
 
 def utc_now() -> datetime:
@@ -121,15 +86,23 @@ class SqliteStore:
     """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError.
 
     ``commit_seconds_max`` is how long the disk may take for a commit or a checkpoint; ``clock`` tells the time in UTC.
+    With ``accept_losses`` a ledger is opened that lacks commits which were acknowledged.
     """
 
     def __init__(
-        self, path: Path, new_id: Callable[[], str], commit_seconds_max: float, clock: Callable[[], datetime] = utc_now
+        self,
+        path: Path,
+        new_id: Callable[[], str],
+        commit_seconds_max: float,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        accept_losses: bool = False,
     ) -> None:
+        self._path = path
         self._new_id = new_id
         self._clock = clock
         self._commit_seconds_max = commit_seconds_max
-        self._connection = _open(path)
+        self._connection, self._seal, self._commits = open_ledger(path, accept_losses=accept_losses)
         self._cursor = self._connection.cursor()
         self._wal_pages = 0
         self._connection.set_wal_hook(self._note_wal_pages)
@@ -137,30 +110,18 @@ class SqliteStore:
 
     async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
         """See Store."""
-        try:
-            self._cursor.execute("BEGIN IMMEDIATE")
-            books = self._load(Needs(requests))
-            replies = decide_all(books, requests)
-            if books.changed:
-                self._save(books)
-            else:
-                next_expiry = self._next_expiry(books)
-                self._roll_back()
-        except (apsw.IOError, apsw.CorruptError) as error:
-            # Nothing is certain about a disk that cannot be read.
-            raise OutcomeUnknownError(f"the ledger cannot be read: {error}") from error
-        except BaseException:
-            self._roll_back()
-            raise
+        books, replies = self._decide(requests, self._clock())
         if books.changed:
-            try:
-                await self._in_writer(partial(self._commit, books))
-            except StorageFullError:
-                # That holds have run out is true by the clock alone. It is saved when there is room.
-                if not books.only_expired:
-                    raise
+            await self._in_writer(partial(self._commit, books))
+        with _reading():
             next_expiry = self._next_expiry(books)
         return Committed(replies, list(books.changed_events.values()), next_expiry)
+
+    async def read(self, request: LedgerRequest) -> Reply | None:
+        """See Store."""
+        books, replies = self._decide([request], _NEVER)
+        self._roll_back()
+        return None if books.changed else replies[0]
 
     def now(self) -> datetime:
         """See Store."""
@@ -172,7 +133,7 @@ class SqliteStore:
             rows = self._cursor.execute(f"SELECT {_EVENT_COLUMNS} FROM events ORDER BY number")
             return [_event(row) for row in rows]
         except apsw.Error as error:
-            raise CannotOpenError(f"the ledger is damaged ({error}); restore it from a backup") from error
+            raise damaged(self._path, error) from error
 
     async def tidy(self) -> None:
         """See Store."""
@@ -182,11 +143,34 @@ class SqliteStore:
     async def close(self) -> None:
         """See Store."""
         await self._in_writer(self._checkpoint)
-        self._connection.close()
+        try:
+            # What is in the log is in the file now, so closing may remove it.
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            self._connection.close()
+            self._seal.close()
+        except apsw.Error as error:
+            raise OutcomeUnknownError(f"the ledger cannot be closed: {error}") from error
         self._writer.shutdown()
 
-    def _load(self, needs: Needs) -> Books:
-        now = self._clock()
+    def _decide(self, requests: Sequence[LedgerRequest], now: datetime) -> tuple[Books, list[Reply]]:
+        """Return the books and the replies, in a transaction that is left open if there is anything to commit."""
+        with _reading():
+            try:
+                self._cursor.execute("BEGIN IMMEDIATE")
+                books = self._load(Needs(requests), now)
+                replies = decide_all(books, requests)
+                if books.changed:
+                    self._save(books)
+                else:
+                    self._roll_back()
+            except UNREADABLE:
+                raise
+            except BaseException:
+                self._roll_back()
+                raise
+        return books, replies
+
+    def _load(self, needs: Needs, now: datetime) -> Books:
         books = Books(self._new_id, now.replace(microsecond=now.microsecond // 1_000 * 1_000))
         books.due = dict(self._cursor.execute(_DUE, (_milliseconds(books.now),)))
         needs.events |= books.due.keys()
@@ -232,6 +216,7 @@ class SqliteStore:
         self._cursor.executemany(_SAVE_EVENT, map(_event_row, books.changed_events.values()))
         self._cursor.executemany(_SAVE_BOOKING, map(_booking_row, books.changed_bookings.values()))
         self._cursor.executemany(_SAVE_TICKET, map(_ticket_row, books.changed_tickets.values()))
+        self._cursor.execute(_SAVE_COMMITS, (self._commits + 1,))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
         try:
@@ -252,6 +237,14 @@ class SqliteStore:
             raise StorageFullError(str(error)) from None
         except apsw.Error as error:
             raise OutcomeUnknownError(f"COMMIT failed: {error}") from error
+        self._commits += 1
+        try:
+            self._seal.write(self._commits)
+        except apsw.FullError:
+            # It is done, and the next commit seals it too.
+            return
+        except apsw.Error as error:
+            raise OutcomeUnknownError(f"the seal cannot be written: {error}") from error
 
     def _checkpoint(self) -> None:
         try:
@@ -272,53 +265,6 @@ class SqliteStore:
     def _note_wal_pages(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
-
-
-def _open(path: Path) -> apsw.Connection:
-    try:
-        connection = apsw.Connection(str(path))
-        try:
-            _prepare(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    except apsw.BusyError:
-        raise CannotOpenError(
-            f"the ledger {path} is in use by another ticketd, and two cannot sell the same tickets; stop that one first"
-        ) from None
-    except apsw.NotADBError:
-        raise CannotOpenError(f"{path} is not a ledger of ticketd; give another --store") from None
-    except apsw.Error as error:
-        folder = path.absolute().parent
-        where = f"is {folder} a folder that can be written to?" if folder.is_dir() else f"there is no folder {folder}"
-        raise CannotOpenError(f"cannot open the ledger {path.absolute()}: {error}; {where}") from error
-    return connection
-
-
-def _prepare(connection: apsw.Connection, path: Path) -> None:
-    connection.pragma("locking_mode", "EXCLUSIVE")
-    connection.execute("BEGIN EXCLUSIVE; COMMIT")
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
-    ours = connection.pragma("application_id") == APPLICATION_ID
-    version = connection.pragma("user_version")
-    if tables and not ours:
-        raise CannotOpenError(f"{path} is a database of another program; give another --store")
-    if version > SCHEMA_VERSION:
-        raise CannotOpenError(
-            f"the ledger {path} has schema {version}, newer than {SCHEMA_VERSION}, the newest that this ticketd knows;"
-            " start the ticketd that wrote it"
-        )
-    mode = connection.pragma("journal_mode", "WAL")
-    if mode != "wal":
-        raise CannotOpenError(f"the ledger {path} cannot have a write-ahead log (journal_mode is {mode})")
-    connection.pragma("synchronous", "FULL")
-    connection.pragma("wal_autocheckpoint", 0)
-    connection.pragma("foreign_keys", True)
-    connection.pragma("cache_size", -PAGE_CACHE_KIB)
-    # A transaction that outgrows the cache would write to the log from the loop's thread.
-    connection.pragma("cache_spill", False)
-    if not ours:
-        connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
 
 
 def _milliseconds(time: datetime) -> int:

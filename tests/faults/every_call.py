@@ -1,0 +1,107 @@
+"""Fails every single call of a morning to the disk, one morning for each call, in every way that a call can fail.
+
+After each: nothing acknowledged is missing, nothing is there twice, the books balance; what was refused as
+``storage_full`` was not done; and a daemon that could not be certain wrote nothing more.
+"""
+
+import itertools
+import random
+from collections import Counter
+from pathlib import Path
+
+import apsw
+
+from tests.faults.disk import Call, Content, DeadError, Disk
+from tests.faults.scenario import Morning
+
+ROUNDS = 3
+CHANGING = ("write", "truncate", "sync", "delete", "open")
+
+# What goes wrong, and how much of the call is done before.
+FAULTS = {
+    "I/O error, nothing done": ("error", 0.0),
+    "I/O error, half done": ("error", 0.5),
+    "I/O error, all done": ("error", 1.0),
+    "no space, nothing done": ("full", 0.0),
+    "no space, half done": ("full", 0.5),
+    "dies before it": ("death", 0.0),
+    "dies halfway": ("death", 0.5),
+    "dies after it": ("death", 1.0),
+}
+_CODES = {
+    "read": apsw.SQLITE_IOERR_READ,
+    "write": apsw.SQLITE_IOERR_WRITE,
+    "truncate": apsw.SQLITE_IOERR_TRUNCATE,
+    "sync": apsw.SQLITE_IOERR_FSYNC,
+    "lock": apsw.SQLITE_IOERR_LOCK,
+    "size": apsw.SQLITE_IOERR_FSTAT,
+    "delete": apsw.SQLITE_IOERR_DELETE,
+    "look": apsw.SQLITE_IOERR_ACCESS,
+    "open": apsw.SQLITE_CANTOPEN,
+}
+
+
+class Fault:
+    """Lets the n-th call fail in one way. ``met`` tells whether there was such a call that can fail so."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self.kind, self.part = FAULTS[name]
+        self.number = number
+        self.call: Call | None = None
+
+    def __call__(self, call: Call, content: Content | None) -> None:
+        if call.number != self.number:
+            return
+        self.call = call
+        _do_part(call, content, self.part)
+        if self.kind == "full" and call.operation in ("write", "truncate", "open"):
+            raise apsw.FullError("no space left on the faulty disk")
+        if self.kind == "death":
+            raise DeadError("the process ends here")
+        raise apsw.exception_for(_CODES[call.operation])
+
+
+def _do_part(call: Call, content: Content | None, part: float) -> None:
+    if content is None or not part:
+        return
+    if call.operation == "sync" and part == 1:
+        content.sync()
+    elif isinstance(call.change, int) and part == 1:
+        content.change(call.change)
+    elif isinstance(call.change, tuple):
+        offset, data = call.change
+        content.change((offset, data[: int(len(data) * part)]))
+
+
+def attack(number: int, name: str) -> Fault:
+    """Live a morning whose n-th call fails, and see that all is well after it."""
+    fault = Fault(number, name)
+    disk = Disk(before=fault)
+    morning = Morning(ROUNDS)
+    whole = morning.live(disk)
+    if fault.call is None:
+        assert whole
+        return fault
+    where = f"{name}, call {number}: {fault.call.operation} of {fault.call.file}"
+    try:
+        assert morning.full == 0 or fault.kind == "full", "storage_full without reason"
+        morning.check(disk.after_kill())
+    except BaseException as error:
+        error.add_note(where)
+        raise
+    return fault
+
+
+def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
+    """Fail calls one after the other: every one of them if ``size`` is 10 or more, else one of so many by chance."""
+    figures: Counter[str] = Counter()
+    stride = max(1, 10 // size)
+    for name in FAULTS:
+        for number in itertools.count(1 + chance.randrange(stride), stride):
+            fault = attack(number, name)
+            if fault.call is None:
+                figures["calls of an untouched morning"] = number - 1
+                break
+            figures["faults"] += 1
+            figures[f"faults of {fault.call.operation}"] += 1
+    return dict(figures)

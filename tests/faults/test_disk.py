@@ -1,0 +1,148 @@
+"""What is promised about the disk: a bounded part of the attacks on it, and that they can fail."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.faketime import Clock
+from tests.faults import corruption, every_call, power_cut
+from tests.faults.scenario import LEDGER, Morning, OpenStore, open_store
+from ticketd import rules
+from ticketd.books import Books, LedgerRequest
+from ticketd.ids import new_id
+from ticketd.protocol import Book, Reply
+from ticketd.stores import sqlite_file
+from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError
+from ticketd.stores.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    return random.Random(seed)
+
+
+def test_whichever_call_to_the_disk_fails_nothing_acknowledged_is_lost_and_nothing_is_done_twice(
+    chance: random.Random, tmp_path: Path
+) -> None:
+    assert every_call.run(chance, 1, tmp_path)["faults"] > 200
+
+
+def test_whenever_the_power_is_cut_nothing_acknowledged_is_lost(chance: random.Random, tmp_path: Path) -> None:
+    assert power_cut.run(chance, 1, tmp_path)["disks opened"] > 200
+
+
+def without_syncs(clock: Clock) -> SqliteStore:
+    store = open_store(clock)
+    store._connection.pragma("synchronous", "NORMAL")
+    return store
+
+
+class Hasty(SqliteStore):
+    """Replies, and commits when the next batch comes."""
+
+    _late: Callable[[], Any] | None = None
+
+    async def transact(self, requests: Any) -> Committed:
+        await self._catch_up()
+        return await super().transact(requests)
+
+    async def tidy(self) -> None:
+        await self._catch_up()
+        await super().tidy()
+
+    async def _catch_up(self) -> None:
+        late, self._late = self._late, None
+        if late:
+            await super()._in_writer(late)
+
+    async def _in_writer(self, work: Callable[[], T]) -> T:
+        if isinstance(work, partial):
+            self._late = work
+            return None  # type: ignore[return-value]
+        return await super()._in_writer(work)
+
+
+def hasty(clock: Clock) -> SqliteStore:
+    return Hasty(LEDGER, new_id, 30, clock)
+
+
+@pytest.mark.parametrize("opened", [without_syncs, hasty])
+def test_a_store_that_acknowledges_what_is_not_durable_is_caught(chance: random.Random, opened: OpenStore) -> None:
+    with pytest.raises((AssertionError, CannotOpenError), match=r"forgotten|lacks \d+ of \d+ commits"):
+        power_cut.attack(chance, 1, opened)
+
+
+def test_rules_without_the_capacity_check_are_caught(
+    chance: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = rules._RULES[Book]
+
+    def greedy(books: Books, request: LedgerRequest) -> Reply:
+        assert isinstance(request, Book)
+        event = books.events[request.event]
+        event.available += max(0, request.quantity - event.available)
+        return book(books, request)
+
+    monkeypatch.setitem(rules._RULES, Book, greedy)
+    with pytest.raises(Exception, match="CHECK constraint"):
+        power_cut.run(chance, 1, tmp_path)
+
+
+def test_a_damaged_ledger_is_served_whole_or_not_at_all(chance: random.Random, tmp_path: Path) -> None:
+    figures = corruption.run(chance, 1, tmp_path)
+    assert figures["refused"] > 50
+    assert figures["served"] > 10
+
+
+def nothing(*_: object) -> None: ...
+
+
+@pytest.mark.parametrize("guard", ["_loss", "_find_damage"])
+def test_a_daemon_that_does_not_look_for_damage_is_caught(
+    chance: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: str
+) -> None:
+    monkeypatch.setattr(sqlite_file, guard, nothing)
+    with pytest.raises((AssertionError, OutcomeUnknownError)):
+        corruption.run(chance, 2, tmp_path)
+
+
+def killed_ledger(folder: Path) -> tuple[Morning, Path]:
+    """Write the files of a ledger that was killed, and return what was acknowledged, and its path."""
+    ledger = corruption.Ledger(random.Random(1))
+    for name, data in ledger.files.items():
+        (folder / Path(name).name).write_bytes(data)
+    return ledger.morning, folder / LEDGER.name
+
+
+def test_who_knows_what_is_missing_can_go_on_without_it(tmp_path: Path) -> None:
+    morning, path = killed_ledger(tmp_path)
+    log = path.with_name("events.db-wal")
+    log.write_bytes(log.read_bytes()[: -3 * corruption.PAGE_BYTES])
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(CannotOpenError, match=r"lacks \d+ of \d+ commits that were acknowledged.*--accept-losses"):
+        open_store(morning.clock, path)
+    assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}, "a ledger that is refused is left alone"
+    store = SqliteStore(path, new_id, 30, morning.clock, accept_losses=True)
+    asyncio.run(store.close())
+    asyncio.run(open_store(morning.clock, path).close())
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"no seal", b"\0" * 1_024])
+def test_without_its_seal_a_ledger_is_not_trusted(tmp_path: Path, damage: bytes | None) -> None:
+    morning, path = killed_ledger(tmp_path)
+    seal = path.with_name("events.db-seal")
+    seal.unlink() if damage is None else seal.write_bytes(damage)
+    with pytest.raises(CannotOpenError, match=r"its seal is (missing|damaged).*--accept-losses"):
+        open_store(morning.clock, path)
+    store = SqliteStore(path, new_id, 30, morning.clock, accept_losses=True)
+    asyncio.run(store.close())
+    morning.check_ledger(path)
