@@ -2,6 +2,7 @@
 
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,14 @@ from tests.daemon import Daemon, running, write_events
 
 SECONDS_MAX = 60.0
 TERMINAL_SIZE = (40, 200)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Chance by a seed that a failing test shows."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="module")

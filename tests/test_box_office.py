@@ -10,6 +10,7 @@ import pytest
 
 from tests.daemon import running, write_events
 from tests.faketime import Clock
+from tests.faults.daemon import Machine
 from tests.faults.disk import RealDisk, plugged
 from ticketd.books import LedgerRequest
 from ticketd.box_office import BoxOffice
@@ -289,11 +290,11 @@ async def test_a_disk_that_hangs_is_given_up_after_the_deadline(disk: RealDisk, 
 
 def test_a_daemon_whose_disk_fails_ends_with_status_6_and_the_same_id_settles_it(tmp_path: Path) -> None:
     write_events(tmp_path, 100)
-    fault = tmp_path / "fault"
-    with running(tmp_path, module="tests.faults.disk", env={"FAULTY_SYNC": str(fault)}) as daemon:
+    machine = Machine(tmp_path)
+    with running(tmp_path, module=machine.module, env=machine.env) as daemon:
         with daemon.connect() as connection:
             assert connection.ask("book 1 1 --booking first")["version"] == 1
-            fault.touch()
+            machine.fail_syncs()
             assert connection.ask("book 1 1 --booking second")["code"] == "outcome_unknown"
             connection.rest()
         assert daemon.wait() == 6

@@ -2,13 +2,12 @@
 
 import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Connection, Daemon, running, until, write_events
+from tests.daemon import Daemon, running, until, write_events
+from tests.faults.daemon import Machine
 
 
 def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
@@ -52,35 +51,33 @@ def test_a_host_that_is_no_name_is_told_with_status_3(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_at_the_start_is_told_as_that_with_status_5(tmp_path: Path) -> None:
-    write_events(tmp_path, 5)
-    with running(tmp_path) as daemon:
-        assert daemon.end() == 0
-    write_events(tmp_path, 5, 5)
-    fault = tmp_path / "fault"
-    fault.touch()
-    arguments = ("--port", "0", "--events", str(tmp_path / "events.json"))
-    daemon = Daemon(*arguments, module="tests.faults.disk", env={"FAULTY_SYNC": str(fault)})
+    machine = Machine(tmp_path)
+    machine.fail_syncs()
+    daemon = Daemon("--port", "0", "--events", str(tmp_path / "events.json"), module=machine.module, env=machine.env)
     assert daemon.wait() == 5
     assert daemon.lines[-1].startswith("ticketd: cannot open the ledger ")
 
 
-def test_a_closed_stderr_harms_nothing(tmp_path: Path) -> None:
+def test_events_that_find_no_room_at_the_start_are_taken_in_when_there_is_room(tmp_path: Path) -> None:
+    write_events(tmp_path, 5)
     with running(tmp_path) as daemon:
-        port = daemon.port
-        daemon.end()
-    command = f'exec "{sys.executable}" -m ticketd --port {port} --events "{tmp_path}/events.json" 2>&-'
-    closed = subprocess.Popen(["/bin/sh", "-c", command])
-    until(lambda: answers(port))
-    closed.terminate()
-    assert closed.wait(30) == 0
-
-
-def answers(port: int) -> bool:
+        assert daemon.end() == 0
+    write_events(tmp_path, 5, 5)
+    machine = Machine(tmp_path)
+    with machine.is_full():
+        daemon = Daemon(
+            "--port", "0", "--events", str(tmp_path / "events.json"), module=machine.module, env=machine.env
+        )
+        daemon.wait_ready()
+        connection = daemon.connect()
+        assert connection.ask("show 1")["available"] == 5
+        assert connection.ask("book 1 1")["code"] == "storage_full"
     try:
-        with Connection(port) as connection:
-            return connection.ask("ping") == {"reply": "pong"}
-    except ConnectionRefusedError:
-        return False
+        until(lambda: connection.ask("show 2")["reply"] == "event")
+        assert connection.ask("book 2 1")["reply"] == "booking"
+    finally:
+        connection.__exit__()
+        daemon.kill()
 
 
 def test_the_environment_sets_limits_and_a_flag_wins(tmp_path: Path) -> None:

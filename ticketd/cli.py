@@ -21,7 +21,7 @@ from ticketd.config import Limits
 from ticketd.declared import Field, shown
 from ticketd.events_file import EventsFile, EventsFileError
 from ticketd.ids import new_id
-from ticketd.keeper import Keeper, NotTakenInError
+from ticketd.keeper import Keeper
 from ticketd.logs import StderrHandler
 from ticketd.protocol import PORT
 from ticketd.server import TURNED_AWAY_MAX, Server
@@ -102,10 +102,9 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     keeper = Keeper(file, catalogue, box_office)
     # What has run out while the daemon was down goes back on sale before anybody looks.
     await box_office.submit([], "start")
-    try:
-        await keeper.adopt(listed)
-    except NotTakenInError as error:
-        log.critical("%s", error)
+    await keeper.start(listed)
+    if selling.done():
+        log.critical("the storage failed, ending: %s", selling.exception())
         _end_at_once()
     server = Server(house := House(box_office, catalogue, limits, Watchers(catalogue)))
     try:

@@ -35,26 +35,12 @@ class Keeper:
         if self._file.missing:
             log.warning("%s does not exist; it is made when there is an event", self._file.path)
 
-    async def adopt(self, events: Iterable[Event]) -> None:
-        """Put those events into the ledger that it does not know. For those that it knows, the ledger is right.
-
-        Raises NotTakenInError if the ledger cannot take them.
-        """
-        unknown: list[Adopt] = []
-        edited: list[str] = []
-        for event in events:
-            known = self._catalogue.get(event.id)
-            if known is None:
-                unknown.append(Adopt(event))
-            elif (known.name, known.date, known.capacity) != (event.name, event.date, event.capacity):
-                edited.append(event.id)
-        if edited:
-            log.warning("ignored edits of known events=%s in %s", ",".join(edited), self._file.path)
-        if unknown:
-            for reply in await self._box_office.submit(unknown, str(self._file.path)):
-                if isinstance(reply, ErrorReply):
-                    raise NotTakenInError(f"the events of {self._file.path} are not taken in: {reply.message}")
-            log.info("adopted events=%d from=%s", len(unknown), self._file.path)
+    async def start(self, events: Iterable[Event]) -> None:
+        """Take in what the file had. What the ledger has no room for is taken in when there is."""
+        try:
+            await self._adopt(events)
+        except NotTakenInError as error:
+            self._tell(str(error))
 
     async def run(self) -> None:
         """Keep them in step until ``finish``."""
@@ -78,7 +64,7 @@ class Keeper:
             return
         try:
             if self._file.changed():
-                await self._take_in()
+                await self._adopt(self._file.read())
             revision = self._catalogue.revision
             if not await asyncio.to_thread(self._file.write, self._catalogue.events()):
                 return
@@ -93,13 +79,27 @@ class Keeper:
         except OSError as error:
             self._tell(f"{self._file.path} is not kept up to date ({error.strerror}); the ledger is")
 
-    async def _take_in(self) -> None:
-        events = self._file.read()
-        try:
-            await self.adopt(events)
-        except NotTakenInError:
-            self._file.forget()
-            raise
+    async def _adopt(self, events: Iterable[Event]) -> None:
+        """Put those events into the ledger that it does not know. For those that it knows, the ledger is right.
+
+        Raises NotTakenInError if the ledger cannot take them.
+        """
+        unknown: list[Adopt] = []
+        edited: list[str] = []
+        for event in events:
+            known = self._catalogue.get(event.id)
+            if known is None:
+                unknown.append(Adopt(event))
+            elif (known.name, known.date, known.capacity) != (event.name, event.date, event.capacity):
+                edited.append(event.id)
+        if edited:
+            log.warning("ignored edits of known events=%s in %s", ",".join(edited), self._file.path)
+        if unknown:
+            for reply in await self._box_office.submit(unknown, str(self._file.path)):
+                if isinstance(reply, ErrorReply):
+                    self._file.forget()
+                    raise NotTakenInError(f"the events of {self._file.path} are not taken in: {reply.message}")
+            log.info("adopted events=%d from=%s", len(unknown), self._file.path)
 
     def _tell(self, fault: str) -> None:
         if fault != self._told:

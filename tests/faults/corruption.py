@@ -87,7 +87,7 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     for _ in range(size):
         ledger = Ledger(chance)
         damages = list(ledger.damages(chance))
-        for name, files in damages if size > 1 else chance.sample(damages, len(damages) // 10):
+        for name, files in chance.sample(damages, len(damages) if size > 1 else len(damages) // 10):
             try:
                 figures[ledger.outcome(files, folder)] += 1
             except BaseException as error:

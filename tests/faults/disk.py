@@ -1,8 +1,7 @@
 """Disks under the real SQLite: the machine's own, that fails on demand, and one in memory that can lose its power.
 
 ``VFS`` is SQLite's way to its files in all tests. It stands below the checksums, which are loaded once for the whole
-process, so it is there before them, and hands everything to the disk that is plugged in. ``python -m
-tests.faults.disk`` is ticketd on a disk that fails as soon as the file exists that FAULTY_SYNC names.
+process, so it is there before them, and hands everything to the disk that is plugged in.
 """
 
 import os
@@ -14,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import apsw
-
-from ticketd import cli
 
 SECTOR_BYTES = 512
 
@@ -69,6 +66,16 @@ class RealDisk:
     def exists(self, name: str) -> bool:
         return os.path.exists(name)  # noqa: PTH110
 
+    def is_full(self) -> bool:
+        """Tell whether no file can grow."""
+        return self.full
+
+    def before_sync(self) -> None:
+        """Stall, or fail."""
+        self.sync_may_end.wait()
+        if self.sync_fails:
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
 
 class _RealFile(apsw.VFSFile):
     def __init__(self, disk: RealDisk, name: str, flags: list[int]) -> None:
@@ -76,14 +83,13 @@ class _RealFile(apsw.VFSFile):
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        if self._disk.full:
+        # What is there already can be written over.
+        if self._disk.is_full() and offset + len(data) > self.xFileSize():
             raise apsw.FullError("no space left on the faulty disk")
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:
-        self._disk.sync_may_end.wait()
-        if self._disk.sync_fails:
-            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+        self._disk.before_sync()
         super().xSync(flags)
 
 
@@ -267,22 +273,3 @@ class _File:
         return apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE
 
     def xClose(self) -> None: ...
-
-
-def main() -> None:
-    """Run ticketd; the disk fails to sync as soon as the file that FAULTY_SYNC names exists."""
-
-    class WhenTheFileExists(RealDisk):
-        @property
-        def sync_fails(self) -> bool:
-            return os.path.exists(os.environ["FAULTY_SYNC"])  # noqa: PTH110
-
-        @sync_fails.setter
-        def sync_fails(self, _: bool) -> None: ...
-
-    with plugged(WhenTheFileExists()):
-        cli.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -23,13 +23,6 @@ from ticketd.stores.sqlite import SqliteStore
 T = TypeVar("T")
 
 
-@pytest.fixture
-def chance() -> random.Random:
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    return random.Random(seed)
-
-
 def test_whichever_call_to_the_disk_fails_nothing_acknowledged_is_lost_and_nothing_is_done_twice(
     chance: random.Random, tmp_path: Path
 ) -> None:

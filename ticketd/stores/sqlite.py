@@ -16,7 +16,7 @@ What SQLite's documentation and measurements say, and this module relies on:
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger
 T = TypeVar("T")
 
 CHECKPOINT_PAGES = 2_000
+# A machine that was asleep wakes up with its deadlines passed, and its disk has had no time either.
+WAKING_SECONDS = 1.0
 # Holds run out by the time of a batch. At this one none has.
 _NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -219,11 +221,12 @@ class SqliteStore:
         self._cursor.execute(_SAVE_COMMITS, (self._commits + 1,))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
-        try:
-            async with asyncio.timeout(self._commit_seconds_max):
-                return await asyncio.get_running_loop().run_in_executor(self._writer, work)
-        except TimeoutError:
-            raise OutcomeUnknownError(f"the disk did not answer within {self._commit_seconds_max:g} s") from None
+        done = asyncio.get_running_loop().run_in_executor(self._writer, work)
+        for seconds in (self._commit_seconds_max, WAKING_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await asyncio.shield(done)
+        raise OutcomeUnknownError(f"the disk did not answer within {self._commit_seconds_max:g} s")
 
     def _commit(self, books: Books) -> None:
         try:

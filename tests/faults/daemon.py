@@ -1,0 +1,112 @@
+"""ticketd on a disk and by a wall clock that another process moves: ``python -m tests.faults.daemon``.
+
+``Machine`` is the other process's side: a folder, named by the variable MACHINE, whose files say what shall be.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import apsw
+
+from tests.faults.disk import RealDisk, plugged
+from ticketd import cli
+from ticketd.stores.sqlite import SqliteStore, utc_now
+
+POLL_SECONDS = 0.002
+
+
+class Machine:
+    """What a daemon runs on. Give it ``env``, and the module ``tests.faults.daemon``."""
+
+    module = "tests.faults.daemon"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "machine"
+        self._folder.mkdir(exist_ok=True)
+        self.env = {"MACHINE": str(self._folder)}
+
+    def move_clock(self, by: timedelta) -> None:
+        """Set the wall clock forward or back, for good."""
+        self._write("clock", str(_seconds(self._folder) + by.total_seconds()))
+
+    def now(self) -> datetime:
+        """Return the time of its wall clock."""
+        return _now(self._folder)
+
+    def fail_syncs(self) -> None:
+        """Let every sync fail from now on."""
+        self._write("fail", "")
+
+    @contextmanager
+    def is_full(self) -> Iterator[None]:
+        """Let no file grow before the end of the block."""
+        self._write("full", "")
+        try:
+            yield
+        finally:
+            (self._folder / "full").unlink()
+
+    @contextmanager
+    def syncs_stall(self) -> Iterator[None]:
+        """Let no sync end before the end of the block."""
+        self._write("stall", "")
+        try:
+            yield
+        finally:
+            (self._folder / "stall").unlink()
+
+    def stalled(self) -> bool:
+        """Whether a sync waits."""
+        return (self._folder / "stalled").exists()
+
+    def _write(self, name: str, text: str) -> None:
+        # At once, so that nobody reads half of it.
+        new = self._folder / "new"
+        new.write_text(text)
+        new.replace(self._folder / name)
+
+
+def _seconds(folder: Path) -> float:
+    clock = folder / "clock"
+    return float(clock.read_text()) if clock.exists() else 0.0
+
+
+def _now(folder: Path) -> datetime:
+    return utc_now() + timedelta(seconds=_seconds(folder))
+
+
+class _Disk(RealDisk):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def is_full(self) -> bool:
+        return (self._folder / "full").exists()
+
+    def before_sync(self) -> None:
+        while (self._folder / "stall").exists():
+            (self._folder / "stalled").touch()
+            time.sleep(POLL_SECONDS)
+        (self._folder / "stalled").unlink(missing_ok=True)
+        if (self._folder / "fail").exists():
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+
+def main() -> None:
+    """Run ticketd."""
+    folder = Path(os.environ["MACHINE"])
+    clock = partial(_now, folder)
+    real_time = time.time
+    time.time = lambda: real_time() + _seconds(folder)
+    cli.SqliteStore = partial(SqliteStore, clock=clock)  # type: ignore[assignment,attr-defined]
+    with plugged(_Disk(folder)):
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What is promised about signals, and about a log that nobody can write."""
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Connection, running, until, write_events
+from tests.faults import signals
+from tests.faults.daemon import Machine
+
+
+def test_whatever_signal_ends_it_in_the_middle_of_bookings_nothing_acknowledged_is_lost(
+    chance: random.Random, tmp_path: Path
+) -> None:
+    assert signals.run(chance, 1, tmp_path)["acknowledged"] > 0
+
+
+def test_sigterm_in_the_middle_of_a_commit_waits_for_it_and_answers(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    write_events(tmp_path, 5)
+    with running(tmp_path, module=machine.module, env=machine.env) as daemon, daemon.connect() as connection:
+        with machine.syncs_stall():
+            connection.send(b"book 1 2 --booking mine\n")
+            until(machine.stalled)
+            daemon.process.send_signal(signal.SIGTERM)
+            daemon.wait_line("draining")
+        assert connection.read()["available"] == 3
+        assert connection.read()["code"] == "shutting_down"
+        assert daemon.wait() == 0
+
+
+def test_a_second_sigterm_in_the_middle_of_a_commit_ends_at_once_and_the_same_id_settles_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    write_events(tmp_path, 5)
+    with (
+        running(tmp_path, module=machine.module, env=machine.env) as daemon,
+        daemon.connect() as connection,
+        machine.syncs_stall(),
+    ):
+        connection.send(b"book 1 2 --booking mine\n")
+        until(machine.stalled)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_line("draining")
+        assert daemon.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    with running(tmp_path) as daemon, daemon.connect() as connection:
+        assert connection.ask("book 1 2 --booking mine")["version"] == 1
+        assert connection.ask("show 1")["sold"] == 2
+
+
+def test_a_pause_in_the_middle_of_a_commit_longer_than_the_disk_may_take_is_no_failure_of_the_disk(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(tmp_path)
+    write_events(tmp_path, 5)
+    limits = ("--commit-seconds-max", "0.5")
+    with running(tmp_path, *limits, module=machine.module, env=machine.env) as daemon, daemon.connect() as connection:
+        with machine.syncs_stall():
+            connection.send(b"book 1 2 --booking mine\n")
+            until(machine.stalled)
+            daemon.process.send_signal(signal.SIGSTOP)
+        # As when the lid of a laptop is closed: time goes on, and the process does not.
+        time.sleep(1)
+        daemon.process.send_signal(signal.SIGCONT)
+        assert connection.read()["available"] == 3
+        assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
+def test_a_log_that_cannot_be_written_harms_no_sale(tmp_path: Path, stderr: str) -> None:
+    write_events(tmp_path, 5)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    where = "2>&-" if stderr == "closed" else f"2>{stderr}"
+    command = f'exec "{sys.executable}" -m ticketd --port {port} --events "{tmp_path}/events.json" {where}'
+    daemon = subprocess.Popen(["/bin/sh", "-c", command])
+    try:
+        until(lambda: _answers(port))
+        with Connection(port) as connection:
+            assert connection.ask("book 1 2 --booking mine")["version"] == 1
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+    with running(tmp_path) as again, again.connect() as connection:
+        assert connection.ask("book 1 2 --booking mine")["replayed"]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with Connection(port) as connection:
+            return connection.ask("ping") == {"reply": "pong"}
+    except ConnectionRefusedError:
+        return False
