@@ -43,10 +43,12 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
                 assert {**settled, "replayed": True} == {**first, "replayed": True}, f"{booking} was forgotten"
             asked = [f"b-{cycle}-{number}" for number in range(BOOKINGS)]
             connection.send("".join(f"book 1 1 --booking {booking}\n" for booking in asked).encode())
-            _end(daemon, machine, ENDINGS[ending], slow=chance.random() < 0.5)
+            _send(daemon, machine, ENDINGS[ending], slow=chance.random() < 0.5)
             for reply in _rest(connection):
                 if reply["reply"] == "booking":
                     acknowledged[reply["id"]] = reply
+            status = daemon.wait()
+            assert status in (0, -signal.SIGKILL, 128 + signal.SIGTERM), f"ended with status {status}"
         figures[ending] += 1
     with running(folder) as daemon, daemon.connect() as connection:
         for booking, reply in acknowledged.items():
@@ -57,7 +59,7 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     return {"cycles": sum(figures.values()), "acknowledged": len(acknowledged), **figures}
 
 
-def _end(daemon: Daemon, machine: Machine, signals: list[signal.Signals], slow: bool) -> None:
+def _send(daemon: Daemon, machine: Machine, signals: list[signal.Signals], slow: bool) -> None:
     if slow:
         with machine.syncs_stall():
             until(machine.stalled)
@@ -66,13 +68,13 @@ def _end(daemon: Daemon, machine: Machine, signals: list[signal.Signals], slow: 
     else:
         for signum in signals:
             daemon.process.send_signal(signum)
-    status = daemon.wait()
-    assert status in (0, -signal.SIGKILL, 128 + signal.SIGTERM), f"ended with status {status}"
 
 
 def _rest(connection: Connection) -> list[dict[str, Any]]:
-    """Return the replies that still came."""
+    """Return the replies that still came, and go."""
     try:
         return [msgspec.json.decode(line) for line in connection.rest().splitlines(keepends=True) if line[-1:] == b"\n"]
     except ConnectionResetError:
         return []
+    finally:
+        connection.__exit__()

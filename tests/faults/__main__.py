@@ -1,0 +1,46 @@
+"""Attack the promises at length: ``python -m tests.faults [ATTACK ...] [--size N] [--seed N]``."""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults import clocks, corruption, crowd, every_call, hostile, input, power_cut, signals
+
+Attack = Callable[[random.Random, int, Path], dict[str, float]]
+
+ATTACKS: dict[str, Attack] = {
+    "every-call": every_call.run,
+    "power-cut": power_cut.run,
+    "crowd": crowd.run,
+    "hostile": hostile.run,
+    "input": input.run,
+    "corruption": corruption.run,
+    "clocks": clocks.run,
+    "signals": signals.run,
+}
+
+
+def main() -> None:
+    """Run the attacks one after the other; the first promise that is broken ends it with a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Attack the promises of ticketd.")
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"all of them, or some of {', '.join(ATTACKS)}")
+    parser.add_argument("--size", type=int, default=10, help="how long (10; the suite does 1)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="the seed of an earlier run")
+    options = parser.parse_args()
+    if unknown := set(options.attacks) - ATTACKS.keys():
+        parser.error(f"there is no attack {', '.join(sorted(unknown))}; there are {', '.join(ATTACKS)}")
+    for name in options.attacks or ATTACKS:
+        print(f"{name}: seed {options.seed}, size {options.size}", flush=True)
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            figures = ATTACKS[name](random.Random(options.seed), options.size, Path(folder))
+        for figure, value in figures.items():
+            print(f"  {figure}: {value:,.6g}")
+        print(f"  held, in {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
