@@ -25,6 +25,7 @@ from ticketd.protocol import (
     ErrorReply,
     EventReply,
     Hold,
+    Redeem,
     Reply,
     Show,
 )
@@ -120,6 +121,15 @@ async def test_a_commit_is_bounded_in_tickets_whatever_one_booking_may_have(open
         await bookings[-1]
 
 
+async def test_who_asks_for_many_large_bookings_gets_a_few_of_them_at_a_time(opened: Opened) -> None:
+    async with opened() as box_office:
+        await asyncio.gather(*(box_office.submit([Book("hot", 1_000, f"b{number}")], "greedy") for number in range(20)))
+        shows = [box_office.submit([Show(f"b{number}")], "greedy") for number in range(20)]
+        await shows[0]
+        assert not shows[2].done()
+        await shows[-1]
+
+
 async def test_what_waits_during_a_commit_is_committed_together(opened: Opened) -> None:
     async with opened() as box_office:
         await asyncio.gather(*(box_office.submit([Book("hot", 1)], "crowd") for _ in range(500)))
@@ -150,7 +160,7 @@ async def test_after_the_close_nothing_is_taken_in_and_what_stands_in_line_is_an
 
 async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opened) -> None:
     async with opened() as box_office:
-        poison = Show(["no id"])  # type: ignore[arg-type]
+        poison = Redeem(["no id"])  # type: ignore[arg-type]
         futures = [box_office.submit([request], "test") for request in (Book("hot", 1), poison, Book("hot", 1))]
         replies = [(await future)[0] for future in futures]
         assert [code(reply) for reply in replies] == [None, "internal", None]
@@ -159,7 +169,7 @@ async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opene
 
 async def test_everybody_is_answered_when_the_disk_fails_while_a_bug_is_sought(disk: RealDisk, opened: Opened) -> None:
     async with opened() as box_office:
-        poison = Show(["no id"])  # type: ignore[arg-type]
+        poison = Redeem(["no id"])  # type: ignore[arg-type]
         requests: list[LedgerRequest] = [Book("hot", 1), poison, Book("hot", 1), Book("quiet", 1)]
         futures = [box_office.submit([request], "test") for request in requests]
         disk.sync_fails = True

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import UNSET
 
 from ticketd import sales_log
-from ticketd.books import Adopt, LedgerRequest, rows
+from ticketd.books import ROWS_OF_A_BOOKING_GUESS, Adopt, LedgerRequest, rows
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
@@ -32,6 +32,7 @@ from ticketd.protocol import (
     Hold,
     Release,
     Reply,
+    Show,
 )
 from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
 
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
 CLOCK_LOOK_SECONDS = 1.0
-HOLDS_REMEMBERED_MAX = 50_000
+BOOKINGS_REMEMBERED_MAX = 50_000
 EPOCH = datetime.fromtimestamp(0, UTC)
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
 
@@ -68,8 +69,9 @@ class BoxOffice:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._desks: OrderedDict[str, Desk] = OrderedDict()
-        # The holds made last, so that what becomes of them stands in the line of their event, at its true cost.
-        self._holds: dict[str, BookingReply] = {}
+        # Event and quantity of holds, so that what becomes of them stands in the line of their event, and of bookings
+        # that cost more than one would guess.
+        self._remembered: dict[str, tuple[str, int]] = {}
         # Parties of a batch that met a bug, in their order: each is tried alone, so that it spoils nobody else's.
         self._alone: Desk = deque()
         self._arrival = asyncio.Event()
@@ -97,7 +99,7 @@ class BoxOffice:
                 request.booking = new_id()
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
-        rows_of_all = sum(map(self._rows, requests))
+        rows_of_all = sum(map(self.rows, requests))
         party = Party(requests, peer, self._loop.time(), self._loop.create_future(), rows_of_all)
         if self._closing:
             _refuse(party, "shutting_down", SHUTTING_DOWN)
@@ -161,20 +163,28 @@ class BoxOffice:
             case Create():
                 return str(request.id)
             case Confirm() | Release() | Cancel():
-                held = self._holds.get(request.booking)
-                return held.event if held else None
+                event, _ = self._remembered.get(request.booking, (None, 0))
+                return event
             case _:
                 return None
 
-    def _rows(self, request: LedgerRequest) -> int:
-        if isinstance(request, (Confirm, Cancel)) and (held := self._holds.get(request.booking)):
-            return 1 + held.quantity
-        return rows(request)
+    def rows(self, request: LedgerRequest) -> int:
+        """Return about how many rows a request reads or writes, which is what it costs."""
+        match request:
+            case Confirm() | Cancel():
+                booking = request.booking
+            case Show():
+                booking = request.id
+            case _:
+                return rows(request)
+        known = self._remembered.get(booking)
+        return 1 + known[1] if known else rows(request)
 
-    def _remember(self, hold: BookingReply) -> None:
-        self._holds[hold.id] = hold
-        if len(self._holds) > HOLDS_REMEMBERED_MAX:
-            del self._holds[next(iter(self._holds))]
+    def _remember(self, request: LedgerRequest, reply: Reply) -> None:
+        if isinstance(reply, BookingReply) and (isinstance(request, Hold) or reply.quantity > ROWS_OF_A_BOOKING_GUESS):
+            self._remembered[reply.id] = (reply.event, reply.quantity)
+            if len(self._remembered) > BOOKINGS_REMEMBERED_MAX:
+                del self._remembered[next(iter(self._remembered))]
 
     def _gather(self) -> list[Party]:
         """Take the next batch: a quota from each desk, until it is full. Who was not reached comes first next time."""
@@ -217,8 +227,7 @@ class BoxOffice:
             _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
             return
         for request, reply in zip(requests, replies, strict=True):
-            if isinstance(request, Hold) and isinstance(reply, BookingReply):
-                self._remember(reply)
+            self._remember(request, reply)
         start = 0
         for party in batch:
             end = start + len(party.requests)
@@ -226,6 +235,9 @@ class BoxOffice:
                 party.answered.set_result(replies[start:end])
             start = end
         sales_log.record(self.counts, batch, replies, committed=committed)
+        if not committed:
+            # Nothing was waited for: the turn of the others.
+            await asyncio.sleep(0)
 
     async def _decide(self, requests: list[LedgerRequest]) -> tuple[list[Reply], bool]:
         """Return the replies, and whether there was a commit, which is published then."""
