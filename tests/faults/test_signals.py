@@ -1,6 +1,7 @@
 """What is promised about signals, and about a log that nobody can write."""
 
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SECONDS_MAX, ctl, start_ctl
 from tests.daemon import Connection, running, until, write_events
 from tests.faults import signals
 from tests.faults.daemon import Machine
@@ -98,3 +100,24 @@ def _answers(port: int) -> bool:
             return connection.ask("ping") == {"reply": "pong"}
     except ConnectionRefusedError:
         return False
+
+
+@pytest.mark.parametrize("end", ["killed", "disk fails"])
+def test_who_books_with_ticketctl_while_it_ends_is_told_what_settles_it_and_that_settles_it(
+    tmp_path: Path, end: str
+) -> None:
+    machine = Machine(tmp_path)
+    write_events(tmp_path, 5)
+    with running(tmp_path, module=machine.module, env=machine.env) as daemon:
+        with machine.syncs_stall():
+            booking = start_ctl("book", "1", "2", port=daemon.port)
+            until(machine.stalled)
+            daemon.kill() if end == "killed" else machine.fail_syncs()
+        _, said = booking.communicate(timeout=SECONDS_MAX)
+    assert booking.returncode == 4
+    command = shlex.split(said.splitlines()[-1])
+    assert command[:3] == ["ticketctl", "--port", str(daemon.port)]
+    with running(tmp_path) as again, again.connect() as connection:
+        settled = ctl(*command[3:], "--json", port=again.port)
+        assert settled.returncode == 0
+        assert connection.ask("show 1")["sold"] == 2
