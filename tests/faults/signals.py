@@ -6,12 +6,13 @@ Whatever was acknowledged is there at the next start, and asking again settles t
 import random
 import signal
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tests.daemon import Connection, Daemon, running, until, write_events
+from tests.daemon import Connection, running, until, write_events
 from tests.faults.daemon import Machine
 
 CAPACITY = 1_000_000
@@ -42,8 +43,13 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
                 first = acknowledged.setdefault(booking, settled)
                 assert {**settled, "replayed": True} == {**first, "replayed": True}, f"{booking} was forgotten"
             asked = [f"b-{cycle}-{number}" for number in range(BOOKINGS)]
-            connection.send("".join(f"book 1 1 --booking {booking}\n" for booking in asked).encode())
-            _send(daemon, machine, ENDINGS[ending], slow=chance.random() < 0.5)
+            slow = chance.random() < 0.5
+            with machine.syncs_stall() if slow else nullcontext():
+                connection.send("".join(f"book 1 1 --booking {booking}\n" for booking in asked).encode())
+                if slow:
+                    until(machine.stalled)
+                for signum in ENDINGS[ending]:
+                    daemon.process.send_signal(signum)
             for reply in _rest(connection):
                 if reply["reply"] == "booking":
                     acknowledged[reply["id"]] = reply
@@ -57,17 +63,6 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
         event = connection.ask("show 1")
         assert event["sold"] >= len(acknowledged)
     return {"cycles": sum(figures.values()), "acknowledged": len(acknowledged), **figures}
-
-
-def _send(daemon: Daemon, machine: Machine, signals: list[signal.Signals], slow: bool) -> None:
-    if slow:
-        with machine.syncs_stall():
-            until(machine.stalled)
-            for signum in signals:
-                daemon.process.send_signal(signum)
-    else:
-        for signum in signals:
-            daemon.process.send_signal(signum)
 
 
 def _rest(connection: Connection) -> list[dict[str, Any]]:

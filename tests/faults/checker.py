@@ -1,0 +1,350 @@
+"""Proves that a recorded history of clients and their replies is right, or names the operations that contradict.
+
+On the line of an event, change number v is moment 2v, and what it leaves is moment 2v + 1. Every reply says at which
+moments it can have been decided; real time and the order of a connection must agree. Redeeming changes no event, so
+each ticket has a line of its own: valid is 1, its redemption is 2, redeemed is 3.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from typing import NamedTuple
+
+from tests.faults.history import (
+    CHANGES_OF_BOOKINGS,
+    NOT_DONE,
+    Change,
+    Life,
+    Operation,
+    Row,
+    State,
+    Step,
+    bookings_told,
+    contradiction,
+    event_of,
+    events_told,
+    lives_of,
+    redemptions_of,
+    state_of,
+    states_of,
+    tickets_of,
+    tickets_told,
+)
+
+BOOKINGS_PER_PAGE = 100
+TICKETS_PER_PAGE = 1_000
+_CROSSED = {
+    "already_confirmed": "confirmed",
+    "already_released": "released",
+    "hold_expired": "expired",
+    "bad_request": "held",
+}
+_VALID, _REDEMPTION, _REDEEMED = 1, 2, 3
+
+
+class Claim(NamedTuple):
+    """An operation was decided at no moment before the first one, and at none after the last one."""
+
+    operation: Operation
+    first: float
+    last: float
+
+
+def check(history: Sequence[Operation], events: Iterable[Row]) -> None:
+    """Raise AssertionError unless the history is right. ``events`` are those of the beginning, as ``list`` tells them.
+
+    It must be a whole history: what was of unknown outcome was asked again, with the same id, until it was answered,
+    and at the end all bookings and tickets were read. A hold whose ``confirm`` nobody was answered is not cancelled.
+    """
+    lives = lives_of(history)
+    tickets = tickets_of(lives)
+    redeemed = redemptions_of(history)
+    states, steps = states_of(history, {event["id"]: event for event in events}, lives)
+    Claims(history, lives, tickets, redeemed, states, steps).check()
+
+
+class Claims:
+    """When each operation can have been decided, on the lines of events and tickets."""
+
+    def __init__(
+        self,
+        history: Sequence[Operation],
+        lives: Mapping[str, Life],
+        tickets: Mapping[str, str],
+        redeemed: Mapping[str, str],
+        states: Mapping[str, Sequence[State]],
+        steps: Mapping[str, Mapping[int, Step]],
+    ) -> None:
+        self._history = history
+        self._lives = lives
+        self._tickets = tickets
+        self._redeemed = redeemed
+        self._states = states
+        self._steps = steps
+        self._booking_ids = sorted(lives)
+        self._ticket_ids = sorted(tickets)
+        self._asked: dict[tuple[str, str], list[Operation]] = defaultdict(list)
+        for operation in history:
+            if operation.cmd in CHANGES_OF_BOOKINGS and "booking" in operation.request:
+                self._asked[operation.cmd, operation.request["booking"]].append(operation)
+            elif operation.cmd == "redeem":
+                self._asked["redeem", operation.request["ticket"]].append(operation)
+        self._cancelled = {
+            ticket: change.version for life in lives.values() for change in life.changes for ticket in change.tickets
+        }
+        self._lines: dict[tuple[str, str], dict[Operation, Claim]] = defaultdict(dict)
+
+    def check(self) -> None:
+        """Raise AssertionError if a reply is not true, or is at odds with what was before it or after it."""
+        self._check_changes()
+        self._check_redemptions()
+        for operation in self._history:
+            if operation.code:
+                self._check_refusal(operation)
+            elif operation.reply:
+                self._check_reading(operation)
+        places = {operation: place for place, operation in enumerate(self._history)}
+        for line in self._lines.values():
+            claims = sorted(line.values(), key=lambda claim: places[claim.operation])
+            _check_real_time(claims)
+            _check_connections(claims)
+
+    def _claim(self, what: str, id: str, operation: Operation, first: float, last: float) -> None:
+        """Note what an operation claims of the line of an event or a ticket."""
+        line = self._lines[what, id]
+        if operation in line:
+            _, first_before, last_before = line[operation]
+            first, last = max(first, first_before), min(last, last_before)
+        if first > last:
+            raise contradiction(f"{what} {id} was at no moment as this tells it", operation)
+        line[operation] = Claim(operation, first, last)
+
+    def _check_changes(self) -> None:
+        """Every change was done once, for one who asked for just that and was not told that it was not done."""
+        for event, steps in self._steps.items():
+            for version, step in steps.items():
+                for change in step.changes:
+                    if step.what != "expire":
+                        self._claim("event", event, self._doer(change), 2 * version, 2 * version)
+                if step.what == "amend":
+                    self._claim("event", event, step.told[0], 2 * version, 2 * version)
+
+    def _doer(self, change: Change) -> Operation:
+        booking = change.facts["id"]
+        told = [operation for operation in change.told if operation.cmd in CHANGES_OF_BOOKINGS]
+        for operation in told:
+            if operation.cmd != change.what or not _asks_for(operation.request, change):
+                raise contradiction(f"this is not what was asked for: {change.what} of {booking}", operation)
+        fresh = [operation for operation in told if operation.changed]
+        lost = [
+            operation
+            for operation in self._asked[change.what, booking]
+            if operation.unknown and _asks_for(operation.request, change)
+        ]
+        return _one(f"{change.what} of {booking}, version {change.version},", fresh, lost, change.told)
+
+    def _check_redemptions(self) -> None:
+        """A ticket is redeemed once, for one who asked for it, and never cancelled."""
+        for ticket in self._redeemed:
+            asked = self._asked["redeem", ticket]
+            fresh = [operation for operation in asked if operation.changed]
+            lost = [operation for operation in asked if operation.unknown]
+            doer = _one(f"redemption of {ticket}", fresh, lost, asked)
+            if ticket in self._cancelled:
+                raise contradiction(f"ticket {ticket} was redeemed and cancelled", doer)
+            self._claim("ticket", ticket, doer, _REDEMPTION, _REDEMPTION)
+
+    def _check_reading(self, operation: Operation) -> None:
+        """What is read of events, bookings and tickets is what they were at a moment."""
+        for facts in events_told(operation):
+            self._check_event(operation, facts)
+        if operation.cmd == "list" and {facts["id"] for facts in events_told(operation)} != self._states.keys():
+            raise contradiction("these are not all events", operation)
+        if not operation.changed:
+            for facts in bookings_told(operation):
+                self._check_booking(operation, facts)
+        for facts in tickets_told(operation):
+            self._check_ticket(operation, facts)
+        if operation.cmd in ("bookings", "tickets"):
+            self._check_page(operation)
+
+    def _check_event(self, operation: Operation, facts: Row) -> None:
+        version = facts["version"]
+        if self._states[facts["id"]][version] != state_of(facts):
+            raise contradiction(
+                f"event {facts['id']} was never this: at version {version} it is {self._states[facts['id']][version]}",
+                operation,
+                *(self._steps[facts["id"]][version].told[:1] if version else ()),
+            )
+        if not operation.changed:
+            self._claim("event", facts["id"], operation, 2 * version + 1, 2 * version + 1)
+
+    def _check_booking(self, operation: Operation, facts: Row) -> None:
+        life = self._lives[facts["id"]]
+        version = facts["version"]
+        following = life.place(version) + 1
+        # What is replayed is past; what is shown is the last that there was.
+        lasts = operation.cmd in ("show", "bookings") and following < len(life.changes)
+        last = 2 * life.changes[following].version - 1 if lasts else inf
+        self._claim("event", life.event, operation, 2 * version + 1, last)
+        if operation.cmd == "show":
+            redeemed = (operation.reply or {}).get("redeemed", ())
+            for ticket in {*facts["tickets"]} - {*facts.get("cancelled", ())}:
+                moment = _REDEEMED if ticket in redeemed else _VALID
+                self._claim("ticket", ticket, operation, moment, moment)
+
+    def _check_ticket(self, operation: Operation, facts: Row) -> None:
+        ticket, state = facts["id"], facts["state"]
+        booking = self._tickets.get(ticket)
+        life = self._lives.get(booking or "")
+        if not life or (facts["booking"], facts["event"]) != (booking, life.event):
+            raise contradiction(f"ticket {ticket} is of no such booking", operation)
+        if state == "cancelled" and ticket not in self._cancelled:
+            raise contradiction(f"ticket {ticket} was never cancelled", operation)
+        issued = life.issued
+        assert issued
+        first = self._cancelled[ticket] if state == "cancelled" else issued.version
+        last = 2 * self._cancelled[ticket] - 1 if ticket in self._cancelled and state != "cancelled" else inf
+        self._claim("event", life.event, operation, 2 * first + 1, last)
+        if state != "cancelled" and not operation.changed:
+            moment = _REDEEMED if state == "redeemed" else _VALID
+            self._claim("ticket", ticket, operation, moment, moment)
+
+    def _check_page(self, operation: Operation) -> None:
+        """What is not in a page that it should be in was not there yet."""
+        assert operation.reply
+        page = [facts["id"] for facts in operation.reply[operation.cmd]]
+        ids, limit = {
+            "bookings": (self._booking_ids, BOOKINGS_PER_PAGE),
+            "tickets": (self._ticket_ids, TICKETS_PER_PAGE),
+        }[operation.cmd]
+        start = bisect_right(ids, operation.request.get("after", ""))
+        end = bisect_right(ids, page[-1]) if len(page) == operation.request.get("limit", limit) else len(ids)
+        for id in {*ids[start:end]} - {*page}:
+            self._claim_absent(operation, id)
+
+    def _claim_absent(self, operation: Operation, id: str) -> None:
+        """A booking or a ticket did not exist."""
+        life = self._lives.get(self._tickets.get(id, id))
+        if life:
+            born = life.issued if id in self._tickets else life.changes[0]
+            assert born
+            self._claim("event", life.event, operation, -inf, 2 * born.version - 1)
+
+    def _check_refusal(self, operation: Operation) -> None:
+        """A refusal was true at its version."""
+        reply, request = operation.reply or {}, operation.request
+        event, state = None, None
+        if "version" in reply:
+            event = event_of(operation, self._lives)
+            state = self._states[event][reply["version"]]
+            if reply["available"] != state.available:
+                raise contradiction(f"event {event} was never this: {state} at version {reply['version']}", operation)
+            self._claim("event", event, operation, 2 * reply["version"] + 1, 2 * reply["version"] + 1)
+        match operation.code:
+            case "sold_out":
+                true = state is not None and state.available < request["quantity"]
+            case "capacity_below_sold":
+                true = state is not None and request["capacity"] < state.held + state.sold
+            case "already_cancelled" | "already_redeemed":
+                true = self._was_spent(operation)
+            case "already_confirmed" | "already_released" | "hold_expired" | "bad_request":
+                life = self._lives[request["booking"]]
+                true = life.state(reply.get("version", -1)) == _CROSSED[operation.code]
+                if operation.code == "already_confirmed":
+                    true = true and (operation.cmd == "release" or life.changes[0].what == "book")
+            case "booking_conflict":
+                true = self._is_another(operation)
+            case "booking_not_found" | "ticket_not_found" | "not_found":
+                true = True
+                self._claim_absent(operation, request.get("booking") or request.get("ticket") or request["id"])
+            case "outcome_unknown":
+                true = True
+            case code:
+                true = code in NOT_DONE
+        if not true:
+            raise contradiction(f"the refusal was not true: {state or ''}", operation)
+
+    def _was_spent(self, operation: Operation) -> bool:
+        """Whether what was to be redeemed, cancelled, confirmed or released was redeemed or cancelled already."""
+        reply, request = operation.reply or {}, operation.request
+        if operation.cmd == "redeem":
+            ticket = request["ticket"]
+            if operation.code == "already_redeemed":
+                self._claim("ticket", ticket, operation, _REDEEMED, _REDEEMED)
+                return True
+            if ticket not in self._cancelled:
+                return False
+            event = self._lives[self._tickets[ticket]].event
+            self._claim("event", event, operation, 2 * self._cancelled[ticket] + 1, inf)
+            return True
+        life = self._lives[request["booking"]]
+        if operation.cmd != "cancel":
+            return life.state(reply["version"]) == "cancelled"
+        tickets = request.get("tickets") or (life.issued.facts["tickets"] if life.issued else [])
+        if operation.code == "already_cancelled":
+            return any(self._cancelled.get(ticket, inf) <= reply["version"] for ticket in tickets)
+        redeemed = [ticket for ticket in tickets if self._redeemed.get(ticket) == reply["redeemed_at"]]
+        if len(redeemed) == 1:
+            self._claim("ticket", redeemed[0], operation, _REDEEMED, _REDEEMED)
+        return bool(redeemed)
+
+    def _is_another(self, operation: Operation) -> bool:
+        """Whether the id of a booking stood for another one."""
+        life = self._lives.get(operation.request["booking"])
+        if life is None:
+            return False
+        self._claim("event", life.event, operation, 2 * life.changes[0].version + 1, inf)
+        return self._doer(life.changes[0]).request != operation.request
+
+
+def _asks_for(request: Row, change: Change) -> bool:
+    """Whether a request asks for the change that was made."""
+    facts = change.facts
+    match request["cmd"]:
+        case "book" | "hold":
+            mine = (request["cmd"], request["event"], request["quantity"])
+            return mine == (change.what, facts["event"], facts["quantity"])
+        case "cancel" if "tickets" in request:
+            return change.tickets == {*request["tickets"]}
+        case "cancel":
+            return bool(facts["state"] == "cancelled")
+        case cmd:
+            return bool(cmd == change.what)
+
+
+def _one(what: str, fresh: Sequence[Operation], lost: Sequence[Operation], told: Sequence[Operation]) -> Operation:
+    """Return who did it: who was told so; if nobody was, the first of those who were not told what came of it."""
+    if len(fresh) > 1:
+        raise contradiction(f"{what} was done twice", *fresh)
+    if not fresh and not lost:
+        raise contradiction(f"{what} was done, and nobody can have done it", *told)
+    return fresh[0] if fresh else min(lost, key=lambda operation: operation.invoked)
+
+
+# Order
+
+
+def _check_real_time(claims: Sequence[Claim]) -> None:
+    """What was invoked after another was answered was not decided before it."""
+    answered = sorted(claims, key=lambda claim: claim.operation.answered)
+    latest = answered[0]
+    place = 0
+    for claim in sorted(claims, key=lambda claim: claim.operation.invoked):
+        while answered[place].operation.answered < claim.operation.invoked:
+            latest = max(latest, answered[place], key=lambda claim: claim.first)
+            place += 1
+        if place and latest.first > claim.last:
+            raise contradiction("real time: the second was decided before the first", latest.operation, claim.operation)
+
+
+def _check_connections(claims: Sequence[Claim]) -> None:
+    """The requests of a connection were decided in the order sent."""
+    latest: dict[int, Claim] = {}
+    for claim in claims:
+        if claim.operation.answered < inf:
+            before = latest.setdefault(claim.operation.connection, claim)
+            if before.first > claim.last:
+                raise contradiction("the order sent: the second was decided first", before.operation, claim.operation)
+            latest[claim.operation.connection] = max(before, claim, key=lambda claim: claim.first)
