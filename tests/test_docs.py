@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.daemon import running
+from tests.faults.__main__ import ATTACKS
 from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.protocol import COMMANDS, help_reply
@@ -139,3 +140,12 @@ def test_the_first_minute_of_the_readme_is_a_real_run(checkout: Path) -> None:
                 check=False,
             )
             assert normal(ran.stdout) == normal(told), command
+
+
+def test_the_readme_names_tests_and_attacks_that_there_are() -> None:
+    there = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`(test_\w+)`", README)
+    assert len(names) > 10
+    assert [name for name in names if f"def {name}(" not in there] == []
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", README) if not (ROOT / link).exists()] == []
+    assert re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE) == list(ATTACKS)

@@ -1,16 +1,32 @@
 """What a connection is promised: one coded reply a line, deadlines, the door, the drain. A real daemon, raw bytes."""
 
+import asyncio
+import os
+import resource
 import select
 import signal
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.daemon import Connection, Daemon, running, until, write_events
+from ticketd.box_office import BoxOffice
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.ids import new_id
+from ticketd.server import DESCRIPTORS_KEPT, Server
+from ticketd.session import House
+from ticketd.stores.sqlite import SqliteStore
+from ticketd.watchers import Watchers
+
+PIPELINES = 50
+PIPELINED = 1_000
+PIPELINES_SECONDS_MAX = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +239,106 @@ def test_connections_that_are_reset_at_the_door_leave_their_places_to_others(tmp
         assert not [line for line in daemon.lines if "bug" in line or "Traceback" in line]
 
 
+# Descriptors
+
+
+def served(connections: list[Connection]) -> int:
+    """Return how many are answered; the others are closed."""
+    answered = 0
+    for connection in connections:
+        # Whoever is closed at once may be reset in the middle of asking.
+        with suppress(AssertionError, ConnectionError):
+            answered += connection.ask("ping") == {"reply": "pong"}
+    return answered
+
+
+def cpu_seconds(daemon: Daemon) -> float:
+    status = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(status[11]) + int(status[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def limit_descriptors(daemon: Daemon, most: int) -> None:
+    _, hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (most, hard))
+
+
+def test_when_connections_have_used_up_the_descriptors_those_inside_are_served_and_the_log_tells_it_once(
+    tmp_path: Path,
+) -> None:
+    write_events(tmp_path, 100)
+    with running(tmp_path) as daemon, daemon.connect() as inside, ExitStack() as stack:
+        assert inside.ask("ping") == {"reply": "pong"}
+        limit_descriptors(daemon, DESCRIPTORS_KEPT + 10)
+        crowd = [stack.enter_context(daemon.connect()) for _ in range(30)]
+        assert served(crowd) == 9
+        assert inside.ask("book 1 1")["state"] == "confirmed"
+        stack.close()
+        until(lambda: inside.ask("stats")["connections"] == 1)
+        with daemon.connect() as later:
+            assert later.ask("ping") == {"reply": "pong"}
+        assert len([line for line in daemon.lines if "open files are limited to 42" in line]) == 1
+        # The events file could be written all the time.
+        assert not [line for line in daemon.lines if "not kept up to date" in line]
+
+
+def test_without_a_single_descriptor_the_daemon_serves_those_inside_without_spinning_and_accepts_again(
+    tmp_path: Path,
+) -> None:
+    write_events(tmp_path, 100)
+    with running(tmp_path, "--idle-seconds-max", "1") as daemon, daemon.connect() as inside:
+        assert inside.ask("ping") == {"reply": "pong"}
+        limit_descriptors(daemon, len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir())))
+        with ExitStack() as stack:
+            assert served([stack.enter_context(daemon.connect()) for _ in range(30)]) == 0
+        began, cpu_began = inside.ask("stats")["uptime_seconds"], cpu_seconds(daemon)
+        with ExitStack() as stack:
+            for _ in range(30):
+                stack.enter_context(daemon.connect())
+            assert inside.read()["code"] == "idle_timeout"
+            cpu = cpu_seconds(daemon) - cpu_began
+        limit_descriptors(daemon, 1_024)
+        with daemon.connect() as later:
+            assert cpu < (later.ask("stats")["uptime_seconds"] - began) / 2
+            assert later.ask("book 1 1")["state"] == "confirmed"
+
+
+# Turns
+
+
+async def test_a_crowd_that_pipelines_delays_who_asks_one_thing_at_a_time_by_a_few_turns_not_by_one_for_each(
+    tmp_path: Path,
+) -> None:
+    limits = Limits()
+    store = SqliteStore(tmp_path / "events.db", new_id, limits.commit_seconds_max)
+    catalogue = Catalogue(await store.events())
+    house = House(BoxOffice(store, catalogue, limits), catalogue, limits, Watchers(catalogue))
+    server = Server(house)
+    [address] = await server.listen("127.0.0.1", 0)
+    port = int(address.rpartition(":")[2])
+
+    async def pipeline() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with closing(writer):
+            writer.write(b"x\n" * PIPELINED)
+            for _ in range(PIPELINED):
+                assert await reader.readline()
+
+    async with asyncio.timeout(PIPELINES_SECONDS_MAX), asyncio.TaskGroup() as tasks:
+        pipelines = [tasks.create_task(pipeline()) for _ in range(PIPELINES)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        before_it = []
+        with closing(writer):
+            while not all(pipeline.done() for pipeline in pipelines):
+                before = house.requests
+                writer.write(b"ping\n")
+                assert await reader.readline() == b'{"reply":"pong"}\n'
+                before_it.append(house.requests - before)
+    await server.drain(limits.drain_seconds_max)
+    await store.close()
+    assert house.requests == PIPELINES * PIPELINED + len(before_it)
+    assert max(before_it) <= 5 * limits.frames_in_flight_max
+
+
 # The drain
 
 
@@ -244,7 +360,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     write_events(tmp_path, *[100] * 28)
     with running(tmp_path, "--write-seconds-max", "60", "--drain-seconds-max", "60") as daemon:
         connection = daemon.connect()
-        connection.send(b"list\n" * 5_000)
+        connection.send(b"list\n" * PIPELINED)
         with daemon.connect() as other:
             until(lambda: other.ask("stats")["requests"] > 100)
         daemon.process.send_signal(signal.SIGTERM)

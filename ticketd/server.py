@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
-from typing import cast
+import resource
 
 from ticketd.box_office import RETRY_AFTER_SECONDS, SHUTTING_DOWN
 from ticketd.errors import TicketError
-from ticketd.session import House, Session, farewell, peer_name
+from ticketd.session import READ_BYTES, House, Session, farewell, peer_name
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1_024
 # Connections that are being told why they are not served; past that they are just closed.
 TURNED_AWAY_MAX = 64
+# File descriptors that connections leave to the ledger, the events file and the listener.
+DESCRIPTORS_KEPT = 32
 
 
 class Server:
@@ -31,10 +31,11 @@ class Server:
         # Why every connection ends, once it does.
         self._ending: TicketError | None = None
         self._turned_away = 0
+        self._told_descriptors = False
 
     async def listen(self, host: str, port: int) -> list[str]:
         """Begin to accept, and return the addresses as ``host:port``. Port 0 takes a free one. Raises OSError."""
-        self._listener = await asyncio.start_server(self._connected, host, port, backlog=BACKLOG)
+        self._listener = await asyncio.start_server(self._connected, host, port, backlog=BACKLOG, limit=READ_BYTES)
         return [_address(socket.getsockname()) for socket in self._listener.sockets]
 
     async def drain(self, seconds: float) -> None:
@@ -57,11 +58,23 @@ class Server:
             await asyncio.wait(self._tasks, timeout=1)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._descriptors_ran_out():
+            writer.transport.abort()
+            return
         # Called by start_server as a plain function: the task is known before anything else can happen, so a drain
         # finds it, and cancelling it is no error that start_server would log.
         task = asyncio.get_running_loop().create_task(self._attend(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def _descriptors_ran_out(self) -> bool:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit == resource.RLIM_INFINITY or len(self._tasks) < limit - DESCRIPTORS_KEPT:
+            return False
+        if not self._told_descriptors:
+            self._told_descriptors = True
+            log.warning("open files are limited to %d; connections past that are closed unserved", limit)
+        return True
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -70,7 +83,7 @@ class Server:
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            refusal = await self._enter(writer)
+            refusal = await self._enter()
             if refusal:
                 await self._turn_away(reader, writer, refusal)
                 return
@@ -82,6 +95,9 @@ class Server:
                 self._door.release()
         finally:
             writer.transport.abort()
+            if lost := reader.exception():
+                # Its traceback knows what was to be sent, which would stay until the garbage collector comes by.
+                lost.with_traceback(None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session(self._house, reader, writer)
@@ -106,8 +122,8 @@ class Server:
         finally:
             self._turned_away -= 1
 
-    async def _enter(self, writer: asyncio.StreamWriter) -> TicketError | None:
-        """Pass the door, waiting in line if need be, or return why not. Who waits is not read."""
+    async def _enter(self) -> TicketError | None:
+        """Pass the door, waiting in line if need be, or return why not. Of who waits, no more than a buffer is read."""
         if self._ending:
             return self._ending
         if not self._door.locked():
@@ -120,9 +136,7 @@ class Server:
         assert task is not None
         self._house.waiting += 1
         self._at_door.add(task)
-        transport = cast(asyncio.Transport, writer.transport)
         try:
-            _try(transport.pause_reading)
             async with asyncio.timeout(self._limits.door_seconds_max):
                 await self._door.acquire()
         except TimeoutError:
@@ -134,14 +148,7 @@ class Server:
         finally:
             self._house.waiting -= 1
             self._at_door.discard(task)
-        _try(transport.resume_reading)
         return None
-
-
-def _try(change: Callable[[], None]) -> None:
-    # A transport whose client has gone may refuse; its session finds out.
-    with suppress(RuntimeError):
-        change()
 
 
 def _address(name: tuple[str, int]) -> str:

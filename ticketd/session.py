@@ -5,6 +5,7 @@ import contextlib
 import logging
 import re
 import socket
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -38,7 +39,12 @@ from ticketd.watchers import Watcher, Watchers
 
 log = logging.getLogger(__name__)
 
-READ_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
+# A chunk of so few lines and bytes is answered at once; any other waits for its turn.
+MODEST_FRAMES = 16
+MODEST_BYTES = 1_024
+# A booking takes some eight rounds of the loop from its bytes to its reply; a round without work takes microseconds.
+ROUNDS_BETWEEN = 3
 # Replies of one chunk are written together up to this many bytes; a client that asks for many long lists must take
 # the first ones before the next are made.
 WRITE_BYTES = 256 * 1024
@@ -47,6 +53,41 @@ WATCH_BYTES = 64 * 1024
 LINGER_SECONDS_MAX = 1.0
 
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+
+
+class Turns:
+    """The line of those who ask for much at once: many requests, long ones, long replies. First come, first served.
+
+    A round of the loop is for the turn of one of them; the ROUNDS_BETWEEN after it are for all others. So whoever asks
+    for little waits for a few turns at the most, however many stand here.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._calling = False
+
+    def wait(self) -> asyncio.Future[None]:
+        """Stand in line; the future is done when the turn has come."""
+        turn = self._loop.create_future()
+        self._line.append(turn)
+        if not self._calling:
+            self._calling = True
+            self._loop.call_soon(self._next, 0)
+        return turn
+
+    def _next(self, rounds: int) -> None:
+        if rounds:
+            self._loop.call_soon(self._next, rounds - 1)
+            return
+        while self._line:
+            turn = self._line.popleft()
+            # Whoever was cut off meanwhile has left the line.
+            if not turn.done():
+                turn.set_result(None)
+                self._loop.call_soon(self._next, ROUNDS_BETWEEN)
+                return
+        self._calling = False
 
 
 @dataclass
@@ -61,6 +102,7 @@ class House:
     connections: int = 0
     waiting: int = 0
     requests: int = 0
+    turns: Turns = field(default_factory=Turns)
 
     def stats(self) -> StatsReply:
         """Answer ``stats``."""
@@ -108,12 +150,14 @@ class Session:
         try:
             await self._converse()
         except TicketError as ending:
-            error = ending
+            error = ending.with_traceback(None)
         except OSError:
             log.debug("lost peer=%s", self._peer)
         finally:
             self._stop_watching()
             self._deadline.close()
+            # It knows the session: what both hold would stay until the garbage collector comes by.
+            del self._deadline
         await farewell(self._reader, self._writer, error, self._limits.write_seconds_max)
 
     def interrupt(self, error: TicketError) -> None:
@@ -124,16 +168,19 @@ class Session:
 
     async def _converse(self) -> None:
         while chunk := await self._read():
+            frames = chunk.count(b"\n")
+            if frames > MODEST_FRAMES or (frames and len(chunk) > MODEST_BYTES):
+                await self._house.turns.wait()
             was_pending = self._lines.pending
             lines = self._lines.feed(chunk)
-            if self._lines.pending and (lines or not was_pending):
-                self._line_began = self._loop.time()
             most = self._limits.frames_in_flight_max
             for start in range(0, len(lines), most):
                 if start:
-                    # The turn of the others: answering may not have waited for anything.
-                    await asyncio.sleep(0)
+                    await self._house.turns.wait()
                 await self._answer(lines[start : start + most])
+            if self._lines.pending and (lines or not was_pending):
+                # Not before: it is not the client that makes its turns wait.
+                self._line_began = self._loop.time()
             if self._lines.too_long:
                 limit = self._limits.frame_bytes_max
                 raise TicketError("frame_too_long", f"a line may have {limit} bytes; end each request with a newline")
@@ -184,7 +231,7 @@ class Session:
             size += sum(map(len, answer))
             if size > WRITE_BYTES:
                 await self._send(frames)
-                await asyncio.sleep(0)
+                await self._house.turns.wait()
                 frames = []
                 size = 0
         if frames:
@@ -253,11 +300,13 @@ class Session:
         if event is not None and self._house.catalogue.get(event) is None:
             error = TicketError("event_not_found", f"there is no event {event} to watch; list shows the events")
             return [protocol.encode(protocol.error_reply(error))]
+        self._see_that_it_is_there()
         # A watcher may be silent for days: only the network can tell that it has gone.
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._watcher = Watcher(event, self._push)
         self._unsent, self._taken_at = 0, self._loop.time()
-        return self._house.watchers.add(self._watcher)
+        state = self._house.watchers.add(self._watcher)
+        return [b"\n".join(state)] if state else []
 
     def _stop_watching(self) -> None:
         if self._watcher:
@@ -284,9 +333,20 @@ class Session:
         log.info("cut off peer=%s unsent_bytes=%d", self._peer, unsent)
         self._writer.transport.abort()
 
+    def _see_that_it_is_there(self) -> None:
+        # It may have gone while its requests waited. uvloop's transports answer then as if this were a bug.
+        if self._writer.transport.is_closing():
+            raise ConnectionResetError
+
     async def _send(self, frames: list[bytes]) -> None:
-        frames.append(b"")
-        self._writer.write(b"\n".join(frames))
+        self._see_that_it_is_there()
+        if len(frames) == 1 and len(frames[0]) > WRITE_BYTES:
+            # A long list is shared by all who have asked for it, not copied for each.
+            self._writer.write(frames[0])
+            self._writer.write(b"\n")
+        else:
+            frames.append(b"")
+            self._writer.write(b"\n".join(frames))
         transport = self._writer.transport
         if transport.get_write_buffer_size() > WRITE_BYTES:
             self._unsent = transport.get_write_buffer_size()
@@ -347,7 +407,6 @@ async def farewell(
             log.debug("ending peer=%s code=%s", peer_name(writer), error.code)
             writer.write(protocol.encode(protocol.error_reply(error)) + b"\n")
             writer.write_eof()
-            transport.resume_reading()
             async with asyncio.timeout(LINGER_SECONDS_MAX):
                 while await reader.read(READ_BYTES):
                     pass
