@@ -121,6 +121,20 @@ async def test_a_commit_is_bounded_in_tickets_whatever_one_booking_may_have(open
         await bookings[-1]
 
 
+async def test_a_large_booking_that_does_not_fit_any_more_is_first_in_the_next_commit(opened: Opened) -> None:
+    async with opened(Limits(rows_per_desk_max=8, rows_per_commit_max=12)) as box_office:
+        for number in range(3):
+            await box_office.submit([Create("x", datetime(2027, 3, 11, tzinfo=UTC), 100_000, f"e{number}")], "test")
+        crowd = [box_office.submit([Book("e0", 1)], "crowd") for _ in range(40)]
+        large = box_office.submit([Book("e1", 9)], "large")
+        small = [box_office.submit([Book("e2", 1)], "small") for _ in range(40)]
+        await large
+        # The crowd had its share of two commits at the most, and nobody else went before.
+        assert sum(future.done() for future in crowd) <= 8
+        assert sum(future.done() for future in small) <= 1
+        await asyncio.gather(*crowd, *small)
+
+
 async def test_who_asks_for_many_large_bookings_gets_a_few_of_them_at_a_time(opened: Opened) -> None:
     async with opened() as box_office:
         await asyncio.gather(*(box_office.submit([Book("hot", 1_000, f"b{number}")], "greedy") for number in range(20)))

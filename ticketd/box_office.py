@@ -193,8 +193,8 @@ class BoxOffice:
         patience = self._loop.time() - self._limits.desk_seconds_max
         for _ in range(len(self._desks)):
             key, desk = self._desks.popitem(last=False)
-            quota = min(self._limits.rows_per_desk_max, room)
-            while desk and quota > 0:
+            quota = self._limits.rows_per_desk_max
+            while desk and quota > 0 and (desk[0].rows <= room or not batch):
                 party = desk.popleft()
                 if party.arrived < patience:
                     _refuse(party, "busy", "too many are before you; nothing was done, try again", RETRY_AFTER_SECONDS)
@@ -204,8 +204,10 @@ class BoxOffice:
                 room -= party.rows
             if desk:
                 self._desks[key] = desk
-            if room <= 0:
-                break
+                if quota > 0:
+                    # The batch is full, and this desk was not served its share.
+                    self._desks.move_to_end(key, last=False)
+                    break
         return batch
 
     async def _commit(self, batch: list[Party]) -> None:

@@ -26,4 +26,4 @@ class Limits(Struct, frozen=True):
     commit_seconds_max: Annotated[Seconds, Meta(description="how long a commit may take")] = 30.0
     drain_seconds_max: Annotated[Seconds, Meta(description="how long the end may take")] = 10.0
     rows_per_desk_max: Annotated[Count, Meta(description="bookings and tickets of one event in one commit")] = 1_024
-    rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 4_096
+    rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 2_048
