@@ -192,6 +192,16 @@ async def test_everybody_is_answered_when_the_disk_fails_while_a_bug_is_sought(d
         disk.sync_fails = False
 
 
+async def when_there_is_room(box_office: BoxOffice, request: LedgerRequest) -> Reply:
+    """Ask as often as is said, until the disk is not full any more."""
+    async with asyncio.timeout(20):
+        while True:
+            reply = (await box_office.submit([request], "test"))[0]
+            if not (isinstance(reply, ErrorReply) and reply.retry_after):
+                return reply
+            await asyncio.sleep(reply.retry_after)
+
+
 async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(disk: RealDisk, opened: Opened) -> None:
     async with opened() as box_office:
         booked = (await box_office.submit([Book("hot", 1, "first")], "test"))[0]
@@ -202,7 +212,7 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(disk: RealDis
             assert (refused.code, refused.retry_after) == ("storage_full", 1)
         assert (await box_office.submit([Show("first")], "test"))[0] == booked
         disk.full = False
-        second = (await box_office.submit([Book("hot", 1, "second")], "test"))[0]
+        second = await when_there_is_room(box_office, Book("hot", 1, "second"))
         assert isinstance(second, BookingReply)
         assert (second.version, second.replayed) == (2, False)
 
@@ -234,7 +244,7 @@ async def test_on_a_full_disk_holds_stay_held_until_their_end_is_durable(disk: R
     assert getattr(await ask(Show("h")), "state", None) == "held"
     disk.full = False
     clock.move(30)
-    assert code(await ask(Confirm("h"))) == "hold_expired"
+    assert code(await when_there_is_room(box_office, Confirm("h"))) == "hold_expired"
     booked = await ask(Book("jazz", 5, "b"))
     assert isinstance(booked, BookingReply)
     assert booked.version == 3

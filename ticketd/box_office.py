@@ -78,6 +78,8 @@ class BoxOffice:
         self._closing = False
         # The first batch finds out what has run out while the daemon was down.
         self._next_expiry: datetime | None = EPOCH
+        # Since there was no room for a commit: when to try the next one.
+        self._full_until: float | None = None
         self.counts = sales_log.Counts()
 
     @property
@@ -243,12 +245,19 @@ class BoxOffice:
 
     async def _decide(self, requests: list[LedgerRequest]) -> tuple[list[Reply], bool]:
         """Return the replies, and whether there was a commit, which is published then."""
+        if self._full_until is not None and self._loop.time() < self._full_until:
+            return await self._decide_on_full_disk(requests), False
         try:
             replies, events, self._next_expiry = await self._store.transact(requests)
         except StorageFullError as error:
-            log.warning("%s requests=%d", error, len(requests))
+            if self._full_until is None:
+                log.warning("%s; refusing what would change anything until there is room", error)
+            self._full_until = self._loop.time() + RETRY_AFTER_SECONDS
             return await self._decide_on_full_disk(requests), False
         if events:
+            if self._full_until is not None:
+                log.info("there is room again")
+                self._full_until = None
             self._catalogue.publish(events)
         return replies, bool(events)
 

@@ -115,9 +115,7 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     try:
         addresses = await server.listen(options.host, options.port)
     except (OSError, UnicodeError) as error:
-        box_office.close()
-        await selling
-        await store.close()
+        await _close(box_office, selling, store)
         number = getattr(error, "errno", None) or 0
         reason = os.strerror(number) if number > 0 else str(error)
         where = f"{options.host}:{options.port}"
@@ -138,6 +136,11 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     log.info("draining connections=%d", house.connections)
     await server.drain(limits.drain_seconds_max)
     await keeper.finish(keeping)
+    await _close(box_office, selling, store)
+    log.info("ended")
+
+
+async def _close(box_office: BoxOffice, selling: asyncio.Task[None], store: SqliteStore) -> None:
     box_office.close()
     try:
         await selling
@@ -145,7 +148,6 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     except OutcomeUnknownError as error:
         log.critical("the storage failed, ending: %s", error)
         _end_at_once()
-    log.info("ended")
 
 
 def _end_at_once() -> NoReturn:

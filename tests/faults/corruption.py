@@ -34,11 +34,11 @@ class Ledger:
 
         def before(call: Call, content: Content | None) -> None:
             if call.operation == "sync" and chance.random() < 0.1:
-                self.older.append(disk.after_kill())
+                self.older.append(_bytes(disk))
 
         disk = Disk(before=before)
-        assert self.morning.live(disk)
-        self.files = disk.after_kill()
+        assert self.morning.live(disk) is None
+        self.files = _bytes(disk)
         # It is not the older ones that are to be served.
         self.older = [files for files in self.older if files.get(SEAL) != self.files[SEAL]]
 
@@ -77,8 +77,15 @@ class Ledger:
             self.morning.check_ledger(folder / LEDGER.name)
         except CannotOpenError as error:
             assert str(folder / LEDGER.name) in str(error), error
+            if "damaged" not in str(error):
+                found = {name: folder / Path(name).name for name in files}
+                assert {name: path.read_bytes() for name, path in found.items()} == files, "it was not left as it was"
             return "refused"
         return "served"
+
+
+def _bytes(disk: Disk) -> Files:
+    return {name: bytes(content.data) for name, content in disk.after_kill().items()}
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:

@@ -85,8 +85,8 @@ class _Disk(RealDisk):
         super().__init__()
         self._folder = folder
 
-    def is_full(self) -> bool:
-        return (self._folder / "full").exists()
+    def has_no_room(self, *, grows: bool) -> bool:
+        return grows and (self._folder / "full").exists()
 
     def before_sync(self) -> None:
         while (self._folder / "stall").exists():

@@ -66,8 +66,8 @@ class RealDisk:
     def exists(self, name: str) -> bool:
         return os.path.exists(name)  # noqa: PTH110
 
-    def is_full(self) -> bool:
-        """Tell whether no file can grow."""
+    def has_no_room(self, *, grows: bool) -> bool:
+        """Tell whether a write fails that makes a file grow, or one that does not."""
         return self.full
 
     def before_sync(self) -> None:
@@ -83,8 +83,7 @@ class _RealFile(apsw.VFSFile):
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        # What is there already can be written over.
-        if self._disk.is_full() and offset + len(data) > self.xFileSize():
+        if self._disk.has_no_room(grows=offset + len(data) > self.xFileSize()):
             raise apsw.FullError("no space left on the faulty disk")
         super().xWrite(data, offset)
 
@@ -115,37 +114,50 @@ Change = tuple[int, bytes] | int
 
 @dataclass
 class Content:
-    """A file: what is durable of it, and what was done since its last sync, in order.
+    """A file: what is durable of it, how it is read, and what was done since its last sync, in order.
 
     ``named`` tells whether its name is durable: a file that was never synced may be gone after a power cut.
     """
 
-    durable: bytes = b""
-    named: bool = False
+    durable: bytearray = field(default_factory=bytearray)
     data: bytearray = field(default_factory=bytearray)
     changes: list[Change] = field(default_factory=list)
+    named: bool = False
 
     def change(self, change: Change) -> None:
         _apply(self.data, change)
         self.changes.append(change)
 
     def sync(self) -> None:
-        self.durable = bytes(self.data)
+        for change in self.changes:
+            _apply(self.durable, change)
         self.changes.clear()
         self.named = True
 
-    def after_power_cut(self, chance: random.Random) -> bytes:
+    def fail_sync(self) -> None:
+        """Do what Linux does: what could not be written counts as written from now on."""
+        self.changes.clear()
+
+    def copy(self) -> "Content":
+        return Content(self.durable.copy(), self.data.copy(), self.changes.copy(), self.named)
+
+    def after_power_cut(self, chance: random.Random) -> "Content":
         """Return what may be on the disk: of every sector, and of the size, any of the states since the last sync."""
-        states = [bytearray(self.durable)]
+        states = [self.durable]
         for change in self.changes:
-            states.append(bytearray(states[-1]))
+            states.append(states[-1].copy())
             _apply(states[-1], change)
         size = len(chance.choice(states))
         found = bytearray()
         for start in range(0, size, SECTOR_BYTES):
-            sector = chance.choice(states)[start : start + SECTOR_BYTES]
+            # A file is cut at once; it is not that some of its sectors are there and others are not.
+            sector = chance.choice([state for state in states if len(state) > start])[start : start + SECTOR_BYTES]
             found += sector.ljust(min(SECTOR_BYTES, size - start), b"\0")[: size - start]
-        return bytes(found)
+        return Content(found, found.copy(), named=True)
+
+
+# The files of a disk by name.
+Contents = dict[str, Content]
 
 
 def _apply(data: bytearray, change: Change) -> None:
@@ -180,13 +192,13 @@ class DeadError(apsw.IOError):
 class Disk:
     """A disk in memory. ``before`` is asked before every call; ``dead`` fails all of them from then on."""
 
-    def __init__(self, files: dict[str, bytes] | None = None, before: Before | None = None) -> None:
-        self.files = {
-            name: Content(durable=data, named=True, data=bytearray(data)) for name, data in (files or {}).items()
-        }
+    def __init__(self, files: Contents | None = None, before: Before | None = None) -> None:
+        self.files = files or {}
         self.before = before
         self.calls = 0
         self.dead = False
+        # Removed, and not for good before something in the folder is synced.
+        self.removed: Contents = {}
 
     def call(self, operation: str, name: str, change: Change | None = None) -> None:
         if self.dead:
@@ -206,21 +218,26 @@ class Disk:
 
     def delete(self, name: str, sync_folder: bool) -> None:
         self.call("delete", name)
-        self.files.pop(name, None)
+        content = self.files.pop(name, None)
+        if sync_folder:
+            self.removed.clear()
+        elif content and content.named:
+            self.removed[name] = content
 
     def exists(self, name: str) -> bool:
         self.call("look", name)
         return name in self.files
 
-    def after_kill(self) -> dict[str, bytes]:
+    def after_kill(self) -> Contents:
         """Return the files as the next process finds them: all that was written, synced or not."""
-        return {name: bytes(content.data) for name, content in self.files.items()}
+        return {name: content.copy() for name, content in self.files.items()}
 
-    def after_power_cut(self, chance: random.Random) -> dict[str, bytes]:
+    def after_power_cut(self, chance: random.Random) -> Contents:
         """Return the files as the machine may find them when the power is back."""
+        there = self.files | {name: content for name, content in self.removed.items() if chance.random() < 0.5}
         return {
             name: content.after_power_cut(chance)
-            for name, content in self.files.items()
+            for name, content in there.items()
             if content.named or chance.random() < 0.5
         }
 
@@ -248,6 +265,9 @@ class _File:
 
     def xSync(self, flags: int) -> None:
         self._disk.call("sync", self._name)
+        if not self._content.named:
+            # SQLite syncs the folder of a file that it has made, and with it the names that are gone.
+            self._disk.removed.clear()
         self._content.sync()
 
     def xFileSize(self) -> int:

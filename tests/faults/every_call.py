@@ -1,7 +1,7 @@
 """Fails every single call of a morning to the disk, one morning for each call, in every way that a call can fail.
 
-After each: nothing acknowledged is missing, nothing is there twice, the books balance; what was refused as
-``storage_full`` was not done; and a daemon that could not be certain wrote nothing more.
+After each, and again after a power cut that follows the next start: nothing acknowledged is missing, nothing is there
+twice, the books balance. What was refused as ``storage_full`` was not done, and a full disk ends no daemon.
 """
 
 import itertools
@@ -13,6 +13,7 @@ import apsw
 
 from tests.faults.disk import Call, Content, DeadError, Disk
 from tests.faults.scenario import Morning
+from ticketd.stores.base import OutcomeUnknownError
 
 ROUNDS = 3
 CHANGING = ("write", "truncate", "sync", "delete", "open")
@@ -24,6 +25,7 @@ FAULTS = {
     "I/O error, all done": ("error", 1.0),
     "no space, nothing done": ("full", 0.0),
     "no space, half done": ("full", 0.5),
+    "no space from here on": ("full for good", 0.0),
     "dies before it": ("death", 0.0),
     "dies halfway": ("death", 0.5),
     "dies after it": ("death", 1.0),
@@ -50,14 +52,19 @@ class Fault:
         self.call: Call | None = None
 
     def __call__(self, call: Call, content: Content | None) -> None:
+        full = self.kind.startswith("full") and call.operation in ("write", "truncate", "open")
+        if self.call and self.kind == "full for good" and full:
+            raise apsw.FullError("no space left on the faulty disk")
         if call.number != self.number:
             return
         self.call = call
         _do_part(call, content, self.part)
-        if self.kind == "full" and call.operation in ("write", "truncate", "open"):
+        if full:
             raise apsw.FullError("no space left on the faulty disk")
         if self.kind == "death":
             raise DeadError("the process ends here")
+        if call.operation == "sync" and content and self.part < 1:
+            content.fail_sync()
         raise apsw.exception_for(_CODES[call.operation])
 
 
@@ -73,21 +80,23 @@ def _do_part(call: Call, content: Content | None, part: float) -> None:
         content.change((offset, data[: int(len(data) * part)]))
 
 
-def attack(number: int, name: str) -> Fault:
+def attack(number: int, name: str, chance: random.Random) -> Fault:
     """Live a morning whose n-th call fails, and see that all is well after it."""
     fault = Fault(number, name)
     disk = Disk(before=fault)
     morning = Morning(ROUNDS)
-    whole = morning.live(disk)
+    ended = morning.live(disk)
     if fault.call is None:
-        assert whole
+        assert ended is None
         return fault
-    where = f"{name}, call {number}: {fault.call.operation} of {fault.call.file}"
     try:
-        assert morning.full == 0 or fault.kind == "full", "storage_full without reason"
-        morning.check(disk.after_kill())
+        assert morning.full == 0 or fault.kind.startswith("full"), "storage_full without reason"
+        if fault.kind.startswith("full") and fault.call.operation == "write":
+            assert not isinstance(ended, OutcomeUnknownError), f"a full disk ended the daemon: {ended}"
+        again = morning.check(disk.after_kill())
+        morning.check(again.after_power_cut(chance))
     except BaseException as error:
-        error.add_note(where)
+        error.add_note(f"{name}, call {number}: {fault.call.operation} of {fault.call.file}")
         raise
     return fault
 
@@ -98,7 +107,7 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     stride = max(1, 10 // size)
     for name in FAULTS:
         for number in itertools.count(1 + chance.randrange(stride), stride):
-            fault = attack(number, name)
+            fault = attack(number, name, chance)
             if fault.call is None:
                 figures["calls of an untouched morning"] = number - 1
                 break

@@ -8,16 +8,16 @@ import random
 from copy import copy
 from pathlib import Path
 
-from tests.faults.disk import Call, Content, Disk
+from tests.faults.disk import Call, Content, Contents, Disk
 from tests.faults.scenario import Morning, OpenStore, open_store
 
 ROUNDS = 3
 DISKS_OF_A_CUT = 4
 
 
-def cuts_of(morning: Morning, chance: random.Random, share: float) -> list[tuple[str, Morning, dict[str, bytes]]]:
+def cuts_of(morning: Morning, chance: random.Random, share: float) -> list[tuple[str, Morning, Contents]]:
     """Live a morning, and return what was known, and may be on the disk, before about this share of its changes."""
-    cuts: list[tuple[str, Morning, dict[str, bytes]]] = []
+    cuts: list[tuple[str, Morning, Contents]] = []
 
     def cut(where: str) -> None:
         known = copy(morning)
@@ -30,7 +30,7 @@ def cuts_of(morning: Morning, chance: random.Random, share: float) -> list[tuple
             cut(f"before call {call.number}, {call.operation} of {call.file}")
 
     disk = Disk(before=before)
-    assert morning.live(disk)
+    assert morning.live(disk) is None
     cut("in the end")
     return cuts
 

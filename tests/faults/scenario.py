@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.faketime import Clock
-from tests.faults.disk import Disk, plugged
+from tests.faults.disk import Contents, Disk, plugged
 from ticketd.books import LedgerRequest
 from ticketd.ids import new_id
 from ticketd.model import Event
@@ -51,8 +51,8 @@ def open_store(clock: Clock, path: Path = LEDGER) -> SqliteStore:
     return SqliteStore(path, new_id, COMMIT_SECONDS_MAX, clock)
 
 
-class RestartError(Exception):
-    """The daemon has ended, and shall be started again."""
+class GaveUpError(Exception):
+    """The disk stayed full, and the morning ends here."""
 
 
 class Morning:
@@ -70,17 +70,17 @@ class Morning:
         self._open = opened
         self._store: SqliteStore | None = None
 
-    def live(self, disk: Disk) -> bool:
-        """Let it happen. Returns False if the daemon ended before its time."""
+    def live(self, disk: Disk) -> Exception | None:
+        """Let it happen. Returns why the daemon ended before its time, if it did."""
         with plugged(disk):
             try:
                 asyncio.run(self._live())
-            except (CannotOpenError, OutcomeUnknownError):
-                return False
+            except (CannotOpenError, OutcomeUnknownError, GaveUpError) as error:
+                return error
             finally:
                 # The process is no more: whatever is left of it does nothing to the disk.
                 disk.dead = True
-        return True
+        return None
 
     async def _live(self) -> None:
         for number in range(self.rounds):
@@ -119,12 +119,14 @@ class Morning:
             self.unknown = []
             self.acknowledged += zip(requests, replies, strict=True)
             return
-        raise AssertionError("a disk that was full once is full for ever")
+        raise GaveUpError
 
-    def check(self, files: dict[str, bytes]) -> None:
-        """Open what is on a disk after a crash, and see that it is right."""
-        with plugged(Disk(files)):
+    def check(self, files: Contents) -> Disk:
+        """Open what is on a disk after a crash, see that it is right, and return the disk."""
+        disk = Disk(files)
+        with plugged(disk):
             self.check_ledger(LEDGER)
+        return disk
 
     def check_ledger(self, path: Path) -> None:
         """Open a ledger, and see that it is right."""

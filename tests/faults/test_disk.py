@@ -7,15 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 import pytest
 
 from tests.faketime import Clock
 from tests.faults import corruption, every_call, power_cut
-from tests.faults.scenario import LEDGER, Morning, OpenStore, open_store
+from tests.faults.scenario import DATE, LEDGER, Morning, OpenStore, open_store
 from ticketd import rules
 from ticketd.books import Books, LedgerRequest
 from ticketd.ids import new_id
-from ticketd.protocol import Book, Reply
+from ticketd.protocol import Book, Cancel, Create, Reply, Show
 from ticketd.stores import sqlite_file
 from ticketd.stores.base import CannotOpenError, Committed
 from ticketd.stores.sqlite import SqliteStore
@@ -140,3 +141,95 @@ def test_without_its_seal_a_ledger_is_not_trusted(tmp_path: Path, damage: bytes 
     store = SqliteStore(path, new_id, 30, morning.clock, accept_losses=True)
     asyncio.run(store.close())
     morning.check_ledger(path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def ask(path: Path, *requests: LedgerRequest, killed: bool = False) -> list[Reply]:
+    """Open the ledger, ask, and end; if killed, the files stay as they were before the end."""
+    store = SqliteStore(path, new_id, 30, Clock())
+    replies = asyncio.run(store.transact(requests)).replies
+    left = contents(path.resolve().parent)
+    asyncio.run(store.close())
+    if killed:
+        for name, data in left.items():
+            (path.resolve().parent / name).write_bytes(data)
+    return replies
+
+
+def ledgers_of_two_ages(folder: Path) -> tuple[Path, bytes]:
+    """Make a ledger that was killed, and return its path and its file as it was two sessions before."""
+    path = folder / "events.db"
+    ask(path, Create("Jazz", DATE, 1_000, "jazz"), *(Book("jazz", 1, f"b{number}") for number in range(500)))
+    older = path.read_bytes()
+    ask(path, *(Cancel(f"b{number}") for number in range(100)))
+    ask(path, Book("jazz", 1, "last"), killed=True)
+    return path, older
+
+
+@pytest.mark.parametrize("with_its_seal", [True, False])
+def test_an_older_file_is_not_mixed_with_a_newer_log(tmp_path: Path, with_its_seal: bool) -> None:
+    path, older = ledgers_of_two_ages(tmp_path)
+    path.write_bytes(older)
+    if with_its_seal:
+        path.with_name("events.db-seal").write_bytes(b"")
+    before = contents(tmp_path)
+    with pytest.raises(CannotOpenError, match="do not belong together"):
+        SqliteStore(path, new_id, 30, Clock(), accept_losses=True)
+    assert contents(tmp_path) == before
+    # As the message says: the file alone, and its losses accepted.
+    path.with_name("events.db-wal").unlink()
+    store = SqliteStore(path, new_id, 30, Clock(), accept_losses=True)
+    assert [event.sold for event in asyncio.run(store.events())] == [500]
+    asyncio.run(store.close())
+
+
+@pytest.mark.parametrize("gone", ["moved", "emptied"])
+def test_a_log_whose_file_is_gone_is_kept_until_it_is_put_back(tmp_path: Path, gone: str) -> None:
+    path, _ = ledgers_of_two_ages(tmp_path)
+    whole = contents(tmp_path)
+    path.unlink() if gone == "moved" else path.write_bytes(b"")
+    before = contents(tmp_path)
+    for accept_losses in (False, True):
+        with pytest.raises(CannotOpenError, match=r"missing or empty, and its log .* is there"):
+            SqliteStore(path, new_id, 30, Clock(), accept_losses=accept_losses)
+    assert contents(tmp_path) == before
+    path.write_bytes(whole["events.db"])
+    assert getattr(ask(path, Show("jazz"))[0], "sold", None) == 401
+
+
+def test_a_ledger_behind_a_link_is_the_same_ledger(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    link = tmp_path / "events.db"
+    link.symlink_to(tmp_path / "data" / "real.db")
+    ask(link, Create("Jazz", DATE, 5, "jazz"), killed=True)
+    assert getattr(ask(tmp_path / "data" / "real.db", Show("jazz"))[0], "available", None) == 5
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["events.db"]
+
+
+def test_a_ledger_with_a_damaged_page_does_not_lose_its_seal(tmp_path: Path) -> None:
+    path, _ = ledgers_of_two_ages(tmp_path)
+    path.with_name("events.db-wal").unlink()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100] + b"?" + whole[-99:])
+    with pytest.raises(CannotOpenError, match="damaged"):
+        SqliteStore(path, new_id, 30, Clock(), accept_losses=True)
+    path.write_bytes(whole)
+    with pytest.raises(CannotOpenError, match="lacks 1 of"):
+        SqliteStore(path, new_id, 30, Clock())
+
+
+def test_a_sale_that_is_done_is_told_though_its_seal_finds_no_room(tmp_path: Path) -> None:
+    def sell() -> Reply:
+        store = SqliteStore(tmp_path / "events.db", new_id, 30, Clock())
+        store._seal.write = refuse  # type: ignore[method-assign]
+        reply = asyncio.run(store.transact([Create("Jazz", DATE, 5, "jazz")])).replies[0]
+        asyncio.run(store.close())
+        return reply
+
+    def refuse(commits: int) -> None:
+        raise apsw.FullError("no space left")
+
+    assert getattr(sell(), "available", None) == 5

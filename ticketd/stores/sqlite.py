@@ -9,8 +9,8 @@ What SQLite's documentation and measurements say, and this module relies on:
 - A commit that fails in fsync may or may not be there after a restart, and a later fsync may report success for pages
   that never reached the disk. So it is never tried again: OutcomeUnknownError, and the process ends.
 - Automatic checkpoints swallow errors of the database file; explicit ones report them.
-- ``locking_mode=EXCLUSIVE`` keeps a second process out. The file must never be opened twice within one process:
-  closing one of the two drops the locks of both.
+- ``locking_mode=EXCLUSIVE`` keeps a second process out. Within this process nobody but SQLite may open the file:
+  closing it would drop SQLite's locks.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ WITH change AS MATERIALIZED (SELECT key AS event, value AS changes FROM json_eac
 UPDATE bookings SET state = 'expired', changes = change.changes FROM change
 WHERE state = 'held' AND expires <= ? AND bookings.event = change.event
 """
-_SAVE_COMMITS = "UPDATE ledger SET commits = ?"
+_SAVE_COMMITS = "UPDATE ledger SET commits = ?, folded = ?"
 _NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > ?"
 
 
@@ -105,6 +105,8 @@ class SqliteStore:
         self._clock = clock
         self._commit_seconds_max = commit_seconds_max
         self._connection, self._seal, self._commits = open_ledger(path, accept_losses=accept_losses)
+        # How many commits the file has without its log.
+        self._folded = self._commits
         self._cursor = self._connection.cursor()
         self._wal_pages = 0
         self._connection.set_wal_hook(self._note_wal_pages)
@@ -122,8 +124,11 @@ class SqliteStore:
     async def read(self, request: LedgerRequest) -> Reply | None:
         """See Store."""
         books, replies = self._decide([request], _NEVER)
-        self._roll_back()
-        return None if books.changed else replies[0]
+        if not books.changed:
+            return replies[0]
+        with _reading():
+            self._roll_back()
+        return None
 
     def now(self) -> datetime:
         """See Store."""
@@ -146,8 +151,11 @@ class SqliteStore:
         """See Store."""
         await self._in_writer(self._checkpoint)
         try:
-            # What is in the log is in the file now, so closing may remove it.
-            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            with suppress(apsw.FullError):
+                self._seal.renew(self._commits)
+            if self._folded == self._commits:
+                # Closing may remove the log: all of it is in the file.
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._connection.close()
             self._seal.close()
         except apsw.Error as error:
@@ -218,7 +226,7 @@ class SqliteStore:
         self._cursor.executemany(_SAVE_EVENT, map(_event_row, books.changed_events.values()))
         self._cursor.executemany(_SAVE_BOOKING, map(_booking_row, books.changed_bookings.values()))
         self._cursor.executemany(_SAVE_TICKET, map(_ticket_row, books.changed_tickets.values()))
-        self._cursor.execute(_SAVE_COMMITS, (self._commits + 1,))
+        self._cursor.execute(_SAVE_COMMITS, (self._commits + 1, self._folded))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
         done = asyncio.get_running_loop().run_in_executor(self._writer, work)
@@ -237,6 +245,8 @@ class SqliteStore:
             self._connection.execute("COMMIT")
         except apsw.FullError as error:
             self._roll_back()
+            # Folding the log into the file may make room.
+            self._wal_pages = CHECKPOINT_PAGES
             raise StorageFullError(str(error)) from None
         except apsw.Error as error:
             raise OutcomeUnknownError(f"COMMIT failed: {error}") from error
@@ -260,6 +270,7 @@ class SqliteStore:
         if moved != log:
             raise OutcomeUnknownError(f"checkpoint moved {moved} of {log} pages")
         self._wal_pages = 0
+        self._folded = self._commits
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:

@@ -3,13 +3,14 @@
 A ledger serves all that was acknowledged, or it is not opened. Three things see to that, since SQLite by itself takes
 a damaged log for a shorter one, and reads a damaged page as if nothing were wrong:
 
-- the commits that the ledger has are compared with those that its seal says were acknowledged;
+- the commits that the ledger has are compared with those that its seal says were acknowledged, and those that the
+  file has without its log with those that it had when the log was begun;
 - each page carries a checksum that is verified whenever it is read (SQLite's own checksum VFS, which apsw ships);
 - at the start the log is folded into the file, and then every page of the file that is in use is read.
 """
 
 import logging
-from contextlib import suppress
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 APPLICATION_ID = 0x7469636B  # "tick", so that file(1) and we know a ledger when we see one
 SCHEMA_VERSION = 2
 PAGE_CACHE_KIB = 32 * 1024
+# SQLite writes no more at once: a write of 128 KiB would find no room on any disk.
+COPY_BYTES = 64 * 1024
 # What the checksum VFS needs at the end of each page.
 _CHECKSUM_BYTES = 8
 # What SQLite raises for a disk that does not give back what was written to it.
@@ -34,7 +37,8 @@ UNREADABLE = (apsw.IOError, apsw.CorruptError, apsw.NotADBError)
 # A booking carries the ids of its tickets, so that it is found with one look into one B-tree; each ticket is a row of
 # its own as well. `number` keeps the events in the order of creation. Times of holds and of redemption are milliseconds
 # since 1970 in UTC. `changes` and `original` are JSON, and NULL for what was only booked or created. The index has
-# nothing but holds that have not ended, so that a plain booking does not touch it. `ledger` is one row.
+# nothing but holds that have not ended, so that a plain booking does not touch it. `ledger` is one row: how
+# many commits there were, and how many when the log was last folded into the file.
 _SCHEMA = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
@@ -73,8 +77,8 @@ CREATE TABLE tickets (
     redeemed_at INTEGER,
     CHECK ((state = 'redeemed') = (redeemed_at IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE ledger (commits INTEGER NOT NULL) STRICT;
-INSERT INTO ledger VALUES (0);
+CREATE TABLE ledger (commits INTEGER NOT NULL, folded INTEGER NOT NULL) STRICT;
+INSERT INTO ledger VALUES (0, 0);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -103,11 +107,13 @@ class Opened(NamedTuple):
 def open_ledger(path: Path, *, accept_losses: bool = False) -> Opened:
     """Open the ledger at ``path``, or make one, and see that it is whole. Raises CannotOpenError.
 
-    A ledger that is refused is left as it was. With ``accept_losses`` commits may be missing, not pages be damaged.
+    With ``accept_losses`` commits may be missing, but no page be damaged. One that lacks commits is left as it was.
     """
     _load_checksums()
-    path = path.absolute()
+    # SQLite has the log beside the file itself, not beside a link to it.
+    path = path.resolve()
     try:
+        _refuse_log_without_file(path)
         connection = apsw.Connection(str(path))
         try:
             # Closing must not fold a log into the file that may be the wrong one.
@@ -122,13 +128,15 @@ def open_ledger(path: Path, *, accept_losses: bool = False) -> Opened:
         ) from None
     except apsw.NotADBError:
         raise CannotOpenError(f"{path} is not a ledger of ticketd; give another --store") from None
+    except apsw.FullError:
+        raise CannotOpenError(f"the disk is full, and the ledger {path} cannot be opened; make room first") from None
     except apsw.CantOpenError as error:
-        where = f"is {path.parent} a folder that can be written to?"
+        where = f"are it, its -wal and its -seal files, in {path.parent}, that can be written to?"
         if not path.parent.is_dir():
             where = f"there is no folder {path.parent}"
         raise CannotOpenError(f"cannot open the ledger {path}: {error}; {where}") from error
     except apsw.Error as error:
-        raise CannotOpenError(f"cannot open the ledger {path}: {error}") from error
+        raise CannotOpenError(f"cannot open the ledger {path}, its -wal or its -seal: {error}") from error
 
 
 def damaged(path: Path, error: apsw.Error | str) -> CannotOpenError:
@@ -158,18 +166,63 @@ def _open(connection: apsw.Connection, path: Path, accept_losses: bool) -> Opene
         loss = None if is_new and seal.commits is None else _loss(seal, commits)
         if loss:
             _lament(path, loss, accept_losses)
-        # Before there is a ledger, so that none is ever without its seal.
-        seal.renew(commits)
         if is_new:
-            # Before there is a log, so that from the first page on what is in the file has its checksums.
+            # The seal before the ledger, so that none is ever without it. The ledger before its log, so that from the
+            # first page on what is in the file has its checksums.
+            seal.renew(0)
             connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
+        _make_log_durable(path)
         _prepare(connection, path)
-        _fold_log(connection)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         _find_damage(connection, path)
+        seal.renew(commits)
     except BaseException:
         seal.close()
         raise
     return Opened(connection, seal, commits)
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file as SQLite sees it, 0 if there is none."""
+    try:
+        # Opened as a database, since SQLite keeps the locks of one that is open already when this is closed.
+        file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+    except apsw.CantOpenError:
+        return 0
+    try:
+        return file.xFileSize()
+    finally:
+        file.xClose()
+
+
+def _refuse_log_without_file(path: Path) -> None:
+    # SQLite would take the log for what a file left behind that has been removed, and remove it.
+    log = path.with_name(path.name + "-wal")
+    if not _size(path) and _size(log):
+        raise CannotOpenError(
+            f"the ledger {path} is missing or empty, and its log {log} is there: put back the {path.name} that belongs"
+            f" to it, or move {log.name} and {path.name}-seal away to begin a new ledger"
+        )
+
+
+def _make_log_durable(path: Path) -> None:
+    """Write the log anew, byte by byte, and sync it.
+
+    Whoever wrote it may have died before its sync, or because of it. After a sync that failed, Linux takes for written
+    what is not on the disk, and the next sync succeeds without it (Rebello et al., "Can Applications Recover from
+    fsync Failures?", USENIX ATC 2020).
+    """
+    log = path.with_name(path.name + "-wal")
+    size = _size(log)
+    if not size:
+        return
+    file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0])
+    try:
+        for start in range(0, size, COPY_BYTES):
+            file.xWrite(file.xRead(min(COPY_BYTES, size - start), start), start)
+        file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()
 
 
 def _is_new(connection: apsw.Connection, path: Path) -> bool:
@@ -189,10 +242,31 @@ def _is_new(connection: apsw.Connection, path: Path) -> bool:
 
 
 def _commits(connection: apsw.Connection, path: Path) -> int:
+    """Return how many commits the ledger has, having seen that its log was begun on this very file."""
     try:
-        return int(connection.execute("SELECT commits FROM ledger").get)
+        commits, folded = connection.execute("SELECT commits, folded FROM ledger").get
+        in_file = _commits_in_file(path)
     except UNREADABLE as error:
         raise damaged(path, error) from error
+    if in_file is not None and not folded <= in_file <= commits:
+        raise CannotOpenError(
+            f"the ledger {path} and its log do not belong together: the log has commits {folded} to {commits}, and the"
+            f" file without it {in_file}. Put back the {path.name} that belongs to {path.name}-wal; or, to go on with"
+            f" the file alone, move {path.name}-wal away, and start once with --accept-losses"
+        )
+    return int(commits)
+
+
+def _commits_in_file(path: Path) -> int | None:
+    """Return how many commits the file has without its log, or None if a crash while the log was folded tore it."""
+    try:
+        uri = f"{path.as_uri()}?immutable=1"
+        with closing(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as file:
+            return int(file.execute("SELECT commits FROM ledger").get)
+    except UNREADABLE:
+        return None
+    except apsw.SQLError:
+        return -1
 
 
 def _loss(seal: Seal, commits: int) -> str | None:
@@ -230,16 +304,10 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE; COMMIT")
 
 
-def _fold_log(connection: apsw.Connection) -> None:
-    # While the disk is full it is not folded, and its pages are read from where they are.
-    with suppress(apsw.FullError):
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
 def _find_damage(connection: apsw.Connection, path: Path) -> None:
     if connection.pragma("checksum_verification") != "1":
         raise damaged(path, "its pages have no checksums")
-    if path.exists() and path.stat().st_size % connection.pragma("page_size"):
+    if _size(path) % connection.pragma("page_size"):
         # Its last page would be taken for one that ends in zeros, and its checksum is not looked at.
         raise damaged(path, "its last page is not whole")
     try:
