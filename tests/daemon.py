@@ -161,3 +161,18 @@ def write_events(folder: Path, *capacities: int, available: Sequence[int] | None
         for number, capacity in enumerate(capacities, 1)
     ]
     (folder / "events.json").write_bytes(msgspec.json.encode({"events": events}))
+
+
+def write_shipped_events(folder: Path) -> None:
+    """Write the events.json of the repository, as it is before a daemon runs there."""
+    events = [
+        {
+            "ID": str(number),
+            "Name": f"Event {number}",
+            "Date": f"2002-03-{10 + number}T00:00:00Z",
+            "TotalTickets": 100 * number,
+            "AvailableTickets": 50 * number,
+        }
+        for number in (1, 2, 3)
+    ]
+    (folder / "events.json").write_bytes(msgspec.json.encode({"events": events}))

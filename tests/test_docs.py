@@ -1,7 +1,6 @@
 """protocol.md and README.md tell the truth: their tables are what is declared, their transcripts are replayed."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from tests.daemon import running
+from tests.daemon import running, write_shipped_events
 from tests.faults.__main__ import ATTACKS
 from ticketd.config import Limits
 from ticketd.errors import Code
@@ -62,7 +61,7 @@ def test_protocol_md_tells_every_limit_with_its_default() -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The catalogue of the repository, in a folder that may change."""
-    shutil.copy(ROOT / "events.json", tmp_path)
+    write_shipped_events(tmp_path)
     return tmp_path
 
 

@@ -201,7 +201,8 @@ def show(request: Request, client: Client, output: Output) -> int:
 
 def unknown(error: OutcomeUnknownError, request: Request, client: Client, output: Output) -> int:
     """Show that the outcome of a write is unknown, with the command that settles it, and return the exit status."""
-    message = f"{error}. Whether it was done is unknown; this settles it:"
+    what = str(error)
+    message = f"{what}{'' if what[-1:] in '.?!' else '.'} Whether it was done is unknown; this settles it:"
     output.failure("outcome_unknown", message, settle(request, client, output))
     return INTERRUPTED if error.interrupted else OUTCOME_UNKNOWN
 

@@ -109,7 +109,7 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     await box_office.submit([], "start")
     await keeper.start(listed)
     if selling.done():
-        log.critical("the storage failed, ending: %s", selling.exception())
+        log.critical("the storage failed, ending; start it again when that is mended: %s", selling.exception())
         _end_at_once()
     server = Server(house := House(box_office, catalogue, limits, Watchers(catalogue)))
     try:
@@ -130,7 +130,7 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
     if selling.done():
         failure = selling.exception()
         bug = None if isinstance(failure, OutcomeUnknownError) else failure
-        log.critical("the storage failed, ending: %s", failure, exc_info=bug)
+        log.critical("the storage failed, ending; start it again when that is mended: %s", failure, exc_info=bug)
         await server.drain(FAREWELL_SECONDS_MAX)
         _end_at_once()
     log.info("draining connections=%d", house.connections)
@@ -146,7 +146,7 @@ async def _close(box_office: BoxOffice, selling: asyncio.Task[None], store: Sqli
         await selling
         await store.close()
     except OutcomeUnknownError as error:
-        log.critical("the storage failed, ending: %s", error)
+        log.critical("the storage failed, ending; start it again when that is mended: %s", error)
         _end_at_once()
 
 
@@ -207,7 +207,9 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--events", metavar="FILE", help="the catalogue file (events.json)")
     parser.add_argument("--store", metavar="PATH", help="the ledger (events.db beside the events file)")
     parser.add_argument(
-        "--accept-losses", action="store_true", help="open a ledger that lacks commits which were acknowledged"
+        "--accept-losses",
+        action="store_true",
+        help="open a ledger that lacks acknowledged commits, or its seal; what they sold is on sale again",
     )
     parser.add_argument("--log-level", help="debug, info, warning or error (info)")
     limits = parser.add_argument_group("limits")

@@ -18,7 +18,7 @@ from ticketd.books import Books, LedgerRequest
 from ticketd.ids import new_id
 from ticketd.protocol import Book, Cancel, Create, Reply, Show
 from ticketd.stores import sqlite_file
-from ticketd.stores.base import CannotOpenError, Committed
+from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError
 from ticketd.stores.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -233,3 +233,23 @@ def test_a_sale_that_is_done_is_told_though_its_seal_finds_no_room(tmp_path: Pat
         raise apsw.FullError("no space left")
 
     assert getattr(sell(), "available", None) == 5
+
+
+def test_a_ledger_that_is_taken_away_while_it_is_in_use_sells_nothing_more(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    store = SqliteStore(path, new_id, 30, Clock())
+    asyncio.run(store.transact([Create("Jazz", DATE, 5, "jazz")]))
+    path.rename(tmp_path / "elsewhere.db")
+    with pytest.raises(OutcomeUnknownError, match="not there any more"):
+        asyncio.run(store.transact([Book("jazz", 1, "b")]))
+
+
+@pytest.mark.parametrize(("place", "told"), [(20, "first page"), (4_096 + 100, "wrong checksum")])
+def test_what_is_damaged_is_told_and_is_not_called_something_else(tmp_path: Path, place: int, told: str) -> None:
+    path = tmp_path / "events.db"
+    ask(path, Create("Jazz", DATE, 5, "jazz"))
+    data = bytearray(path.read_bytes())
+    data[place : place + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    with pytest.raises(CannotOpenError, match=rf"is damaged \(.*{told}"):
+        SqliteStore(path, new_id, 30, Clock())

@@ -31,7 +31,7 @@ from ticketd.model import Booking, Change, Event, Ticket
 from ticketd.protocol import Bookings, Reply, Tickets
 from ticketd.rules import decide_all
 from ticketd.stores.base import Committed, OutcomeUnknownError, StorageFullError
-from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger
+from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger, reason
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        raise OutcomeUnknownError(f"the ledger cannot be read: {error}") from error
+        raise OutcomeUnknownError(f"the ledger cannot be read: {reason(error)}") from error
 
 
 def utc_now() -> datetime:
@@ -107,6 +107,7 @@ class SqliteStore:
         self._connection, self._seal, self._commits = open_ledger(path, accept_losses=accept_losses)
         # How many commits the file has without its log.
         self._folded = self._commits
+        self._inode = _inode(path)
         self._cursor = self._connection.cursor()
         self._wal_pages = 0
         self._connection.set_wal_hook(self._note_wal_pages)
@@ -237,6 +238,8 @@ class SqliteStore:
         raise OutcomeUnknownError(f"the disk did not answer within {self._commit_seconds_max:g} s")
 
     def _commit(self, books: Books) -> None:
+        if _inode(self._path) != self._inode:
+            raise OutcomeUnknownError(f"the ledger {self._path} is not there any more: put it back")
         try:
             if books.expired:
                 # Ten thousand holds that ran out in the same second: it is not the loop that waits.
@@ -247,7 +250,7 @@ class SqliteStore:
             self._roll_back()
             # Folding the log into the file may make room.
             self._wal_pages = CHECKPOINT_PAGES
-            raise StorageFullError(str(error)) from None
+            raise StorageFullError(f"there is no room for the ledger {self._path}: {error}") from None
         except apsw.Error as error:
             raise OutcomeUnknownError(f"COMMIT failed: {error}") from error
         self._commits += 1
@@ -279,6 +282,13 @@ class SqliteStore:
     def _note_wal_pages(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _milliseconds(time: datetime) -> int:

@@ -127,6 +127,8 @@ def open_ledger(path: Path, *, accept_losses: bool = False) -> Opened:
             f"the ledger {path} is in use by another ticketd, and two cannot sell the same tickets; stop that one first"
         ) from None
     except apsw.NotADBError:
+        if _size(_seal_path(path)):
+            raise damaged(path, "its first page is not that of a database") from None
         raise CannotOpenError(f"{path} is not a ledger of ticketd; give another --store") from None
     except apsw.FullError:
         raise CannotOpenError(f"the disk is full, and the ledger {path} cannot be opened; make room first") from None
@@ -136,12 +138,23 @@ def open_ledger(path: Path, *, accept_losses: bool = False) -> Opened:
             where = f"there is no folder {path.parent}"
         raise CannotOpenError(f"cannot open the ledger {path}: {error}; {where}") from error
     except apsw.Error as error:
-        raise CannotOpenError(f"cannot open the ledger {path}, its -wal or its -seal: {error}") from error
+        raise CannotOpenError(
+            f"cannot open the ledger {path}, its -wal or its -seal: {error}; can they be read and written?"
+        ) from error
 
 
 def damaged(path: Path, error: apsw.Error | str) -> CannotOpenError:
     """Return what is said of a ledger that cannot be read."""
-    return CannotOpenError(f"the ledger {path} is damaged ({error}); restore it from a backup, with its -wal and -seal")
+    return CannotOpenError(
+        f"the ledger {path} is damaged ({reason(error)}); restore it from a backup, with its -wal and -seal"
+    )
+
+
+def reason(error: apsw.Error | str) -> str:
+    """Return in words why a ledger cannot be read."""
+    if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_DATA:
+        return "a page has a wrong checksum"
+    return str(error)
 
 
 @cache
@@ -160,7 +173,7 @@ def _open(connection: apsw.Connection, path: Path, accept_losses: bool) -> Opene
     connection.pragma("locking_mode", "EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE; COMMIT")
     is_new = _is_new(connection, path)
-    seal = Seal(path.with_name(path.name + "-seal"))
+    seal = Seal(_seal_path(path))
     try:
         commits = 0 if is_new else _commits(connection, path)
         loss = None if is_new and seal.commits is None else _loss(seal, commits)
@@ -170,6 +183,7 @@ def _open(connection: apsw.Connection, path: Path, accept_losses: bool) -> Opene
             # The seal before the ledger, so that none is ever without it. The ledger before its log, so that from the
             # first page on what is in the file has its checksums.
             seal.renew(0)
+            log.info("there was no ledger %s, and a new one is made", path)
             connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
         _make_log_durable(path)
         _prepare(connection, path)
@@ -180,6 +194,10 @@ def _open(connection: apsw.Connection, path: Path, accept_losses: bool) -> Opene
         seal.close()
         raise
     return Opened(connection, seal, commits)
+
+
+def _seal_path(path: Path) -> Path:
+    return path.with_name(path.name + "-seal")
 
 
 def _size(path: Path) -> int:
@@ -231,6 +249,8 @@ def _is_new(connection: apsw.Connection, path: Path) -> bool:
     if not tables:
         return True
     if connection.pragma("application_id") != APPLICATION_ID:
+        if _size(_seal_path(path)):
+            raise damaged(path, "its first page is not that of a ledger")
         raise CannotOpenError(f"{path} is a database of another program; give another --store")
     version = connection.pragma("user_version")
     if version != SCHEMA_VERSION:
@@ -286,7 +306,7 @@ def _lament(path: Path, loss: str, accept_losses: bool) -> None:
             f"the ledger {path} is not whole: {loss}. Put back {path.name}, {path.name}-wal and {path.name}-seal"
             " that belong together, or start once with --accept-losses to go on with what is there"
         )
-    log.warning("the ledger %s is opened although %s", path, loss)
+    log.warning("the ledger %s is opened although %s; what they sold is on sale again", path, loss)
 
 
 def _prepare(connection: apsw.Connection, path: Path) -> None:
