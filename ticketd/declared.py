@@ -50,6 +50,7 @@ class Command:
     """A command as its Struct declares it. ``summary`` is the first line of the docstring."""
 
     def __init__(self, request: type[Struct]) -> None:
+        self.request = request
         self.name = str(request.__struct_config__.tag)
         self.summary = (request.__doc__ or "").partition("\n")[0]
         hints = get_type_hints(request, include_extras=True)

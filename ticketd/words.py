@@ -42,7 +42,7 @@ def decode(line: bytes) -> Request:
 
 def parse(words: list[str]) -> Request:
     """Return the request that the words mean, or raise TicketError that says what is wrong with them."""
-    if any(re.search("[\ud800-\udfff]", word) for word in words):
+    if re.search("[\ud800-\udfff]", "".join(words)):
         raise TicketError("bad_frame", "this is not UTF-8; send UTF-8")
     name, *rest = words
     command = COMMANDS.get(name)

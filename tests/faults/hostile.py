@@ -31,15 +31,14 @@ HOSTILE = 500
 GOOD = 10
 EVENTS = 5_000
 CALM_SECONDS = 1.0
-STORM_SECONDS = 3.0
+STORM_SECONDS = 2.0
 # However slow the machine is, nobody hostile may stay longer after the storm.
 ENDED_SECONDS_MAX = 30.0
 RUN_SECONDS_MAX = 60.0
-# Other processes share the machine, and a ratio of two of its moments may be theirs. So the best of some tries counts,
-# and the bounded form is content with what tells a fault, a ratio of a hundred, from a machine that has much to do.
-TRIES = 3
+# The hostile ones, who stand for other machines, take half of this one, whomever they strike. So what a storm does to
+# the good ones is compared with a storm at a neighbor's. Of some tries the best counts: others may use the machine too.
+TRIES = 5
 RATIO_MAX = 3.0
-BOUNDED_RATIO_MAX = 10.0
 
 CONNECTIONS_MAX = 300
 WAITING_MAX = 60
@@ -346,12 +345,14 @@ def prepare(daemon: Daemon) -> int:
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     """Let a storm come over good clients, once the calm has shown how fast they are answered."""
-    with running(folder, *FLAGS) as daemon:
+    (folder / "neighbor").mkdir()
+    with running(folder, *FLAGS) as daemon, running(folder / "neighbor", *FLAGS) as neighbor:
         longest_reply = prepare(daemon)
+        prepare(neighbor)
         files = CONNECTIONS_MAX + WAITING_MAX + TURNED_AWAY + DESCRIPTORS_KEPT
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (files, files))
         base = memory_kib(daemon, "VmRSS")
-        figures = uvloop.run(_weather(daemon, chance, size))
+        figures = uvloop.run(_weather(daemon, neighbor, chance, size))
         peak, bound = memory_kib(daemon, "VmHWM"), base + growth_kib_max(longest_reply)
         assert peak <= bound, f"memory grew to {peak} KiB, and its bound is {bound} KiB"
         told = [line for line in daemon.lines if "open files are limited" in line]
@@ -362,21 +363,20 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     return {**figures, "KiB before": base, "KiB peak": peak, "KiB bound": bound, "KiB after": after}
 
 
-async def _weather(daemon: Daemon, chance: random.Random, size: int) -> dict[str, float]:
+async def _weather(daemon: Daemon, neighbor: Daemon, chance: random.Random, size: int) -> dict[str, float]:
     """Let good clients live through calm and storm, again if the storm was too much for them; see that all balances."""
     good_ones = [GoodOne(daemon.port, number) for number in range(GOOD)]
     over = asyncio.Event()
-    ratio_max = RATIO_MAX if size > 1 else BOUNDED_RATIO_MAX
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as elsewhere:
         async with asyncio.timeout(RUN_SECONDS_MAX * size), asyncio.TaskGroup() as tasks:
             for good_one in good_ones:
                 tasks.create_task(good_one.live(over))
             for _ in range(TRIES):
-                figures = await _calm_and_storm(daemon, good_ones, elsewhere, chance, size)
-                if figures["p99 ratio"] <= ratio_max:
+                figures = await _storms(daemon, neighbor, good_ones, elsewhere, chance, size)
+                if figures["p99 ratio"] <= RATIO_MAX:
                     break
             over.set()
-    assert figures["p99 ratio"] <= ratio_max, f"the storm delays good clients: {figures}"
+    assert figures["p99 ratio"] <= RATIO_MAX, f"the storm delays good clients: {figures}"
     with daemon.connect() as control:
         until(lambda: control.ask("stats")["connections"] == 1)
         for event in control.ask("list")["events"]:
@@ -387,29 +387,37 @@ async def _weather(daemon: Daemon, chance: random.Random, size: int) -> dict[str
     return figures
 
 
-async def _calm_and_storm(
-    daemon: Daemon, good_ones: list[GoodOne], elsewhere: Executor, chance: random.Random, size: int
+async def _storms(
+    daemon: Daemon, neighbor: Daemon, good_ones: list[GoodOne], elsewhere: Executor, chance: random.Random, size: int
 ) -> dict[str, float]:
+    """Measure the good ones in a calm, in a storm at the neighbor's, and in a storm at their own daemon."""
     began = time.monotonic()
     await asyncio.sleep(CALM_SECONDS * size)
-    calm_over = time.monotonic()
-    loop = asyncio.get_running_loop()
-    storm = await loop.run_in_executor(
-        elsewhere, raise_storm, daemon.port, chance.getrandbits(64), STORM_SECONDS * size
-    )
-    # All that was hostile has ended, and the good ones are left.
-    await asyncio.to_thread(until, lambda: connections(daemon) == GOOD)
-    for name, endings in storm.endings.items():
-        assert endings.keys() & KINDS[name].endings, f"{name}: none was served and ended as it should: {endings}"
-    waits = [wait for good_one in good_ones for wait in good_one.waits]
-    calm = [wait for at, wait in waits if began <= at < calm_over]
-    stormy = [wait for at, wait in waits if storm.began <= at < storm.over]
-    figures = {f"calm p{percent} ms": percentile(calm, percent) for percent in (50, 99)}
-    figures |= {f"storm p{percent} ms": percentile(stormy, percent) for percent in (50, 99)}
-    figures["p99 ratio"] = figures["storm p99 ms"] / figures["calm p99 ms"]
-    figures["good requests"] = len(stormy)
+    calm = _waits(good_ones, began, time.monotonic())
+    figures = {"calm p50 ms": percentile(calm, 50), "calm p99 ms": percentile(calm, 99)}
+    for what, stricken in (("neighbor's storm", neighbor), ("storm", daemon)):
+        storm = await asyncio.get_running_loop().run_in_executor(
+            elsewhere, raise_storm, stricken.port, chance.getrandbits(64), STORM_SECONDS * size
+        )
+        # All that was hostile has ended, and the good ones are left.
+        await asyncio.to_thread(_wait_for_connections, stricken, GOOD if stricken is daemon else 0)
+        for name, endings in storm.endings.items():
+            assert endings.keys() & KINDS[name].endings, f"{name}: none was served and ended as it should: {endings}"
+        waits = _waits(good_ones, storm.began, storm.over)
+        figures |= {f"{what} p50 ms": percentile(waits, 50), f"{what} p99 ms": percentile(waits, 99)}
+    figures["p99 ratio"] = figures["storm p99 ms"] / figures["neighbor's storm p99 ms"]
+    figures["p99 ratio to the calm"] = figures["storm p99 ms"] / figures["calm p99 ms"]
+    figures["good requests"] = len(waits)
     figures["hostile connections"] = sum(sum(endings.values()) for endings in storm.endings.values())
     return figures
+
+
+def _wait_for_connections(daemon: Daemon, count: int) -> None:
+    until(lambda: connections(daemon) == count)
+
+
+def _waits(good_ones: list[GoodOne], since: float, until: float) -> list[float]:
+    return [wait for good_one in good_ones for at, wait in good_one.waits if since <= at < until]
 
 
 def connections(daemon: Daemon) -> int:
