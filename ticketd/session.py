@@ -5,7 +5,6 @@ import contextlib
 import logging
 import re
 import socket
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -35,6 +34,7 @@ from ticketd.protocol import (
     Watch,
 )
 from ticketd.rules import event_reply
+from ticketd.turns import Turns
 from ticketd.watchers import Watcher, Watchers
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,6 @@ READ_BYTES = 16 * 1024
 # A chunk of so few lines and bytes is answered at once; any other waits for its turn.
 MODEST_FRAMES = 16
 MODEST_BYTES = 1_024
-# A booking takes some eight rounds of the loop from its bytes to its reply; a round without work takes microseconds.
-ROUNDS_BETWEEN = 3
 # Replies of one chunk are written together up to this many bytes; a client that asks for many long lists must take
 # the first ones before the next are made.
 WRITE_BYTES = 256 * 1024
@@ -53,41 +51,6 @@ WATCH_BYTES = 64 * 1024
 LINGER_SECONDS_MAX = 1.0
 
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
-
-
-class Turns:
-    """The line of those who ask for much at once: many requests, long ones, long replies. First come, first served.
-
-    A round of the loop is for the turn of one of them; the ROUNDS_BETWEEN after it are for all others. So whoever asks
-    for little waits for a few turns at the most, however many stand here.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._line: deque[asyncio.Future[None]] = deque()
-        self._calling = False
-
-    def wait(self) -> asyncio.Future[None]:
-        """Stand in line; the future is done when the turn has come."""
-        turn = self._loop.create_future()
-        self._line.append(turn)
-        if not self._calling:
-            self._calling = True
-            self._loop.call_soon(self._next, 0)
-        return turn
-
-    def _next(self, rounds: int) -> None:
-        if rounds:
-            self._loop.call_soon(self._next, rounds - 1)
-            return
-        while self._line:
-            turn = self._line.popleft()
-            # Whoever was cut off meanwhile has left the line.
-            if not turn.done():
-                turn.set_result(None)
-                self._loop.call_soon(self._next, ROUNDS_BETWEEN)
-                return
-        self._calling = False
 
 
 @dataclass

@@ -20,18 +20,31 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 import msgspec
 from msgspec import UNSET
 
 from ticketd.books import Books, LedgerRequest, Needs
-from ticketd.model import Booking, Change, Event, Ticket
+from ticketd.model import Booking, Event, Ticket
 from ticketd.protocol import Bookings, Reply, Tickets
 from ticketd.rules import decide_all
 from ticketd.stores.base import Committed, OutcomeUnknownError, StorageFullError
 from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger, reason
+from ticketd.stores.sqlite_rows import (
+    BOOKING_COLUMNS,
+    EVENT_COLUMNS,
+    TICKET_COLUMNS,
+    booking_of,
+    event_of,
+    milliseconds,
+    row_of_booking,
+    row_of_event,
+    row_of_ticket,
+    ticket_of,
+    time_of,
+)
 
 T = TypeVar("T")
 
@@ -41,22 +54,19 @@ WAKING_SECONDS = 1.0
 # Holds run out by the time of a batch. At this one none has.
 _NEVER = datetime.fromtimestamp(0, UTC)
 
-_EVENT_COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere, original"
-_BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version, seconds, expires, changes"
-_TICKET_COLUMNS = "id, event, booking, state, redeemed_at"
 
 _SAVE_EVENT = f"""
-INSERT INTO events ({_EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO events ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
     available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
     original = excluded.original
 """
 _SAVE_BOOKING = f"""
-INSERT INTO bookings ({_BOOKING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO bookings ({BOOKING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, tickets = excluded.tickets, changes = excluded.changes
 """
 _SAVE_TICKET = f"""
-INSERT INTO tickets ({_TICKET_COLUMNS}) VALUES (?, ?, ?, ?, ?)
+INSERT INTO tickets ({TICKET_COLUMNS}) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, redeemed_at = excluded.redeemed_at
 """
 _DUE = "SELECT event, sum(quantity) FROM bookings WHERE state = 'held' AND expires <= ? GROUP BY event"
@@ -138,8 +148,8 @@ class SqliteStore:
     async def events(self) -> list[Event]:
         """See Store."""
         try:
-            rows = self._cursor.execute(f"SELECT {_EVENT_COLUMNS} FROM events ORDER BY number")
-            return [_event(row) for row in rows]
+            rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
+            return [event_of(row) for row in rows]
         except apsw.Error as error:
             raise damaged(self._path, error) from error
 
@@ -183,24 +193,24 @@ class SqliteStore:
 
     def _load(self, needs: Needs, now: datetime) -> Books:
         books = Books(self._new_id, now.replace(microsecond=now.microsecond // 1_000 * 1_000))
-        books.due = dict(self._cursor.execute(_DUE, (_milliseconds(books.now),)))
+        books.due = dict(self._cursor.execute(_DUE, (milliseconds(books.now),)))
         needs.events |= books.due.keys()
         if needs.tickets:
-            for row in self._rows(f"SELECT {_TICKET_COLUMNS} FROM tickets", needs.tickets):
-                books.tickets[row[0]] = _ticket(row)
+            for row in self._rows(f"SELECT {TICKET_COLUMNS} FROM tickets", needs.tickets):
+                books.tickets[row[0]] = ticket_of(row)
             needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
         if needs.bookings:
-            for row in self._rows(f"SELECT {_BOOKING_COLUMNS} FROM bookings", needs.bookings):
-                books.bookings[row[0]] = _booking(row)
+            for row in self._rows(f"SELECT {BOOKING_COLUMNS} FROM bookings", needs.bookings):
+                books.bookings[row[0]] = booking_of(row)
             needs.events |= {booking.event for booking in books.bookings.values()}
         if needs.events:
-            for row in self._rows(f"SELECT {_EVENT_COLUMNS} FROM events", needs.events):
-                books.events[row[0]] = _event(row)
+            for row in self._rows(f"SELECT {EVENT_COLUMNS} FROM events", needs.events):
+                books.events[row[0]] = event_of(row)
         of_bookings = [books.bookings[id].tickets for id in needs.with_tickets if id in books.bookings]
         more = {ticket for tickets in of_bookings for ticket in tickets} - books.tickets.keys()
         if more:
-            for row in self._rows(f"SELECT {_TICKET_COLUMNS} FROM tickets", more):
-                books.tickets[row[0]] = _ticket(row)
+            for row in self._rows(f"SELECT {TICKET_COLUMNS} FROM tickets", more):
+                books.tickets[row[0]] = ticket_of(row)
         for page in needs.pages:
             books.pages.append(self._page(page))
         return books
@@ -208,13 +218,13 @@ class SqliteStore:
     def _page(self, page: Bookings | Tickets) -> list[Booking] | list[Ticket]:
         after = "" if page.after is UNSET else page.after
         if isinstance(page, Bookings):
-            select = f"SELECT {_BOOKING_COLUMNS} FROM bookings WHERE id > ? ORDER BY id LIMIT ?"
-            return [_booking(row) for row in self._cursor.execute(select, (after, page.limit))]
-        select = f"SELECT {_TICKET_COLUMNS} FROM tickets WHERE id > ? ORDER BY id LIMIT ?"
-        return [_ticket(row) for row in self._cursor.execute(select, (after, page.limit))]
+            select = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id > ? ORDER BY id LIMIT ?"
+            return [booking_of(row) for row in self._cursor.execute(select, (after, page.limit))]
+        select = f"SELECT {TICKET_COLUMNS} FROM tickets WHERE id > ? ORDER BY id LIMIT ?"
+        return [ticket_of(row) for row in self._cursor.execute(select, (after, page.limit))]
 
     def _next_expiry(self, books: Books) -> datetime | None:
-        return _time(self._cursor.execute(_NEXT_EXPIRY, (_milliseconds(books.now),)).get)
+        return time_of(self._cursor.execute(_NEXT_EXPIRY, (milliseconds(books.now),)).get)
 
     def _rows(self, select: str, ids: Collection[str]) -> apsw.Cursor:
         if len(ids) == 1:
@@ -224,9 +234,9 @@ class SqliteStore:
 
     def _save(self, books: Books) -> None:
         # Parents before children: the foreign keys are checked row by row.
-        self._cursor.executemany(_SAVE_EVENT, map(_event_row, books.changed_events.values()))
-        self._cursor.executemany(_SAVE_BOOKING, map(_booking_row, books.changed_bookings.values()))
-        self._cursor.executemany(_SAVE_TICKET, map(_ticket_row, books.changed_tickets.values()))
+        self._cursor.executemany(_SAVE_EVENT, map(row_of_event, books.changed_events.values()))
+        self._cursor.executemany(_SAVE_BOOKING, map(row_of_booking, books.changed_bookings.values()))
+        self._cursor.executemany(_SAVE_TICKET, map(row_of_ticket, books.changed_tickets.values()))
         self._cursor.execute(_SAVE_COMMITS, (self._commits + 1, self._folded))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
@@ -244,7 +254,7 @@ class SqliteStore:
             if books.expired:
                 # Ten thousand holds that ran out in the same second: it is not the loop that waits.
                 changes = msgspec.json.encode({event: [change] for event, change in books.expired.items()})
-                self._connection.execute(_EXPIRE, (changes.decode(), _milliseconds(books.now)))
+                self._connection.execute(_EXPIRE, (changes.decode(), milliseconds(books.now)))
             self._connection.execute("COMMIT")
         except apsw.FullError as error:
             self._roll_back()
@@ -289,53 +299,3 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
-
-
-def _milliseconds(time: datetime) -> int:
-    return round(time.timestamp() * 1_000)
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1_000, UTC)
-
-
-def _event(row: tuple[Any, ...]) -> Event:
-    id, name, date, capacity, available, held, sold, version, elsewhere, original = row
-    first = None if original is None else msgspec.json.decode(original, type=tuple[str, datetime, int])
-    return Event(id, name, datetime.fromisoformat(date), capacity, available, held, sold, version, elsewhere, first)
-
-
-def _event_row(event: Event) -> tuple[Any, ...]:
-    id, name, date, *counts, original = msgspec.structs.astuple(event)
-    return (id, name, date.isoformat(), *counts, original and msgspec.json.encode(original).decode())
-
-
-def _booking(row: tuple[Any, ...]) -> Booking:
-    id, event, quantity, state, tickets, available, version, seconds, expires, changes = row
-    past = msgspec.json.decode(changes, type=list[Change]) if changes else ()
-    return Booking(id, event, quantity, state, tickets.split(), available, version, seconds, _time(expires), past)
-
-
-def _booking_row(booking: Booking) -> tuple[Any, ...]:
-    return (
-        booking.id,
-        booking.event,
-        booking.quantity,
-        booking.state,
-        " ".join(booking.tickets),
-        booking.available,
-        booking.version,
-        booking.seconds,
-        booking.expires and _milliseconds(booking.expires),
-        msgspec.json.encode(booking.changes).decode() if booking.changes else None,
-    )
-
-
-def _ticket(row: tuple[Any, ...]) -> Ticket:
-    id, event, booking, state, redeemed_at = row
-    return Ticket(id, event, booking, state, _time(redeemed_at))
-
-
-def _ticket_row(ticket: Ticket) -> tuple[Any, ...]:
-    at = ticket.redeemed_at
-    return (ticket.id, ticket.event, ticket.booking, ticket.state, at and _milliseconds(at))

@@ -1,0 +1,42 @@
+"""The line of the greedy: whoever asks for much at once takes turns, so that others hardly notice."""
+
+import asyncio
+from collections import deque
+
+# A booking takes some eight rounds of the loop from its bytes to its reply; a round without work takes microseconds.
+ROUNDS_BETWEEN = 3
+
+
+class Turns:
+    """The line of those who ask for much at once: many requests, long ones, long replies. First come, first served.
+
+    A round of the loop is for the turn of one of them; the ROUNDS_BETWEEN after it are for all others. So whoever asks
+    for little waits for a few turns at the most, however many stand here.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._calling = False
+
+    def wait(self) -> asyncio.Future[None]:
+        """Stand in line; the future is done when the turn has come."""
+        turn = self._loop.create_future()
+        self._line.append(turn)
+        if not self._calling:
+            self._calling = True
+            self._loop.call_soon(self._next, 0)
+        return turn
+
+    def _next(self, rounds: int) -> None:
+        if rounds:
+            self._loop.call_soon(self._next, rounds - 1)
+            return
+        while self._line:
+            turn = self._line.popleft()
+            # Whoever was cut off meanwhile has left the line.
+            if not turn.done():
+                turn.set_result(None)
+                self._loop.call_soon(self._next, ROUNDS_BETWEEN)
+                return
+        self._calling = False
