@@ -39,8 +39,12 @@ class Ledger:
         disk = Disk(before=before)
         assert self.morning.live(disk) is None
         self.files = _bytes(disk)
-        # It is not the older ones that are to be served.
-        self.older = [files for files in self.older if files.get(SEAL) != self.files[SEAL]]
+        # It is not the older ones that are to be served, nor a ledger that is just being made, with its journal.
+        self.older = [
+            files
+            for files in self.older
+            if files.keys() <= {DATABASE, LOG, SEAL} and files.get(SEAL) != self.files[SEAL]
+        ]
 
     def damages(self, chance: random.Random) -> Iterator[Damage]:
         """Return every damage, with its name."""
