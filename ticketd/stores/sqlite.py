@@ -276,7 +276,9 @@ class SqliteStore:
         try:
             log, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.FullError:
-            # The log keeps what the database file has no room for. The next checkpoint tries again.
+            # The log keeps what the database file has no room for. The next commit, done or not, asks for another try;
+            # who only reads meanwhile does not wait for one.
+            self._wal_pages = 0
             return
         except apsw.Error as error:
             raise OutcomeUnknownError(f"checkpoint failed: {error}") from error
