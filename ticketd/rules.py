@@ -50,9 +50,11 @@ def decide_all(books: Books, requests: Sequence[LedgerRequest]) -> list[Reply]:
 
 
 def _expire(books: Books, booking: Booking) -> None:
-    if booking.state == "held" and booking.expires is not None and booking.expires <= books.now:
+    # Where a store did not load what is due of an event, a hold is read as it is committed, and ends in another batch.
+    change = books.expired.get(booking.event)
+    if change and booking.state == "held" and booking.expires is not None and booking.expires <= books.now:
         booking.state = "expired"
-        booking.changes = [books.expired[booking.event]]
+        booking.changes = [change]
 
 
 # Replies
