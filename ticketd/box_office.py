@@ -2,7 +2,8 @@
 
 While one commit is being synced the next batch gathers, so an idle server commits one request at once and a busy one
 commits hundreds together; there is no timer. A batch takes a quota from each line, round robin, so a crowd at one
-event delays the buyers of another by one commit at the most.
+event delays the buyers of another by one commit at the most. Where the ledger takes several commits at once, a line
+from which one of them has taken is left alone by the others.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from msgspec import UNSET
 
@@ -34,14 +34,14 @@ from ticketd.protocol import (
     Reply,
     Show,
 )
-from ticketd.stores.base import OutcomeUnknownError, StorageFullError, Store
+from ticketd.stores.base import LedgerAwayError, LedgerFailedError, OutcomeUnknownError, StorageFullError, Store
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
+AWAY_RETRY_SECONDS = 0.1
 CLOCK_LOOK_SECONDS = 1.0
 BOOKINGS_REMEMBERED_MAX = 50_000
-EPOCH = datetime.fromtimestamp(0, UTC)
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
 
 
@@ -51,9 +51,12 @@ class Party:
 
     requests: Sequence[LedgerRequest]
     peer: str
+    desk: str
     arrived: float
     answered: asyncio.Future[list[Reply]]
     rows: int
+    # After a batch that met a bug: it is tried alone, so that it spoils nobody else's.
+    alone: bool = False
 
 
 # A desk is the line of one event: first come, first served.
@@ -69,27 +72,29 @@ class BoxOffice:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._desks: OrderedDict[str, Desk] = OrderedDict()
+        # The desks of which a commit has taken that is under way, with who still stands there.
+        self._serving: dict[str, Desk] = {}
         # Event and quantity of holds, so that what becomes of them stands in the line of their event, and of bookings
         # that cost more than one would guess.
         self._remembered: dict[str, tuple[str, int]] = {}
-        # Parties of a batch that met a bug, in their order: each is tried alone, so that it spoils nobody else's.
-        self._alone: Desk = deque()
         self._arrival = asyncio.Event()
         self._closing = False
-        # The first batch finds out what has run out while the daemon was down.
-        self._next_expiry: datetime | None = EPOCH
         # Since there was no room for a commit: when to try the next one.
         self._full_until: float | None = None
+        self._away = False
+        # Where no commit is possible, nobody waits for one that ends holds.
+        self._holds_rest_until = 0.0
         self.counts = sales_log.Counts()
 
     @property
     def queued(self) -> int:
         """How many parties wait for a commit."""
-        return sum(map(len, self._desks.values()))
+        return sum(map(len, (*self._desks.values(), *self._serving.values())))
 
     def holds_ran_out(self) -> bool:
         """Whether there may be holds that have run out and are still counted as held: submit nothing, and await it."""
-        return self._next_expiry is not None and self._next_expiry <= self._store.now()
+        expiry = self._store.next_expiry
+        return expiry is not None and expiry <= self._store.now() and self._holds_rest_until <= self._loop.time()
 
     def submit(self, requests: Sequence[LedgerRequest], peer: str) -> asyncio.Future[list[Reply]]:
         """Let the requests stand in line together, and return the future of their replies. It never fails.
@@ -102,42 +107,50 @@ class BoxOffice:
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
         rows_of_all = sum(map(self.rows, requests))
-        party = Party(requests, peer, self._loop.time(), self._loop.create_future(), rows_of_all)
+        desk = self._desk_for(requests, peer)
+        party = Party(requests, peer, desk, self._loop.time(), self._loop.create_future(), rows_of_all)
         if self._closing:
             _refuse(party, "shutting_down", SHUTTING_DOWN)
         else:
-            self._desks.setdefault(self._desk_for(requests, peer), deque()).append(party)
+            line = self._serving.get(desk)
+            if line is None:
+                line = self._desks.setdefault(desk, deque())
+            line.append(party)
             self._arrival.set()
         return party.answered
 
     async def run(self) -> None:
-        """Commit one batch after the other until ``close``. Raises OutcomeUnknownError: the process must end then."""
+        """Commit one batch after the other until ``close``. Raises LedgerFailedError: the process must end then."""
         try:
-            while self._desks or self._alone or not self._closing:
-                if self._alone:
-                    await self._commit([self._alone.popleft()])
-                elif self._desks or self.holds_ran_out():
-                    await self._commit(self._gather())
-                    await self._store.tidy()
-                else:
-                    self._arrival.clear()
-                    await self._wait()
+            await asyncio.gather(*(self._work() for _ in range(self._store.commits_at_once)))
         finally:
             self._closing = True
-            for desk in (self._alone, *self._desks.values()):
+            for desk in (*self._desks.values(), *self._serving.values()):
                 for party in desk:
                     _refuse(party, "shutting_down", SHUTTING_DOWN)
             self._desks.clear()
 
+    async def _work(self) -> None:
+        while self._desks or not self._closing:
+            if self._desks or self.holds_ran_out():
+                batch, desks = self._gather()
+                try:
+                    await self._commit(batch)
+                finally:
+                    self._leave(desks)
+                await self._store.tidy()
+            else:
+                self._arrival.clear()
+                await self._wait()
+
     async def _wait(self) -> None:
         """Wait for an arrival, or until the next hold may have run out."""
-        if self._next_expiry is None:
-            await self._arrival.wait()
-            return
-        seconds = max((self._next_expiry - self._store.now()).total_seconds(), 0)
-        # The clock of holds may be set while this waits.
+        # The clock of holds may be set while this waits, and others may make holds in the same ledger.
+        seconds = CLOCK_LOOK_SECONDS
+        if self._store.next_expiry is not None:
+            seconds = min((self._store.next_expiry - self._store.now()).total_seconds(), seconds)
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(seconds, CLOCK_LOOK_SECONDS)):
+            async with asyncio.timeout(max(seconds, self._holds_rest_until - self._loop.time(), 0)):
                 await self._arrival.wait()
 
     def close(self) -> None:
@@ -154,7 +167,7 @@ class BoxOffice:
         desks = {event for event in map(self._event_of, requests) if event is not None}
         if len(desks) <= 1:
             return desks.pop() if desks else peer
-        return max(desks, key=lambda desk: len(self._desks.get(desk, ())))
+        return max(desks, key=lambda desk: len(self._desks.get(desk) or self._serving.get(desk) or ()))
 
     def _event_of(self, request: LedgerRequest) -> str | None:
         match request:
@@ -188,45 +201,84 @@ class BoxOffice:
             if len(self._remembered) > BOOKINGS_REMEMBERED_MAX:
                 del self._remembered[next(iter(self._remembered))]
 
-    def _gather(self) -> list[Party]:
-        """Take the next batch: a quota from each desk, until it is full. Who was not reached comes first next time."""
+    def _gather(self) -> tuple[list[Party], list[str]]:
+        """Take the next batch, and return it with the desks that it is from.
+
+        It has a quota from each desk, until it is full. Who was not reached comes first next time.
+        """
         batch: list[Party] = []
+        desks: list[str] = []
         room = self._limits.rows_per_commit_max
         patience = self._loop.time() - self._limits.desk_seconds_max
         for _ in range(len(self._desks)):
             key, desk = self._desks.popitem(last=False)
             quota = self._limits.rows_per_desk_max
-            while desk and quota > 0 and (desk[0].rows <= room or not batch):
+            before = len(batch)
+            while desk and quota > 0 and ((desk[0].rows <= room and not desk[0].alone) or not batch):
                 party = desk.popleft()
                 if party.arrived < patience:
-                    _refuse(party, "busy", "too many are before you; nothing was done, try again", RETRY_AFTER_SECONDS)
+                    _refuse(party, "busy", self._why_busy(), RETRY_AFTER_SECONDS)
                     continue
                 batch.append(party)
                 quota -= party.rows
                 room -= party.rows
-            if desk:
+                if party.alone:
+                    room = quota = 0
+            if len(batch) > before:
+                self._serving[key] = desk
+                desks.append(key)
+            elif desk:
                 self._desks[key] = desk
-                if quota > 0:
-                    # The batch is full, and this desk was not served its share.
-                    self._desks.move_to_end(key, last=False)
-                    break
-        return batch
+                self._desks.move_to_end(key, last=False)
+            if (desk and quota > 0) or room <= 0:
+                # The batch is full.
+                break
+        return batch, desks
+
+    def _why_busy(self) -> str:
+        if self._away:
+            return "the ledger cannot be reached; nothing was done, try again"
+        return "too many are before you; nothing was done, try again"
+
+    def _leave(self, desks: list[str]) -> None:
+        """Let the next commit take from these desks."""
+        for key in desks:
+            if desk := self._serving.pop(key):
+                self._desks[key] = desk
+                self._arrival.set()
+
+    def _put_back(self, batch: list[Party]) -> None:
+        """Let them stand first in their lines again. Who only asked for the end of holds need not wait for it."""
+        for party in reversed(batch):
+            if party.requests:
+                self._serving[party.desk].appendleft(party)
+            else:
+                _answer(party, [])
 
     async def _commit(self, batch: list[Party]) -> None:
         requests = [request for party in batch for request in party.requests]
         try:
             replies, committed = await self._decide(requests)
-        except OutcomeUnknownError:
+        except LedgerAwayError as error:
+            self._put_back(batch)
+            await self._wait_for_ledger(error)
+            return
+        except OutcomeUnknownError as error:
             message = "the outcome is unknown; send it again with the same id when the daemon is back"
             for party in batch:
                 _refuse(party, "outcome_unknown", message)
-            raise
+            if isinstance(error, LedgerFailedError):
+                raise
+            log.warning("%s: requests=%d", error, len(requests))
+            return
         except Exception:
-            if len(batch) > 1:
-                self._alone.extend(batch)
-                return
             if not batch:
                 raise
+            if len(batch) > 1:
+                for party in batch:
+                    party.alone = True
+                self._put_back(batch)
+                return
             log.exception("a bug: %r", requests)
             _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
             return
@@ -235,25 +287,34 @@ class BoxOffice:
         start = 0
         for party in batch:
             end = start + len(party.requests)
-            if not party.answered.done():
-                party.answered.set_result(replies[start:end])
+            _answer(party, replies[start:end])
             start = end
         sales_log.record(self.counts, batch, replies, committed=committed)
         if not committed:
             # Nothing was waited for: the turn of the others.
             await asyncio.sleep(0)
 
+    async def _wait_for_ledger(self, error: LedgerAwayError) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("%s; requests wait until it is back", error)
+        self._holds_rest_until = self._loop.time() + RETRY_AFTER_SECONDS
+        await asyncio.sleep(AWAY_RETRY_SECONDS)
+
     async def _decide(self, requests: list[LedgerRequest]) -> tuple[list[Reply], bool]:
         """Return the replies, and whether there was a commit, which is published then."""
         if self._full_until is not None and self._loop.time() < self._full_until:
             return await self._decide_on_full_disk(requests), False
         try:
-            replies, events, self._next_expiry = await self._store.transact(requests)
+            replies, events = await self._store.transact(requests)
         except StorageFullError as error:
             if self._full_until is None:
                 log.warning("%s; refusing what would change anything until there is room", error)
-            self._full_until = self._loop.time() + RETRY_AFTER_SECONDS
+            self._full_until = self._holds_rest_until = self._loop.time() + RETRY_AFTER_SECONDS
             return await self._decide_on_full_disk(requests), False
+        if self._away:
+            self._away = False
+            log.info("the ledger is back")
         if events:
             if self._full_until is not None:
                 log.info("there is room again")
@@ -266,13 +327,15 @@ class BoxOffice:
 
         Holds that have run out stay held meanwhile, since what is not durable is not true yet.
         """
-        if self.holds_ran_out():
-            self._next_expiry = self._store.now() + timedelta(seconds=RETRY_AFTER_SECONDS)
         message = "the disk is full; nothing was done, try again when there is room"
         refusal = ErrorReply("storage_full", message, retry_after=RETRY_AFTER_SECONDS)
         return [await self._store.read(request) or refusal for request in requests]
 
 
 def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:
+    _answer(party, [ErrorReply(code, message, retry_after=retry_after) for _ in party.requests])
+
+
+def _answer(party: Party, replies: list[Reply]) -> None:
     if not party.answered.done():
-        party.answered.set_result([ErrorReply(code, message, retry_after=retry_after) for _ in party.requests])
+        party.answered.set_result(replies)

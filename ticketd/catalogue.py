@@ -3,7 +3,7 @@
 Events are handed over by commits and never changed here. Nothing in it waits.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec import UNSET
@@ -16,7 +16,7 @@ from ticketd.protocol import EventFacts, List, encode, encode_event, encode_even
 class Catalogue:
     """The committed events by id, in the order of creation."""
 
-    def __init__(self, events: Collection[Event]) -> None:
+    def __init__(self, events: Iterable[Event]) -> None:
         self._events: dict[str, Event] = {}
         self._positions: dict[str, int] = {}
         self._encoded: list[bytes] = []
@@ -34,9 +34,12 @@ class Catalogue:
         """Call it with the ids of the events of each publication, right after it."""
         self._subscribers.append(subscriber)
 
-    def publish(self, events: Collection[Event]) -> None:
-        """Take over events as a commit left them."""
-        for event in events:
+    def publish(self, events: Iterable[Event]) -> None:
+        """Take over events as a commit left them, unless a later one is known already."""
+        news = [event for event in events if self._is_news(event)]
+        if not news:
+            return
+        for event in news:
             if event.id not in self._events:
                 self._positions[event.id] = len(self._encoded)
                 self._encoded.append(b"")
@@ -45,7 +48,11 @@ class Catalogue:
         self._whole_list = None
         self.revision += 1
         for subscriber in self._subscribers:
-            subscriber([event.id for event in events])
+            subscriber([event.id for event in news])
+
+    def _is_news(self, event: Event) -> bool:
+        known = self._events.get(event.id)
+        return known is None or known.version < event.version
 
     def get(self, event_id: str) -> Event | None:
         """Return the event, or None."""

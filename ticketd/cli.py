@@ -20,13 +20,14 @@ from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.declared import Field, shown
 from ticketd.events_file import EventsFile, EventsFileError
+from ticketd.follower import follow
 from ticketd.ids import new_id
 from ticketd.keeper import Keeper
 from ticketd.logs import StderrHandler
 from ticketd.protocol import PORT
 from ticketd.server import TURNED_AWAY_MAX, Server
 from ticketd.session import House
-from ticketd.stores.base import CannotOpenError, OutcomeUnknownError
+from ticketd.stores.base import CannotOpenError, LedgerFailedError, SharedStore, Store
 from ticketd.stores.sqlite import SqliteStore
 from ticketd.watchers import Watchers
 
@@ -52,7 +53,8 @@ class Options(Struct):
     host: str
     port: int
     events: Path
-    store: Path
+    keep_events: bool
+    store: str
     accept_losses: bool
     log_level: str
     limits: Limits
@@ -100,8 +102,9 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
 
     file = EventsFile(options.events)
     listed = file.read()
-    store = SqliteStore(options.store, new_id, limits.commit_seconds_max, accept_losses=options.accept_losses)
+    store, name = await _open_store(options)
     catalogue = Catalogue(await store.events())
+    following = loop.create_task(follow(store, catalogue)) if isinstance(store, SharedStore) else None
     box_office = BoxOffice(store, catalogue, limits)
     selling = loop.create_task(box_office.run())
     keeper = Keeper(file, catalogue, box_office)
@@ -120,32 +123,50 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
         reason = os.strerror(number) if number > 0 else str(error)
         where = f"{options.host}:{options.port}"
         raise CannotListenError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
-    keeping = loop.create_task(keeper.run())
+    keeping = loop.create_task(keeper.run()) if options.keep_events else None
     say(
-        f"ready listen={','.join(addresses)} store={options.store} events={len(catalogue)}"
+        f"ready listen={','.join(addresses)} store={name} events={len(catalogue)}"
         f" loop={type(loop).__module__.partition('.')[0]} version={__version__}"
     )
     stopping = loop.create_task(stop.wait())
     await asyncio.wait([stopping, selling], return_when=asyncio.FIRST_COMPLETED)
     if selling.done():
         failure = selling.exception()
-        bug = None if isinstance(failure, OutcomeUnknownError) else failure
+        bug = None if isinstance(failure, LedgerFailedError) else failure
         log.critical("the storage failed, ending; start it again when that is mended: %s", failure, exc_info=bug)
         await server.drain(FAREWELL_SECONDS_MAX)
         _end_at_once()
     log.info("draining connections=%d", house.connections)
     await server.drain(limits.drain_seconds_max)
-    await keeper.finish(keeping)
+    if keeping:
+        await keeper.finish(keeping)
+    if following:
+        following.cancel()
     await _close(box_office, selling, store)
     log.info("ended")
 
 
-async def _close(box_office: BoxOffice, selling: asyncio.Task[None], store: SqliteStore) -> None:
+async def _open_store(options: Options) -> tuple[Store, str]:
+    """Return the ledger, and how it is named in the log. Raises CannotOpenError."""
+    seconds = options.limits.commit_seconds_max
+    if not _is_url(options.store):
+        return SqliteStore(Path(options.store), new_id, seconds, accept_losses=options.accept_losses), options.store
+    try:
+        from ticketd.stores.postgres import PostgresStore
+    except ModuleNotFoundError as error:
+        raise CannotOpenError(
+            f"{error.name} is missing; to sell from PostgreSQL: pip install 'ticketd[postgres]'"
+        ) from None
+    store = await PostgresStore.open(options.store, new_id, seconds)
+    return store, f"postgresql://{store.name}"
+
+
+async def _close(box_office: BoxOffice, selling: asyncio.Task[None], store: Store) -> None:
     box_office.close()
     try:
         await selling
         await store.close()
-    except OutcomeUnknownError as error:
+    except LedgerFailedError as error:
         log.critical("the storage failed, ending; start it again when that is mended: %s", error)
         _end_at_once()
 
@@ -205,7 +226,12 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", help=f"port to listen on, 0 for a free one ({PORT})")
     parser.add_argument("--events", metavar="FILE", help="the catalogue file (events.json)")
-    parser.add_argument("--store", metavar="PATH", help="the ledger (events.db beside the events file)")
+    parser.add_argument(
+        "--store",
+        metavar="LEDGER",
+        help="the ledger: a path (events.db beside the events file), or postgresql://user@host/database, which many"
+        " daemons may share; the events file is only read then, once, unless --events is given",
+    )
     parser.add_argument(
         "--accept-losses",
         action="store_true",
@@ -237,21 +263,31 @@ def parse(arguments: list[str]) -> Options:
     level, source = told("log_level")
     if level is not None and level.lower() not in ("debug", "info", "warning", "error"):
         parser.error(f"{source} must be debug, info, warning or error, not {shown(level)}")
-    events = Path(told("events")[0] or "events.json")
+    given = told("events")[0]
+    events = Path(given or "events.json")
     if not events.name:
         parser.error("--events must be a file")
     store, source = told("store")
-    if store and "://" in store:
-        parser.error(f"{source} must be a path")
+    store = store or str(events.with_name("events.db"))
+    shared = _is_url(store)
+    if "://" in store and not shared:
+        parser.error(f"{source} must be a path or a URL that begins with postgresql://")
+    if shared and flags["accept_losses"]:
+        parser.error("--accept-losses is for a ledger in a file")
     return Options(
         host=told("host")[0] or "127.0.0.1",
         port=PORT if port is None else int(port),
         events=events,
-        store=Path(store or events.with_name("events.db")),
+        keep_events=given is not None or not shared,
+        store=store,
         accept_losses=flags["accept_losses"],
         log_level=level or "info",
         limits=Limits(**values),
     )
+
+
+def _is_url(store: str) -> bool:
+    return store.startswith(("postgresql://", "postgres://"))
 
 
 def _flag(name: str) -> str:

@@ -1,23 +1,22 @@
 """The contract of a store: load what a batch names, let the rules decide, save what changed, all in one commit."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ticketd.books import LedgerRequest
 from ticketd.model import Event
 from ticketd.protocol import Reply
 
+# No hold has run out by then, and nobody knows yet when the next one will.
+EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 class Committed(NamedTuple):
-    """What a batch came to.
-
-    A reply for each request, in order; the events that it changed, as they are now; and when the next hold runs out.
-    """
+    """What a batch came to: a reply for each request, in order, and the events that it changed, as they are now."""
 
     replies: list[Reply]
     events: list[Event]
-    next_expiry: datetime | None
 
 
 class CannotOpenError(Exception):
@@ -28,30 +27,46 @@ class StorageFullError(Exception):
     """There was no room to commit. The batch was certainly not done; the next one may be, when there is room."""
 
 
+class LedgerAwayError(Exception):
+    """The ledger cannot be reached now, as the message tells. The batch was certainly not done; try it again."""
+
+
 class OutcomeUnknownError(Exception):
-    """The store cannot be trusted, or cannot say whether the batch is durable.
+    """Nobody can say whether the batch was done."""
+
+
+class LedgerFailedError(OutcomeUnknownError):
+    """Nor can the store be trusted any more.
 
     The process must end without another write; the restart recovers the truth.
     """
 
 
 class Store(Protocol):
-    """The ledger. One call of ``transact`` at a time."""
+    """The ledger. At most ``commits_at_once`` calls of ``transact`` at a time."""
+
+    commits_at_once: int
 
     async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
         """Decide the requests in order and commit what they change, whole or not at all.
 
-        Before anything else, all holds that have run out by now expire; no requests at all do just that.
-        When this returns, the commit is durable. A batch that changed nothing costs no sync.
-        Raises StorageFullError or OutcomeUnknownError.
+        Before anything else, holds that have run out by now expire: those of the events that the requests name, and
+        all of them if there are no requests. When this returns, the commit is durable. A batch that changed nothing
+        costs no sync. Raises StorageFullError, LedgerAwayError, OutcomeUnknownError or LedgerFailedError.
         """
         ...
 
     async def read(self, request: LedgerRequest) -> Reply | None:
         """Answer a request without a commit, or return None if it needs one.
 
-        What it is answered by is what is committed: no hold has run out that was held then. Raises OutcomeUnknownError.
+        What it is answered by is what is committed: no hold has run out that was held then. Raises LedgerAwayError or
+        LedgerFailedError.
         """
+        ...
+
+    @property
+    def next_expiry(self) -> datetime | None:
+        """When the next hold runs out, as far as is known: EPOCH before the first batch, and None if there are none."""
         ...
 
     def now(self) -> datetime:
@@ -63,9 +78,18 @@ class Store(Protocol):
         ...
 
     async def tidy(self) -> None:
-        """Do the housekeeping that is due, if any, between two commits. Raises OutcomeUnknownError."""
+        """Do the housekeeping that is due, if any, between two commits. Raises LedgerFailedError."""
         ...
 
     async def close(self) -> None:
-        """Finish the housekeeping and let go of the ledger."""
+        """Finish the housekeeping and let go of the ledger. Raises LedgerFailedError."""
+        ...
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A ledger that other daemons write to as well."""
+
+    async def news(self) -> list[Event]:
+        """Return at least the events that anybody has changed since this was last called. Raises LedgerAwayError."""
         ...

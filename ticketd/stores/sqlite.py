@@ -7,7 +7,7 @@ What SQLite's documentation and measurements say, and this module relies on:
 
 - ``synchronous=FULL`` syncs the log at every commit; NORMAL loses acknowledged commits in a power cut.
 - A commit that fails in fsync may or may not be there after a restart, and a later fsync may report success for pages
-  that never reached the disk. So it is never tried again: OutcomeUnknownError, and the process ends.
+  that never reached the disk. So it is never tried again: LedgerFailedError, and the process ends.
 - Automatic checkpoints swallow errors of the database file; explicit ones report them.
 - ``locking_mode=EXCLUSIVE`` keeps a second process out. Within this process nobody but SQLite may open the file:
   closing it would drop SQLite's locks.
@@ -30,30 +30,28 @@ from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import Booking, Event, Ticket
 from ticketd.protocol import Bookings, Reply, Tickets
 from ticketd.rules import decide_all
-from ticketd.stores.base import Committed, OutcomeUnknownError, StorageFullError
+from ticketd.stores.base import EPOCH, Committed, LedgerFailedError, StorageFullError
+from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS, Rows
 from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger, reason
-from ticketd.stores.sqlite_rows import (
-    BOOKING_COLUMNS,
-    EVENT_COLUMNS,
-    TICKET_COLUMNS,
-    booking_of,
-    event_of,
-    milliseconds,
-    row_of_booking,
-    row_of_event,
-    row_of_ticket,
-    ticket_of,
-    time_of,
-)
 
 T = TypeVar("T")
 
 CHECKPOINT_PAGES = 2_000
 # A machine that was asleep wakes up with its deadlines passed, and its disk has had no time either.
 WAKING_SECONDS = 1.0
-# Holds run out by the time of a batch. At this one none has.
-_NEVER = datetime.fromtimestamp(0, UTC)
 
+
+def _milliseconds(time: datetime) -> int:
+    """Return a time as milliseconds since 1970 in UTC."""
+    return round(time.timestamp() * 1_000)
+
+
+def _time_of(milliseconds: int) -> datetime:
+    """Return the time that so many milliseconds stand for."""
+    return datetime.fromtimestamp(milliseconds / 1_000, UTC)
+
+
+_ROWS = Rows(datetime.fromisoformat, datetime.isoformat, _time_of, _milliseconds)
 
 _SAVE_EVENT = f"""
 INSERT INTO events ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -82,11 +80,11 @@ _NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expir
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Nothing is certain about a disk that cannot be read. Raises OutcomeUnknownError."""
+    """Nothing is certain about a disk that cannot be read. Raises LedgerFailedError."""
     try:
         yield
     except UNREADABLE as error:
-        raise OutcomeUnknownError(f"the ledger cannot be read: {reason(error)}") from error
+        raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error
 
 
 def utc_now() -> datetime:
@@ -101,6 +99,8 @@ class SqliteStore:
     With ``accept_losses`` a ledger is opened that lacks commits which were acknowledged.
     """
 
+    commits_at_once = 1
+
     def __init__(
         self,
         path: Path,
@@ -114,6 +114,7 @@ class SqliteStore:
         self._new_id = new_id
         self._clock = clock
         self._commit_seconds_max = commit_seconds_max
+        self.next_expiry: datetime | None = EPOCH
         self._connection, self._seal, self._commits = open_ledger(path, accept_losses=accept_losses)
         # How many commits the file has without its log.
         self._folded = self._commits
@@ -129,12 +130,13 @@ class SqliteStore:
         if books.changed:
             await self._in_writer(partial(self._commit, books))
         with _reading():
-            next_expiry = self._next_expiry(books)
-        return Committed(replies, list(books.changed_events.values()), next_expiry)
+            earliest = self._cursor.execute(_NEXT_EXPIRY, (_milliseconds(books.now),)).get
+            self.next_expiry = None if earliest is None else _time_of(earliest)
+        return Committed(replies, list(books.changed_events.values()))
 
     async def read(self, request: LedgerRequest) -> Reply | None:
         """See Store."""
-        books, replies = self._decide([request], _NEVER)
+        books, replies = self._decide([request], EPOCH)
         if not books.changed:
             return replies[0]
         with _reading():
@@ -149,7 +151,7 @@ class SqliteStore:
         """See Store."""
         try:
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
-            return [event_of(row) for row in rows]
+            return [_ROWS.event_of(row) for row in rows]
         except apsw.Error as error:
             raise damaged(self._path, error) from error
 
@@ -170,7 +172,7 @@ class SqliteStore:
             self._connection.close()
             self._seal.close()
         except apsw.Error as error:
-            raise OutcomeUnknownError(f"the ledger cannot be closed: {error}") from error
+            raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
         self._writer.shutdown()
 
     def _decide(self, requests: Sequence[LedgerRequest], now: datetime) -> tuple[Books, list[Reply]]:
@@ -193,24 +195,24 @@ class SqliteStore:
 
     def _load(self, needs: Needs, now: datetime) -> Books:
         books = Books(self._new_id, now.replace(microsecond=now.microsecond // 1_000 * 1_000))
-        books.due = dict(self._cursor.execute(_DUE, (milliseconds(books.now),)))
+        books.due = dict(self._cursor.execute(_DUE, (_milliseconds(books.now),)))
         needs.events |= books.due.keys()
         if needs.tickets:
             for row in self._rows(f"SELECT {TICKET_COLUMNS} FROM tickets", needs.tickets):
-                books.tickets[row[0]] = ticket_of(row)
+                books.tickets[row[0]] = _ROWS.ticket_of(row)
             needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
         if needs.bookings:
             for row in self._rows(f"SELECT {BOOKING_COLUMNS} FROM bookings", needs.bookings):
-                books.bookings[row[0]] = booking_of(row)
+                books.bookings[row[0]] = _ROWS.booking_of(row)
             needs.events |= {booking.event for booking in books.bookings.values()}
         if needs.events:
             for row in self._rows(f"SELECT {EVENT_COLUMNS} FROM events", needs.events):
-                books.events[row[0]] = event_of(row)
+                books.events[row[0]] = _ROWS.event_of(row)
         of_bookings = [books.bookings[id].tickets for id in needs.with_tickets if id in books.bookings]
         more = {ticket for tickets in of_bookings for ticket in tickets} - books.tickets.keys()
         if more:
             for row in self._rows(f"SELECT {TICKET_COLUMNS} FROM tickets", more):
-                books.tickets[row[0]] = ticket_of(row)
+                books.tickets[row[0]] = _ROWS.ticket_of(row)
         for page in needs.pages:
             books.pages.append(self._page(page))
         return books
@@ -219,12 +221,9 @@ class SqliteStore:
         after = "" if page.after is UNSET else page.after
         if isinstance(page, Bookings):
             select = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id > ? ORDER BY id LIMIT ?"
-            return [booking_of(row) for row in self._cursor.execute(select, (after, page.limit))]
+            return [_ROWS.booking_of(row) for row in self._cursor.execute(select, (after, page.limit))]
         select = f"SELECT {TICKET_COLUMNS} FROM tickets WHERE id > ? ORDER BY id LIMIT ?"
-        return [ticket_of(row) for row in self._cursor.execute(select, (after, page.limit))]
-
-    def _next_expiry(self, books: Books) -> datetime | None:
-        return time_of(self._cursor.execute(_NEXT_EXPIRY, (milliseconds(books.now),)).get)
+        return [_ROWS.ticket_of(row) for row in self._cursor.execute(select, (after, page.limit))]
 
     def _rows(self, select: str, ids: Collection[str]) -> apsw.Cursor:
         if len(ids) == 1:
@@ -234,9 +233,9 @@ class SqliteStore:
 
     def _save(self, books: Books) -> None:
         # Parents before children: the foreign keys are checked row by row.
-        self._cursor.executemany(_SAVE_EVENT, map(row_of_event, books.changed_events.values()))
-        self._cursor.executemany(_SAVE_BOOKING, map(row_of_booking, books.changed_bookings.values()))
-        self._cursor.executemany(_SAVE_TICKET, map(row_of_ticket, books.changed_tickets.values()))
+        self._cursor.executemany(_SAVE_EVENT, map(_ROWS.of_event, books.changed_events.values()))
+        self._cursor.executemany(_SAVE_BOOKING, map(_ROWS.of_booking, books.changed_bookings.values()))
+        self._cursor.executemany(_SAVE_TICKET, map(_ROWS.of_ticket, books.changed_tickets.values()))
         self._cursor.execute(_SAVE_COMMITS, (self._commits + 1, self._folded))
 
     async def _in_writer(self, work: Callable[[], T]) -> T:
@@ -245,16 +244,16 @@ class SqliteStore:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     return await asyncio.shield(done)
-        raise OutcomeUnknownError(f"the disk did not answer within {self._commit_seconds_max:g} s")
+        raise LedgerFailedError(f"the disk did not answer within {self._commit_seconds_max:g} s")
 
     def _commit(self, books: Books) -> None:
         if _inode(self._path) != self._inode:
-            raise OutcomeUnknownError(f"the ledger {self._path} is not there any more: put it back")
+            raise LedgerFailedError(f"the ledger {self._path} is not there any more: put it back")
         try:
             if books.expired:
                 # Ten thousand holds that ran out in the same second: it is not the loop that waits.
                 changes = msgspec.json.encode({event: [change] for event, change in books.expired.items()})
-                self._connection.execute(_EXPIRE, (changes.decode(), milliseconds(books.now)))
+                self._connection.execute(_EXPIRE, (changes.decode(), _milliseconds(books.now)))
             self._connection.execute("COMMIT")
         except apsw.FullError as error:
             self._roll_back()
@@ -262,7 +261,7 @@ class SqliteStore:
             self._wal_pages = CHECKPOINT_PAGES
             raise StorageFullError(f"there is no room for the ledger {self._path}: {error}") from None
         except apsw.Error as error:
-            raise OutcomeUnknownError(f"COMMIT failed: {error}") from error
+            raise LedgerFailedError(f"COMMIT failed: {error}") from error
         self._commits += 1
         try:
             self._seal.write(self._commits)
@@ -270,7 +269,7 @@ class SqliteStore:
             # It is done, and the next commit seals it too.
             return
         except apsw.Error as error:
-            raise OutcomeUnknownError(f"the seal cannot be written: {error}") from error
+            raise LedgerFailedError(f"the seal cannot be written: {error}") from error
 
     def _checkpoint(self) -> None:
         try:
@@ -281,9 +280,9 @@ class SqliteStore:
             self._wal_pages = 0
             return
         except apsw.Error as error:
-            raise OutcomeUnknownError(f"checkpoint failed: {error}") from error
+            raise LedgerFailedError(f"checkpoint failed: {error}") from error
         if moved != log:
-            raise OutcomeUnknownError(f"checkpoint moved {moved} of {log} pages")
+            raise LedgerFailedError(f"checkpoint moved {moved} of {log} pages")
         self._wal_pages = 0
         self._folded = self._commits
 

@@ -1,0 +1,266 @@
+"""The ledger in PostgreSQL, which many daemons may share: one transaction for a batch, events locked in one order.
+
+What PostgreSQL's documentation says, and this module relies on:
+
+- In READ COMMITTED each statement sees what was committed before it began. So the events are locked first, in the order
+  of their ids, and what is decided by is read after that: nobody else changes it before this transaction ends.
+- ``synchronous_commit = on`` syncs the log at every commit.
+- A connection that breaks during COMMIT does not tell what came of it, and the transaction may even be still under way.
+  So each one marks a row of its connection: whoever gets at that row knows that it has ended, and by the mark, how.
+  (``pg_xact_status`` cannot tell: after a crash the numbers of transactions that left no trace are given again.)
+- A transaction with a number below ``pg_snapshot_xmin`` has ended: what it changed is seen, now and later. For the same
+  reason that holds for as long as the connection does on which it was read.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import asyncpg
+from msgspec import UNSET
+
+from ticketd.books import Books, LedgerRequest, Needs
+from ticketd.model import Booking, Event, Ticket
+from ticketd.protocol import Book, Bookings, Hold, Reply, Show, Tickets
+from ticketd.rules import decide_all
+from ticketd.stores.base import EPOCH, CannotOpenError, Committed, LedgerAwayError, OutcomeUnknownError
+from ticketd.stores.postgres_link import TRY_SECONDS_MAX, Line, Link
+from ticketd.stores.postgres_save import ROWS, save
+from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS
+
+COMMITS_AT_ONCE = 4
+TRIES_MAX = 20
+COMMIT_SECONDS_MAX = 2.0
+ASK_AGAIN_SECONDS = 0.05
+# What the database is given more of to end the holds of a great many tickets that run out at once.
+HOLDS_PER_SECOND_MIN = 5_000
+
+
+class _MovedError(Exception):
+    """A booking or a ticket came up between two statements, of an event that is not locked."""
+
+
+# Others did the same at the same time; the batch is not done, and is decided anew by what is there now.
+_AGAIN = (
+    _MovedError,
+    asyncpg.UniqueViolationError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,
+)
+
+
+_EVENTS_OF = """
+SELECT event FROM bookings WHERE id = ANY($1::text[]) UNION SELECT event FROM tickets WHERE id = ANY($2::text[])
+"""
+_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
+_LOCK_EVENTS = f"{_EVENTS} ORDER BY id FOR UPDATE"
+# Who holds the lock of one of these is at it already, or will find what is due.
+_LOCK_DUE_EVENTS = f"""
+SELECT {EVENT_COLUMNS} FROM events
+WHERE id <> ALL($1::text[]) AND id IN (SELECT event FROM bookings WHERE state = 'held' AND expires <= now())
+ORDER BY id FOR UPDATE SKIP LOCKED
+"""
+_BOOKINGS = f"""
+SELECT clock_timestamp(), {", ".join(f"bookings.{column}" for column in BOOKING_COLUMNS.split(", "))}
+FROM (VALUES (1)) AS once LEFT JOIN bookings ON bookings.id = ANY($1::text[])
+"""
+_TICKETS = f"SELECT {TICKET_COLUMNS} FROM tickets WHERE id = ANY($1::text[])"
+_PAGE_OF_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id > $1 ORDER BY id LIMIT $2"
+_PAGE_OF_TICKETS = f"SELECT {TICKET_COLUMNS} FROM tickets WHERE id > $1 ORDER BY id LIMIT $2"
+_DUE = """
+SELECT event, sum(quantity) AS quantity FROM bookings
+WHERE state = 'held' AND expires <= $1 AND event = ANY($2::text[]) GROUP BY event
+"""
+_NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > $1"
+_NEWS = f"""
+SELECT clock_timestamp(), pg_snapshot_xmin(pg_current_snapshot())::text,
+    (SELECT min(expires) FROM bookings WHERE state = 'held'), {EVENT_COLUMNS}
+FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
+"""
+# Waits for a transaction that has marked this row, and returns the mark of the last one that was committed.
+_LAST_COMMIT = """
+INSERT INTO commits (line) VALUES ($1) ON CONFLICT (line) DO UPDATE SET line = excluded.line RETURNING batch
+"""
+
+
+class PostgresStore:
+    """The ledger in the database at ``url``; see ``open``.
+
+    ``commit_seconds_max`` is how long it is tried to find out what came of a commit whose connection broke.
+    """
+
+    commits_at_once = COMMITS_AT_ONCE
+
+    def __init__(self, link: Link, new_id: Callable[[], str], commit_seconds_max: float) -> None:
+        self._link = link
+        self.name = link.name
+        self._new_id = new_id
+        self._commit_seconds_max = commit_seconds_max
+        self._loop = asyncio.get_running_loop()
+        self.next_expiry: datetime | None = EPOCH
+        # What the clock of the database showed when that of the loop was at 0.
+        self._clock_began = EPOCH
+
+    @classmethod
+    async def open(cls, url: str, new_id: Callable[[], str], commit_seconds_max: float) -> "PostgresStore":
+        """Return the ledger at ``url``, in tables that are made if there are none. Raises CannotOpenError."""
+        link = Link(url)
+        await link.open()
+        return cls(link, new_id, commit_seconds_max)
+
+    async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+        """See Store."""
+        if requests and all(isinstance(request, (Show, Bookings, Tickets)) for request in requests):
+            replies = await self._read(requests)
+            if replies is not None:
+                return Committed(replies, [])
+        for _ in range(TRIES_MAX):
+            try:
+                return await self._transact(requests)
+            except _AGAIN:
+                continue
+        raise LedgerAwayError(f"others changed the same {TRIES_MAX} times in the database {self._link.name}")
+
+    async def read(self, request: LedgerRequest) -> Reply | None:
+        """See Store."""
+        replies = await self._read([request])
+        return None if replies is None else replies[0]
+
+    def now(self) -> datetime:
+        """See Store. It is the clock of the database."""
+        return self._clock_began + timedelta(seconds=self._loop.time())
+
+    async def events(self) -> list[Event]:
+        """See Store."""
+        try:
+            return await self.news()
+        except LedgerAwayError as error:
+            raise CannotOpenError(str(error)) from error
+
+    async def news(self) -> list[Event]:
+        """Return at least the events that anybody has changed since this was last called. Raises LedgerAwayError."""
+        async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
+            rows = await line.fetch(_NEWS, line.told)
+            now, line.told, self.next_expiry = rows[0][:3]
+        self._set_clock(now)
+        return [ROWS.event_of(row[3:]) for row in rows if row[3] is not None]
+
+    async def tidy(self) -> None:
+        """See Store. The database does its own housekeeping."""
+
+    async def close(self) -> None:
+        """See Store."""
+        self._link.close()
+
+    async def _read(self, requests: Sequence[LedgerRequest]) -> list[Reply] | None:
+        """Return the replies by one snapshot, or None if they need a commit."""
+        async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
+            await line.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            needs = Needs(requests)
+            needs.events.update(await self._events_of(line, needs))
+            books = await self._load(line, needs, await line.fetch(_EVENTS, list(needs.events)))
+            replies = decide_all(books, requests)
+            await line.execute("ROLLBACK")
+        return None if books.changed else replies
+
+    async def _transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+        async with self._link.lend() as line:
+            async with self._link.within(TRY_SECONDS_MAX):
+                await line.execute("BEGIN")
+                books = await self._lock_and_load(line, requests)
+                known = (set(books.events), set(books.bookings), set(books.tickets))
+                replies = decide_all(books, requests)
+                if not books.changed:
+                    await line.execute("ROLLBACK")
+                    return Committed(replies, [])
+            async with self._link.within(TRY_SECONDS_MAX + sum(books.due.values()) / HOLDS_PER_SECOND_MIN):
+                batch = self._new_id()
+                await save(line, books, known, batch)
+            await self._commit(line, batch)
+        for booking in books.changed_bookings.values():
+            if booking.state == "held" and booking.expires:
+                self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
+        return Committed(replies, list(books.changed_events.values()))
+
+    async def _lock_and_load(self, line: Line, requests: Sequence[LedgerRequest]) -> Books:
+        needs = Needs(requests)
+        # Bookings and tickets stay with their event, so the events of those that are there can be locked at once.
+        others = Needs(request for request in requests if not isinstance(request, (Book, Hold)))
+        if others.bookings or others.tickets:
+            needs.events.update(await self._events_of(line, others))
+        events = await line.fetch(_LOCK_EVENTS, list(needs.events)) if needs.events else []
+        sweeping = self.next_expiry is not None and self.next_expiry <= self.now()
+        if sweeping:
+            events += await line.fetch(_LOCK_DUE_EVENTS, list(needs.events))
+        books = await self._load(line, needs, events)
+        if sweeping:
+            self.next_expiry = await line.fetchval(_NEXT_EXPIRY, books.now)
+        named = {books.bookings[id].event for id in others.bookings if id in books.bookings}
+        named.update(ticket.event for ticket in books.tickets.values())
+        if not named <= books.events.keys():
+            raise _MovedError
+        return books
+
+    async def _events_of(self, line: Line, needs: Needs) -> list[str]:
+        rows = await line.fetch(_EVENTS_OF, list(needs.bookings), list(needs.tickets))
+        return [event for [event] in rows]
+
+    async def _load(self, line: Line, needs: Needs, events: Iterable[asyncpg.Record]) -> Books:
+        books = Books(self._new_id, EPOCH)
+        for row in events:
+            books.events[row[0]] = ROWS.event_of(row)
+        await self._load_tickets(line, books, needs.tickets)
+        needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
+        bookings = await line.fetch(_BOOKINGS, list(needs.bookings))
+        now = bookings[0][0]
+        self._set_clock(now)
+        books.now = now.replace(microsecond=now.microsecond // 1_000 * 1_000)
+        for row in bookings:
+            if row["id"] is not None:
+                books.bookings[row["id"]] = ROWS.booking_of(row[1:])
+        if holding := [event.id for event in books.events.values() if event.held]:
+            books.due = {row["event"]: row["quantity"] for row in await line.fetch(_DUE, books.now, holding)}
+        of_bookings = [books.bookings[id].tickets for id in needs.with_tickets if id in books.bookings]
+        more = {ticket for tickets in of_bookings for ticket in tickets} - books.tickets.keys()
+        await self._load_tickets(line, books, more)
+        for page in needs.pages:
+            books.pages.append(await self._page(line, page))
+        return books
+
+    async def _load_tickets(self, line: Line, books: Books, ids: Iterable[str]) -> None:
+        if ids:
+            for row in await line.fetch(_TICKETS, list(ids)):
+                books.tickets[row[0]] = ROWS.ticket_of(row)
+
+    async def _page(self, line: Line, page: Bookings | Tickets) -> list[Booking] | list[Ticket]:
+        after = "" if page.after is UNSET else page.after
+        if isinstance(page, Bookings):
+            return [ROWS.booking_of(row) for row in await line.fetch(_PAGE_OF_BOOKINGS, after, page.limit)]
+        return [ROWS.ticket_of(row) for row in await line.fetch(_PAGE_OF_TICKETS, after, page.limit)]
+
+    async def _commit(self, line: Line, batch: str) -> None:
+        try:
+            async with self._link.within(COMMIT_SECONDS_MAX):
+                await line.execute("COMMIT")
+        except Exception:
+            line.terminate()
+            if await self._last_commit(line) != batch:
+                raise
+
+    async def _last_commit(self, line: Line) -> str | None:
+        """Return the mark of the last batch that was committed on a line that broke. Raises OutcomeUnknownError."""
+        deadline = self._loop.time() + self._commit_seconds_max
+        while self._loop.time() < deadline:
+            with suppress(LedgerAwayError):
+                async with self._link.lend() as another, self._link.within(TRY_SECONDS_MAX):
+                    mark: str | None = await another.fetchval(_LAST_COMMIT, line.name)
+                    return mark
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        raise OutcomeUnknownError(
+            f"the database {self._link.name} did not tell within {self._commit_seconds_max:g} s what came of a commit"
+        )
+
+    def _set_clock(self, now: datetime) -> None:
+        self._clock_began = now - timedelta(seconds=self._loop.time())
