@@ -1,17 +1,14 @@
-"""Where requests wait their turn for the ledger: a line per event, and one commit after the other for all of them.
+"""Serializes what reads or writes the ledger: one commit after the other for all that waits in line.
 
 While one commit is being synced the next batch gathers, so an idle server commits one request at once and a busy one
-commits hundreds together; there is no timer. A batch takes a quota from each line, round robin, so a crowd at one
-event delays the buyers of another by one commit at the most. Where the ledger takes several commits at once, a line
-from which one of them has taken is left alone by the others.
+commits hundreds together; there is no timer. Where the ledger takes several commits at once, they are of different
+events.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from msgspec import UNSET
 
@@ -19,7 +16,7 @@ from ticketd import sales_log
 from ticketd.books import ROWS_OF_A_BOOKING_GUESS, Adopt, LedgerRequest, rows
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
-from ticketd.errors import Code
+from ticketd.desks import Batch, Desks, Party
 from ticketd.ids import new_event_id, new_id
 from ticketd.protocol import (
     Amend,
@@ -42,25 +39,12 @@ RETRY_AFTER_SECONDS = 1.0
 AWAY_RETRY_SECONDS = 0.1
 CLOCK_LOOK_SECONDS = 1.0
 BOOKINGS_REMEMBERED_MAX = 50_000
+# By whether the ledger is away.
+BUSY = {
+    False: "too many are before you; nothing was done, try again",
+    True: "the ledger cannot be reached; nothing was done, try again",
+}
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
-
-
-@dataclass(slots=True, eq=False)
-class Party:
-    """What one connection sent at once: decided whole, in the order sent, in one commit."""
-
-    requests: Sequence[LedgerRequest]
-    peer: str
-    desk: str
-    arrived: float
-    answered: asyncio.Future[list[Reply]]
-    rows: int
-    # After a batch that met a bug: it is tried alone, so that it spoils nobody else's.
-    alone: bool = False
-
-
-# A desk is the line of one event: first come, first served.
-Desk = deque[Party]
 
 
 class BoxOffice:
@@ -71,9 +55,7 @@ class BoxOffice:
         self._catalogue = catalogue
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._desks: OrderedDict[str, Desk] = OrderedDict()
-        # The desks of which a commit has taken that is under way, with who still stands there.
-        self._serving: dict[str, Desk] = {}
+        self._desks = Desks(limits)
         # Event and quantity of holds, so that what becomes of them stands in the line of their event, and of bookings
         # that cost more than one would guess.
         self._remembered: dict[str, tuple[str, int]] = {}
@@ -89,7 +71,7 @@ class BoxOffice:
     @property
     def queued(self) -> int:
         """How many parties wait for a commit."""
-        return sum(map(len, (*self._desks.values(), *self._serving.values())))
+        return len(self._desks)
 
     def holds_ran_out(self) -> bool:
         """Whether there may be holds that have run out and are still counted as held: submit nothing, and await it."""
@@ -110,12 +92,9 @@ class BoxOffice:
         desk = self._desk_for(requests, peer)
         party = Party(requests, peer, desk, self._loop.time(), self._loop.create_future(), rows_of_all)
         if self._closing:
-            _refuse(party, "shutting_down", SHUTTING_DOWN)
+            party.refuse("shutting_down", SHUTTING_DOWN)
         else:
-            line = self._serving.get(desk)
-            if line is None:
-                line = self._desks.setdefault(desk, deque())
-            line.append(party)
+            self._desks.add(party)
             self._arrival.set()
         return party.answered
 
@@ -125,19 +104,20 @@ class BoxOffice:
             await asyncio.gather(*(self._work() for _ in range(self._store.commits_at_once)))
         finally:
             self._closing = True
-            for desk in (*self._desks.values(), *self._serving.values()):
-                for party in desk:
-                    _refuse(party, "shutting_down", SHUTTING_DOWN)
-            self._desks.clear()
+            for party in self._desks.clear():
+                party.refuse("shutting_down", SHUTTING_DOWN)
 
     async def _work(self) -> None:
-        while self._desks or not self._closing:
-            if self._desks or self.holds_ran_out():
-                batch, desks = self._gather()
+        while self._desks.anybody or not self._closing:
+            if self._desks.anybody or self.holds_ran_out():
+                batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max)
+                for party in batch.late:
+                    party.refuse("busy", BUSY[self._away], RETRY_AFTER_SECONDS)
                 try:
                     await self._commit(batch)
                 finally:
-                    self._leave(desks)
+                    self._desks.done(batch)
+                    self._arrival.set()
                 await self._store.tidy()
             else:
                 self._arrival.clear()
@@ -167,7 +147,7 @@ class BoxOffice:
         desks = {event for event in map(self._event_of, requests) if event is not None}
         if len(desks) <= 1:
             return desks.pop() if desks else peer
-        return max(desks, key=lambda desk: len(self._desks.get(desk) or self._serving.get(desk) or ()))
+        return max(desks, key=self._desks.length)
 
     def _event_of(self, request: LedgerRequest) -> str | None:
         match request:
@@ -201,95 +181,45 @@ class BoxOffice:
             if len(self._remembered) > BOOKINGS_REMEMBERED_MAX:
                 del self._remembered[next(iter(self._remembered))]
 
-    def _gather(self) -> tuple[list[Party], list[str]]:
-        """Take the next batch, and return it with the desks that it is from.
-
-        It has a quota from each desk, until it is full. Who was not reached comes first next time.
-        """
-        batch: list[Party] = []
-        desks: list[str] = []
-        room = self._limits.rows_per_commit_max
-        patience = self._loop.time() - self._limits.desk_seconds_max
-        for _ in range(len(self._desks)):
-            key, desk = self._desks.popitem(last=False)
-            quota = self._limits.rows_per_desk_max
-            before = len(batch)
-            while desk and quota > 0 and ((desk[0].rows <= room and not desk[0].alone) or not batch):
-                party = desk.popleft()
-                if party.arrived < patience:
-                    _refuse(party, "busy", self._why_busy(), RETRY_AFTER_SECONDS)
-                    continue
-                batch.append(party)
-                quota -= party.rows
-                room -= party.rows
-                if party.alone:
-                    room = quota = 0
-            if len(batch) > before:
-                self._serving[key] = desk
-                desks.append(key)
-            elif desk:
-                self._desks[key] = desk
-                self._desks.move_to_end(key, last=False)
-            if (desk and quota > 0) or room <= 0:
-                # The batch is full.
-                break
-        return batch, desks
-
-    def _why_busy(self) -> str:
-        if self._away:
-            return "the ledger cannot be reached; nothing was done, try again"
-        return "too many are before you; nothing was done, try again"
-
-    def _leave(self, desks: list[str]) -> None:
-        """Let the next commit take from these desks."""
-        for key in desks:
-            if desk := self._serving.pop(key):
-                self._desks[key] = desk
-                self._arrival.set()
-
-    def _put_back(self, batch: list[Party]) -> None:
-        """Let them stand first in their lines again. Who only asked for the end of holds need not wait for it."""
-        for party in reversed(batch):
-            if party.requests:
-                self._serving[party.desk].appendleft(party)
-            else:
-                _answer(party, [])
-
-    async def _commit(self, batch: list[Party]) -> None:
-        requests = [request for party in batch for request in party.requests]
+    async def _commit(self, batch: Batch) -> None:
+        requests = [request for party in batch.parties for request in party.requests]
         try:
-            replies, committed = await self._decide(requests)
+            replies, committed = await self._decide(requests, batch)
         except LedgerAwayError as error:
-            self._put_back(batch)
+            for party in batch.parties:
+                if not party.requests:
+                    # It only asked for the end of holds.
+                    party.answer([])
+            self._desks.put_back(batch)
             await self._wait_for_ledger(error)
             return
         except OutcomeUnknownError as error:
             message = "the outcome is unknown; send it again with the same id when the daemon is back"
-            for party in batch:
-                _refuse(party, "outcome_unknown", message)
+            for party in batch.parties:
+                party.refuse("outcome_unknown", message)
             if isinstance(error, LedgerFailedError):
                 raise
             log.warning("%s: requests=%d", error, len(requests))
             return
         except Exception:
-            if not batch:
+            if not batch.parties:
                 raise
-            if len(batch) > 1:
-                for party in batch:
+            if len(batch.parties) > 1:
+                for party in batch.parties:
                     party.alone = True
-                self._put_back(batch)
+                self._desks.put_back(batch)
                 return
             log.exception("a bug: %r", requests)
-            _refuse(batch[0], "internal", "the daemon has a bug; nothing was done, its log tells more")
+            batch.parties[0].refuse("internal", "the daemon has a bug; nothing was done, its log tells more")
             return
         for request, reply in zip(requests, replies, strict=True):
             self._remember(request, reply)
         start = 0
-        for party in batch:
+        for party in batch.parties:
             end = start + len(party.requests)
-            _answer(party, replies[start:end])
+            party.answer(replies[start:end])
             start = end
-        sales_log.record(self.counts, batch, replies, committed=committed)
+        sales_log.record(self.counts, batch.parties, replies, committed=committed)
         if not committed:
             # Nothing was waited for: the turn of the others.
             await asyncio.sleep(0)
@@ -301,12 +231,14 @@ class BoxOffice:
         self._holds_rest_until = self._loop.time() + RETRY_AFTER_SECONDS
         await asyncio.sleep(AWAY_RETRY_SECONDS)
 
-    async def _decide(self, requests: list[LedgerRequest]) -> tuple[list[Reply], bool]:
+    async def _decide(self, requests: list[LedgerRequest], batch: Batch) -> tuple[list[Reply], bool]:
         """Return the replies, and whether there was a commit, which is published then."""
         if self._full_until is not None and self._loop.time() < self._full_until:
             return await self._decide_on_full_disk(requests), False
         try:
-            replies, events = await self._store.transact(requests)
+            replies, events = await self._store.transact(
+                requests, lambda: [request for party in self._desks.top_up(batch) for request in party.requests]
+            )
         except StorageFullError as error:
             if self._full_until is None:
                 log.warning("%s; refusing what would change anything until there is room", error)
@@ -330,12 +262,3 @@ class BoxOffice:
         message = "the disk is full; nothing was done, try again when there is room"
         refusal = ErrorReply("storage_full", message, retry_after=RETRY_AFTER_SECONDS)
         return [await self._store.read(request) or refusal for request in requests]
-
-
-def _refuse(party: Party, code: Code, message: str, retry_after: float | None = None) -> None:
-    _answer(party, [ErrorReply(code, message, retry_after=retry_after) for _ in party.requests])
-
-
-def _answer(party: Party, replies: list[Reply]) -> None:
-    if not party.answered.done():
-        party.answered.set_result(replies)

@@ -1,6 +1,6 @@
 """The contract of a store: load what a batch names, let the rules decide, save what changed, all in one commit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,6 +17,14 @@ class Committed(NamedTuple):
 
     replies: list[Reply]
     events: list[Event]
+
+
+More = Callable[[], Sequence[LedgerRequest]]
+
+
+def nothing_more() -> Sequence[LedgerRequest]:
+    """Return no requests."""
+    return ()
 
 
 class CannotOpenError(Exception):
@@ -47,8 +55,11 @@ class Store(Protocol):
 
     commits_at_once: int
 
-    async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+    async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
         """Decide the requests in order and commit what they change, whole or not at all.
+
+        A store that had to wait for the events that they name may ask for ``more`` once it has them: requests of the
+        same events that have come since. It adds them to ``requests``.
 
         Before anything else, holds that have run out by now expire: those of the events that the requests name, and
         all of them if there are no requests. When this returns, the commit is durable. A batch that changed nothing

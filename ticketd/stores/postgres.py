@@ -24,7 +24,15 @@ from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import Booking, Event, Ticket
 from ticketd.protocol import Book, Bookings, Hold, Reply, Show, Tickets
 from ticketd.rules import decide_all
-from ticketd.stores.base import EPOCH, CannotOpenError, Committed, LedgerAwayError, OutcomeUnknownError
+from ticketd.stores.base import (
+    EPOCH,
+    CannotOpenError,
+    Committed,
+    LedgerAwayError,
+    More,
+    OutcomeUnknownError,
+    nothing_more,
+)
 from ticketd.stores.postgres_link import TRY_SECONDS_MAX, Line, Link
 from ticketd.stores.postgres_save import ROWS, save
 from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS
@@ -110,15 +118,16 @@ class PostgresStore:
         await link.open()
         return cls(link, new_id, commit_seconds_max)
 
-    async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+    async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
         """See Store."""
-        if requests and all(isinstance(request, (Show, Bookings, Tickets)) for request in requests):
+        sweeping = self.next_expiry is not None and self.next_expiry <= self.now()
+        if not sweeping and all(isinstance(request, (Show, Bookings, Tickets)) for request in requests):
             replies = await self._read(requests)
             if replies is not None:
                 return Committed(replies, [])
         for _ in range(TRIES_MAX):
             try:
-                return await self._transact(requests)
+                return await self._transact(requests, more, sweeping)
             except _AGAIN:
                 continue
         raise LedgerAwayError(f"others changed the same {TRIES_MAX} times in the database {self._link.name}")
@@ -165,11 +174,11 @@ class PostgresStore:
             await line.execute("ROLLBACK")
         return None if books.changed else replies
 
-    async def _transact(self, requests: Sequence[LedgerRequest]) -> Committed:
+    async def _transact(self, requests: list[LedgerRequest], more: More, sweeping: bool) -> Committed:
         async with self._link.lend() as line:
             async with self._link.within(TRY_SECONDS_MAX):
                 await line.execute("BEGIN")
-                books = await self._lock_and_load(line, requests)
+                books = await self._lock_and_load(line, requests, more, sweeping)
                 known = (set(books.events), set(books.bookings), set(books.tickets))
                 replies = decide_all(books, requests)
                 if not books.changed:
@@ -184,22 +193,24 @@ class PostgresStore:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
         return Committed(replies, list(books.changed_events.values()))
 
-    async def _lock_and_load(self, line: Line, requests: Sequence[LedgerRequest]) -> Books:
+    async def _lock_and_load(self, line: Line, requests: list[LedgerRequest], more: More, sweeping: bool) -> Books:
         needs = Needs(requests)
         # Bookings and tickets stay with their event, so the events of those that are there can be locked at once.
         others = Needs(request for request in requests if not isinstance(request, (Book, Hold)))
         if others.bookings or others.tickets:
             needs.events.update(await self._events_of(line, others))
         events = await line.fetch(_LOCK_EVENTS, list(needs.events)) if needs.events else []
-        sweeping = self.next_expiry is not None and self.next_expiry <= self.now()
         if sweeping:
             events += await line.fetch(_LOCK_DUE_EVENTS, list(needs.events))
+        # Others may have had the events until now.
+        requests += more()
+        locked, needs = needs.events, Needs(requests)
         books = await self._load(line, needs, events)
         if sweeping:
             self.next_expiry = await line.fetchval(_NEXT_EXPIRY, books.now)
         named = {books.bookings[id].event for id in others.bookings if id in books.bookings}
         named.update(ticket.event for ticket in books.tickets.values())
-        if not named <= books.events.keys():
+        if not needs.events <= locked or not named <= books.events.keys():
             raise _MovedError
         return books
 

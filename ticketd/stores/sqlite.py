@@ -30,7 +30,7 @@ from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import Booking, Event, Ticket
 from ticketd.protocol import Bookings, Reply, Tickets
 from ticketd.rules import decide_all
-from ticketd.stores.base import EPOCH, Committed, LedgerFailedError, StorageFullError
+from ticketd.stores.base import EPOCH, Committed, LedgerFailedError, More, StorageFullError, nothing_more
 from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS, Rows
 from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger, reason
 
@@ -57,7 +57,7 @@ _SAVE_EVENT = f"""
 INSERT INTO events ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
     available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
-    original = excluded.original
+    sold_elsewhere = excluded.sold_elsewhere, original = excluded.original
 """
 _SAVE_BOOKING = f"""
 INSERT INTO bookings ({BOOKING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -124,8 +124,8 @@ class SqliteStore:
         self._connection.set_wal_hook(self._note_wal_pages)
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-writer")
 
-    async def transact(self, requests: Sequence[LedgerRequest]) -> Committed:
-        """See Store."""
+    async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
+        """See Store. Nothing is waited for, so there is nothing more."""
         books, replies = self._decide(requests, self._clock())
         if books.changed:
             await self._in_writer(partial(self._commit, books))
