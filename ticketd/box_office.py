@@ -236,7 +236,7 @@ class BoxOffice:
         if self._full_until is not None and self._loop.time() < self._full_until:
             return await self._decide_on_full_disk(requests), False
         try:
-            replies, events = await self._store.transact(
+            replies, events, changed = await self._store.transact(
                 requests, lambda: [request for party in self._desks.top_up(batch) for request in party.requests]
             )
         except StorageFullError as error:
@@ -247,12 +247,12 @@ class BoxOffice:
         if self._away:
             self._away = False
             log.info("the ledger is back")
+        if changed and self._full_until is not None:
+            log.info("there is room again")
+            self._full_until = None
         if events:
-            if self._full_until is not None:
-                log.info("there is room again")
-                self._full_until = None
             self._catalogue.publish(events)
-        return replies, bool(events)
+        return replies, changed
 
     async def _decide_on_full_disk(self, requests: list[LedgerRequest]) -> list[Reply]:
         """Return the replies of requests that need no commit, such as what only reads; the others are refused.

@@ -13,10 +13,15 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Committed(NamedTuple):
-    """What a batch came to: a reply for each request, in order, and the events that it changed, as they are now."""
+    """What a batch came to: a reply for each request, in order, and whether anything was changed.
+
+    ``events`` are at least those that it changed, as they are now. Where others write to the ledger too, they are all
+    that the replies tell of: nobody shall be told less by the catalogue later.
+    """
 
     replies: list[Reply]
     events: list[Event]
+    changed: bool
 
 
 More = Callable[[], Sequence[LedgerRequest]]

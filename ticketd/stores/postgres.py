@@ -121,10 +121,9 @@ class PostgresStore:
     async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
         """See Store."""
         sweeping = self.next_expiry is not None and self.next_expiry <= self.now()
-        if not sweeping and all(isinstance(request, (Show, Bookings, Tickets)) for request in requests):
-            replies = await self._read(requests)
-            if replies is not None:
-                return Committed(replies, [])
+        reading = all(isinstance(request, (Show, Bookings, Tickets)) for request in requests)
+        if reading and not sweeping and (answered := await self._read(requests)):
+            return answered
         for _ in range(TRIES_MAX):
             try:
                 return await self._transact(requests, more, sweeping)
@@ -134,8 +133,8 @@ class PostgresStore:
 
     async def read(self, request: LedgerRequest) -> Reply | None:
         """See Store."""
-        replies = await self._read([request])
-        return None if replies is None else replies[0]
+        answered = await self._read([request])
+        return answered and answered.replies[0]
 
     def now(self) -> datetime:
         """See Store. It is the clock of the database."""
@@ -163,27 +162,29 @@ class PostgresStore:
         """See Store."""
         self._link.close()
 
-    async def _read(self, requests: Sequence[LedgerRequest]) -> list[Reply] | None:
-        """Return the replies by one snapshot, or None if they need a commit."""
+    async def _read(self, requests: Sequence[LedgerRequest]) -> Committed | None:
+        """Return what they came to by one snapshot, or None if they need a commit."""
         async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
             await line.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             needs = Needs(requests)
             needs.events.update(await self._events_of(line, needs))
             books = await self._load(line, needs, await line.fetch(_EVENTS, list(needs.events)))
+            seen = await self._seen(line, books)
             replies = decide_all(books, requests)
             await line.execute("ROLLBACK")
-        return None if books.changed else replies
+        return None if books.changed else Committed(replies, seen, changed=False)
 
     async def _transact(self, requests: list[LedgerRequest], more: More, sweeping: bool) -> Committed:
         async with self._link.lend() as line:
             async with self._link.within(TRY_SECONDS_MAX):
                 await line.execute("BEGIN")
                 books = await self._lock_and_load(line, requests, more, sweeping)
+                seen = await self._seen(line, books)
                 known = (set(books.events), set(books.bookings), set(books.tickets))
                 replies = decide_all(books, requests)
                 if not books.changed:
                     await line.execute("ROLLBACK")
-                    return Committed(replies, [])
+                    return Committed(replies, seen, changed=False)
             async with self._link.within(TRY_SECONDS_MAX + sum(books.due.values()) / HOLDS_PER_SECOND_MIN):
                 batch = self._new_id()
                 await save(line, books, known, batch)
@@ -191,7 +192,7 @@ class PostgresStore:
         for booking in books.changed_bookings.values():
             if booking.state == "held" and booking.expires:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
-        return Committed(replies, list(books.changed_events.values()))
+        return Committed(replies, [*seen, *books.changed_events.values()], changed=True)
 
     async def _lock_and_load(self, line: Line, requests: list[LedgerRequest], more: More, sweeping: bool) -> Books:
         needs = Needs(requests)
@@ -239,6 +240,12 @@ class PostgresStore:
         for page in needs.pages:
             books.pages.append(await self._page(line, page))
         return books
+
+    async def _seen(self, line: Line, books: Books) -> list[Event]:
+        """Return all events that the books tell of."""
+        in_pages = {item.event for page in books.pages for item in page} - books.events.keys()
+        rows = await line.fetch(_EVENTS, list(in_pages)) if in_pages else []
+        return [*books.events.values(), *map(ROWS.event_of, rows)]
 
     async def _load_tickets(self, line: Line, books: Books, ids: Iterable[str]) -> None:
         if ids:

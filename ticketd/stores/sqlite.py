@@ -132,7 +132,7 @@ class SqliteStore:
         with _reading():
             earliest = self._cursor.execute(_NEXT_EXPIRY, (_milliseconds(books.now),)).get
             self.next_expiry = None if earliest is None else _time_of(earliest)
-        return Committed(replies, list(books.changed_events.values()))
+        return Committed(replies, list(books.changed_events.values()), books.changed)
 
     async def read(self, request: LedgerRequest) -> Reply | None:
         """See Store."""
