@@ -23,7 +23,9 @@ REPLY_SECONDS_MAX = 20.0
 class Daemon:
     """``ticketd``, or another module that prints a ready line, on a free port of 127.0.0.1. Its stderr is read."""
 
-    def __init__(self, *arguments: str, module: str = "ticketd", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, module: str = "ticketd", env: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         self.lines: list[str] = []
         self._news = threading.Condition()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
@@ -32,6 +34,7 @@ class Daemon:
             stderr=subprocess.PIPE,
             text=True,
             env={**environment, **(env or {})},
+            cwd=cwd,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -12,6 +12,7 @@ from tests.daemon import running, write_events
 from tests.faketime import Clock
 from tests.faults.daemon import Machine
 from tests.faults.disk import RealDisk, plugged
+from tests.ledgers import LEDGERS, Ledger, new_ledger
 from ticketd.books import LedgerRequest
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
@@ -37,11 +38,17 @@ PAGE_BYTES = 4_096 + 24
 Opened = Callable[..., AbstractAsyncContextManager[BoxOffice]]
 
 
+@pytest.fixture(params=LEDGERS)
+def ledger(request: pytest.FixtureRequest) -> Ledger:
+    """An empty ledger of each kind."""
+    return new_ledger(request)
+
+
 @pytest.fixture
-def opened(tmp_path: Path) -> Opened:
+def opened(ledger: Ledger) -> Opened:
     @asynccontextmanager
     async def opened(limits: Limits | None = None) -> AsyncIterator[BoxOffice]:
-        store = SqliteStore(tmp_path / "events.db", new_id, 30)
+        store = await ledger.open()
         box_office = BoxOffice(store, Catalogue(await store.events()), limits or Limits())
         running = asyncio.create_task(box_office.run())
         for event in ("hot", "quiet"):
@@ -55,6 +62,11 @@ def opened(tmp_path: Path) -> Opened:
                 await store.close()
 
     return opened
+
+
+# The others may take several commits at once, each for other events.
+one_commit_at_a_time = pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
+on_this_disk = pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -94,6 +106,7 @@ async def test_a_thousand_confirms_of_one_event_delay_what_others_do_with_anothe
         await confirms[-1]
 
 
+@one_commit_at_a_time
 async def test_every_desk_is_served_in_turn_when_a_commit_has_no_room_for_all(opened: Opened) -> None:
     async with opened(Limits(rows_per_desk_max=20, rows_per_commit_max=20)) as box_office:
         first = [box_office.submit([Book("hot", 1)], "crowd") for _ in range(100)]
@@ -121,6 +134,7 @@ async def test_a_commit_is_bounded_in_tickets_whatever_one_booking_may_have(open
         await bookings[-1]
 
 
+@one_commit_at_a_time
 async def test_a_large_booking_that_does_not_fit_any_more_is_first_in_the_next_commit(opened: Opened) -> None:
     async with opened(Limits(rows_per_desk_max=8, rows_per_commit_max=12)) as box_office:
         for number in range(3):
@@ -181,6 +195,7 @@ async def test_a_request_that_meets_a_bug_spoils_nothing_beside_it(opened: Opene
         assert [reply.version for reply in replies if isinstance(reply, BookingReply)] == [1, 2]
 
 
+@on_this_disk
 async def test_everybody_is_answered_when_the_disk_fails_while_a_bug_is_sought(disk: RealDisk, opened: Opened) -> None:
     async with opened() as box_office:
         poison = Redeem(["no id"])  # type: ignore[arg-type]
@@ -202,6 +217,7 @@ async def when_there_is_room(box_office: BoxOffice, request: LedgerRequest) -> R
             await asyncio.sleep(reply.retry_after)
 
 
+@on_this_disk
 async def test_a_full_disk_refuses_writes_serves_reads_and_resumes(disk: RealDisk, opened: Opened) -> None:
     async with opened() as box_office:
         booked = (await box_office.submit([Book("hot", 1, "first")], "test"))[0]
@@ -253,6 +269,7 @@ async def test_on_a_full_disk_holds_stay_held_until_their_end_is_durable(disk: R
     await store.close()
 
 
+@on_this_disk
 async def test_on_a_full_disk_what_was_done_before_is_told_to_who_asks_again(disk: RealDisk, opened: Opened) -> None:
     async with opened() as box_office:
         first = (await box_office.submit([Book("hot", 1, "first")], "test"))[0]
@@ -269,6 +286,7 @@ async def test_on_a_full_disk_what_was_done_before_is_told_to_who_asks_again(dis
         disk.full = False
 
 
+@on_this_disk
 async def test_on_a_full_disk_who_reads_does_not_suffer_for_who_writes(disk: RealDisk, opened: Opened) -> None:
     async with opened() as box_office:
         await box_office.submit([Book("hot", 1, "mine")], "test")
@@ -288,7 +306,7 @@ async def test_holds_of_thousands_of_events_run_out_in_one_commit(tmp_path: Path
     await store.transact([Create("Jazz", date, 5, f"e{number}") for number in numbers])
     await store.transact([Hold(f"e{number}", 5, 60, f"h{number}") for number in numbers])
     clock.move(60)
-    _, events = await store.transact([])
+    _, events, _ = await store.transact([])
     assert (len(events), store.next_expiry) == (5_000, None)
     assert all(event.available == 5 for event in await store.events())
     shown = (await store.transact([Show(f"h{number}") for number in numbers])).replies
@@ -296,6 +314,7 @@ async def test_holds_of_thousands_of_events_run_out_in_one_commit(tmp_path: Path
     await store.close()
 
 
+@on_this_disk
 async def test_a_sync_that_fails_is_never_called_a_failure_and_ends_the_box_office(
     disk: RealDisk, opened: Opened
 ) -> None:
@@ -338,14 +357,14 @@ def test_a_daemon_whose_disk_fails_ends_with_status_6_and_the_same_id_settles_it
         assert connection.ask("show 1")["sold"] == 2
 
 
-async def test_the_ledger_outlives_the_process_that_wrote_it(tmp_path: Path, opened: Opened) -> None:
+async def test_the_ledger_outlives_the_process_that_wrote_it(ledger: Ledger, opened: Opened) -> None:
     async with opened() as box_office:
         booked = (await box_office.submit([Book("hot", 3, "mine")], "test"))[0]
         assert isinstance(booked, BookingReply)
-    store = SqliteStore(tmp_path / "events.db", new_id, 30)
+    store = await ledger.open()
     events = await store.events()
     assert [(event.id, event.sold, event.version) for event in events] == [("hot", 3, 1), ("quiet", 0, 0)]
-    replies, changed = await store.transact([Book("hot", 3, "mine"), Show(booked.tickets[2]), Show("hot")])
+    replies, _, changed = await store.transact([Book("hot", 3, "mine"), Show(booked.tickets[2]), Show("hot")])
     await store.close()
     replayed, ticket, event = replies
     assert isinstance(replayed, BookingReply)

@@ -33,14 +33,17 @@ PUBLICATIONS = st.lists(st.lists(st.builds(event, IDS, st.integers(0, 100)), max
 
 @settings(deadline=None)
 @given(st.lists(IDS, unique=True), PUBLICATIONS, st.booleans())
-def test_list_shows_what_was_published_last_in_the_order_of_creation(
+def test_list_shows_the_latest_of_what_was_published_in_the_order_of_creation(
     first: list[str], publications: list[list[Event]], asked_between: bool
 ) -> None:
     catalogue = Catalogue([event(each) for each in first])
     known = {event_id: event(event_id) for event_id in first}
     for publication in publications:
         catalogue.publish(publication)
-        known |= {each.id: each for each in publication}
+        for each in publication:
+            # What comes late does not undo what is known.
+            if each.id not in known or known[each.id].version < each.version:
+                known[each.id] = each
         if asked_between:
             catalogue.list_frame(List())
     assert catalogue.list_frame(List()) == encode(EventsReply(facts(list(known.values()))))

@@ -28,7 +28,8 @@ def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
         (["--colour", "red"], "--colour"),
         (["--port", "9" * 5_000], "--port"),
         (["--events", "/"], "--events"),
-        (["--store", "postgresql://user:secret@host/db"], "--store"),
+        (["--store", "mysql://user:secret@host/db"], "--store"),
+        (["--store", "postgresql://user:secret@host/db", "--accept-losses"], "--accept-losses"),
     ],
 )
 def test_a_bad_flag_is_named_with_status_2(tmp_path: Path, arguments: list[str], named: str) -> None:

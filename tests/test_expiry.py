@@ -1,4 +1,4 @@
-"""Holds run out exactly when they said they would, whoever asks and whether or not anybody does."""
+"""Holds run out exactly when they said they would, whoever asks and whether or not anybody does, in any ledger."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ import pytest
 
 from tests.daemon import REPLY_SECONDS_MAX, running, until, write_events
 from tests.faketime import Clock
+from tests.ledgers import LEDGERS, Ledger, new_ledger
 from ticketd.books import LedgerRequest
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
-from ticketd.ids import new_id
 from ticketd.model import Event
 from ticketd.protocol import (
     Book,
@@ -35,7 +35,6 @@ from ticketd.protocol import (
 )
 from ticketd.server import Server
 from ticketd.session import House
-from ticketd.stores.sqlite import SqliteStore
 from ticketd.watchers import Watchers
 
 CAPACITY = 100_000
@@ -70,8 +69,8 @@ class Shop:
 
 
 @asynccontextmanager
-async def opened(folder: Path, clock: Clock) -> AsyncIterator[Shop]:
-    store = SqliteStore(folder / "events.db", new_id, 30, clock)
+async def opened(ledger: Ledger, clock: Clock) -> AsyncIterator[Shop]:
+    store = await ledger.open()
     catalogue = Catalogue(await store.events())
     box_office = BoxOffice(store, catalogue, Limits())
     selling = asyncio.create_task(box_office.run())
@@ -86,8 +85,19 @@ async def opened(folder: Path, clock: Clock) -> AsyncIterator[Shop]:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    async with opened(tmp_path, Clock()) as shop:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=LEDGERS)
+def ledger(request: pytest.FixtureRequest, clock: Clock) -> Ledger:
+    """An empty ledger of each kind."""
+    return new_ledger(request, clock)
+
+
+@pytest.fixture
+async def shop(ledger: Ledger, clock: Clock) -> AsyncIterator[Shop]:
+    async with opened(ledger, clock) as shop:
         yield shop
 
 
@@ -183,13 +193,12 @@ async def test_a_clock_that_goes_back_brings_nothing_back_to_life(shop: Shop) ->
     assert [code(reply) for reply in await shop.ask(Show("b"), Confirm("b"))] == [None, None]
 
 
-async def test_holds_that_run_out_while_nobody_serves_are_expired_from_the_start(tmp_path: Path) -> None:
-    clock = Clock()
-    async with opened(tmp_path, clock) as shop:
+async def test_holds_that_run_out_while_nobody_serves_are_expired_from_the_start(ledger: Ledger, clock: Clock) -> None:
+    async with opened(ledger, clock) as shop:
         await shop.hold(2, 10, "short")
         await shop.hold(3, 11, "long")
     clock.move(10)
-    async with opened(tmp_path, clock) as shop:
+    async with opened(ledger, clock) as shop:
         # A daemon does this before it listens.
         await shop.ask()
         assert (shop.event.available, shop.event.held, shop.event.version) == (CAPACITY - 3, 3, 3)

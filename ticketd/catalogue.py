@@ -36,23 +36,23 @@ class Catalogue:
 
     def publish(self, events: Iterable[Event]) -> None:
         """Take over events as a commit left them, unless a later one is known already."""
-        news = [event for event in events if self._is_news(event)]
+        news: dict[str, Event] = {}
+        for event in events:
+            known = news.get(event.id) or self._events.get(event.id)
+            if known is None or known.version < event.version:
+                news[event.id] = event
         if not news:
             return
-        for event in news:
-            if event.id not in self._events:
-                self._positions[event.id] = len(self._encoded)
+        for event_id in news:
+            if event_id not in self._events:
+                self._positions[event_id] = len(self._encoded)
                 self._encoded.append(b"")
-            self._events[event.id] = event
-            self._stale.add(event.id)
+        self._events |= news
+        self._stale |= news.keys()
         self._whole_list = None
         self.revision += 1
         for subscriber in self._subscribers:
-            subscriber([event.id for event in news])
-
-    def _is_news(self, event: Event) -> bool:
-        known = self._events.get(event.id)
-        return known is None or known.version < event.version
+            subscriber(news)
 
     def get(self, event_id: str) -> Event | None:
         """Return the event, or None."""

@@ -32,8 +32,6 @@ class Keeper:
         self._ending = asyncio.Event()
         # A fault that lasts is told once, not every second.
         self._told: str | None = None
-        if self._file.missing:
-            log.warning("%s does not exist; it is made when there is an event", self._file.path)
 
     async def start(self, events: Iterable[Event]) -> None:
         """Take in what the file had. What the ledger has no room for is taken in when there is."""
@@ -44,6 +42,8 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep them in step until ``finish``."""
+        if self._file.missing:
+            log.warning("%s does not exist; it is made when there is an event", self._file.path)
         while not self._ending.is_set():
             await self._step()
             try:

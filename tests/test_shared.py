@@ -1,0 +1,256 @@
+"""Many daemons on one PostgreSQL: each sells from the same ledger, and what happens to one does not stop the others."""
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.daemon import Daemon, running, until, write_events
+from tests.postgres import Postgres, Server, name_of, query
+
+DATE = "2027-03-11T20:00:00Z"
+
+
+@contextmanager
+def daemons(folder: Path, database: str, number: int, *arguments: str) -> Iterator[list[Daemon]]:
+    """Run so many daemons on one ledger."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(running(folder, "--store", database, *arguments)) for _ in range(number)]
+
+
+def failed(*arguments: str) -> tuple[int, str]:
+    """Return exit status and last line of a daemon that cannot start."""
+    daemon = Daemon("--port", "0", *arguments)
+    return daemon.wait(), daemon.lines[-1]
+
+
+# What it refuses
+
+
+def test_a_database_that_would_lose_sales_is_refused(tmp_path: Path) -> None:
+    for settings in ({"fsync": "off"}, {"full_page_writes": "off"}):
+        with Postgres(None, **settings) as careless:
+            status, line = failed("--store", careless.new_database(), "--events", str(tmp_path / "events.json"))
+        assert (status, f"({next(iter(settings))} is off)" in line) == (5, True), line
+
+
+def test_a_standby_is_refused_and_the_line_says_where_to_go(bundled_postgres: Postgres, tmp_path: Path) -> None:
+    with Postgres(standby_of=bundled_postgres) as standby:
+        status, line = failed("--store", standby.url("postgres"), "--events", str(tmp_path / "events.json"))
+    assert (status, "is a standby" in line, "primary" in line) == (5, True, True), line
+
+
+def test_a_ledger_of_a_newer_ticketd_is_refused_and_left_alone(database: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--store", database) as daemon:
+        daemon.end()
+    query(database, "UPDATE ticketd.ledger SET schema_version = 99")
+    status, line = failed("--store", database, "--events", str(tmp_path / "events.json"))
+    assert (status, "schema 99" in line, "start a newer ticketd" in line) == (5, True, True), line
+    assert query(database, "SELECT schema_version FROM ticketd.ledger")[0][0] == 99
+
+
+def test_a_database_without_all_letters_is_refused(postgres: Server, tmp_path: Path) -> None:
+    query(postgres.url("postgres"), "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+    try:
+        status, line = failed("--store", postgres.url("latin"), "--events", str(tmp_path / "events.json"))
+    finally:
+        postgres.drop(postgres.url("latin"))
+    assert (status, "make a database in UTF8" in line) == (5, True), line
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (
+            "postgresql://nobody:secret@127.0.0.1:1/db",
+            "cannot reach the database 127.0.0.1:1/db (connection refused). Is",
+        ),
+        ("postgresql://127.0.0.1:port/db", "is no URL of a database"),
+        ("postgresql://nobody:secret@host.invalid/db", "cannot reach the database host.invalid:5432/db"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_named_without_the_password(url: str, why: str, tmp_path: Path) -> None:
+    status, line = failed("--store", url, "--events", str(tmp_path / "events.json"))
+    assert (status, why in line, "secret" in line) == (5, True, False), line
+
+
+def test_a_database_that_does_not_exist_is_named(postgres: Server, tmp_path: Path) -> None:
+    status, line = failed("--store", postgres.url("not_there"), "--events", str(tmp_path / "events.json"))
+    assert (status, 'database "not_there" does not exist' in line) == (5, True), line
+
+
+def test_without_the_driver_the_line_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "asyncpg.py").write_text("raise ModuleNotFoundError(name='asyncpg')")
+    paths = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
+    daemon = Daemon("--port", "0", "--store", "postgresql://127.0.0.1/db", env=paths, cwd=tmp_path)
+    assert (daemon.wait(), daemon.lines) == (
+        5,
+        ["ticketd: asyncpg is missing; to sell from PostgreSQL: pip install 'ticketd[postgres]'"],
+    )
+
+
+# Together
+
+
+def test_ten_daemons_that_start_at_once_on_an_empty_database_make_one_ledger(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100, 200)
+    with ThreadPoolExecutor(10) as threads, ExitStack() as stack:
+        started = [
+            threads.submit(lambda: stack.enter_context(running(tmp_path, "--store", database))) for _ in range(10)
+        ]
+        for number, daemon in enumerate(start.result() for start in started):
+            with daemon.connect() as connection:
+                assert connection.ask("book 1 1")["version"] == number + 1
+                assert [event["id"] for event in connection.ask("list")["events"]] == ["1", "2"]
+
+
+def test_what_one_daemon_sells_the_others_list_and_tell_their_watchers(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    with daemons(tmp_path, database, 2) as (here, there), here.connect() as seller, there.connect() as reader:
+        with there.connect() as watcher:
+            assert watcher.ask("watch")["version"] == 0
+            assert seller.ask("book 1 3 --booking mine")["version"] == 1
+            # Who sold it sees it at once, and the others a moment later.
+            assert seller.ask("list")["events"][0]["available"] == 97
+            assert watcher.read()["available"] == 97
+        assert reader.ask("list")["events"][0]["available"] == 97
+        assert seller.ask(f"create Jazz {DATE} 10 --id jazz")["available"] == 10
+        until(lambda: len(reader.ask("list")["events"]) == 2)
+
+
+def test_whoever_has_seen_a_booking_sees_its_event_so_that_it_counts_it(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100, 100, 100, 100)
+    with daemons(tmp_path, database, 2) as (here, there), here.connect() as seller, there.connect() as reader:
+        for event, ask in enumerate(("show b1", "book 2 1 --booking b2", "bookings --after b2", "tickets"), 1):
+            booked = seller.ask(f"book {event} 1 --booking b{event}")
+            reply = reader.ask(ask)
+            assert reply["reply"] != "error"
+            assert booked["tickets"][0] in str(reply)
+            assert reader.ask(f"show {event}")["version"] == 1
+
+
+def test_the_same_booking_asked_of_two_daemons_at_once_is_made_once(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 1_000, 1_000)
+
+    def book(daemon: Daemon) -> list[tuple[str, ...]]:
+        with daemon.connect() as connection:
+            connection.send(b"".join(b"book %d 1 --booking b%d\n" % (1 + number % 2, number) for number in range(500)))
+            return [tuple(connection.read()["tickets"]) for _ in range(500)]
+
+    with daemons(tmp_path, database, 2) as (here, there), ThreadPoolExecutor(2) as threads:
+        bookings = list(threads.map(book, (here, there)))
+        assert bookings[0] == bookings[1]
+        with here.connect() as connection:
+            assert [connection.ask(f"show {event}")["sold"] for event in (1, 2)] == [250, 250]
+
+
+def test_a_hold_runs_out_by_the_clock_of_the_database_though_its_daemon_is_gone(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    with daemons(tmp_path, database, 2) as (here, there), there.connect() as watcher:
+        assert watcher.ask("watch")["version"] == 0
+        with here.connect() as holder:
+            assert holder.ask("hold 1 4 --seconds 1")["available"] == 96
+        here.kill()
+        assert watcher.read()["held"] == 4
+        event = watcher.read()
+        assert (event["available"], event["held"], event["version"]) == (100, 0, 2)
+
+
+def test_a_daemon_that_freezes_in_the_middle_of_a_sale_does_not_stop_the_others(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100_000)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle in transaction'"
+    with daemons(tmp_path, database, 2) as (here, there), there.connect() as buyer, ExitStack() as stack:
+        # Frozen again and again, until it is within a transaction.
+        while True:
+            crowd = [stack.enter_context(here.connect()) for _ in range(5)]
+            for connection in crowd:
+                connection.send(b"book 1 1\n" * 200)
+            crowd[0].read()
+            here.process.send_signal(signal.SIGSTOP)
+            if query(database, waiting, name_of(database))[0][0]:
+                break
+            here.process.send_signal(signal.SIGCONT)
+        assert buyer.ask("book 1 1 --booking mine")["state"] == "confirmed"
+        here.process.send_signal(signal.SIGCONT)
+        with here.connect() as connection:
+            assert connection.ask("book 1 1 --booking mine")["replayed"]
+
+
+# events.json
+
+
+def test_the_events_file_is_only_read_unless_it_is_named(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    before = (tmp_path / "events.json").read_bytes()
+    daemon = Daemon("--port", "0", "--store", database, cwd=tmp_path)
+    try:
+        daemon.wait_ready()
+        with daemon.connect() as connection:
+            assert connection.ask("book 1 1")["available"] == 99
+        assert daemon.end() == 0
+    finally:
+        daemon.kill()
+    assert (tmp_path / "events.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["events.json"]
+    with running(tmp_path, "--store", database) as named:
+        named.end()
+    assert msgspec.json.decode((tmp_path / "events.json").read_bytes())["events"][0]["AvailableTickets"] == 99
+
+
+# When the database is away
+
+
+def test_while_the_database_restarts_requests_wait_and_are_done(bundled_postgres: Postgres, tmp_path: Path) -> None:
+    database = bundled_postgres.new_database()
+    write_events(tmp_path, 100)
+    with running(tmp_path, "--store", database) as daemon, daemon.connect() as buyer, daemon.connect() as reader:
+        assert buyer.ask("book 1 1")["version"] == 1
+        bundled_postgres.stop("immediate")
+        try:
+            buyer.send(b"book 1 2 --booking mine\n")
+            daemon.wait_line("requests wait until it is back")
+            # What is committed can be read meanwhile.
+            assert reader.ask("list")["events"][0]["available"] == 99
+        finally:
+            bundled_postgres.start()
+        booked = buyer.read()
+        assert (booked["state"], booked["version"], booked.get("replayed")) == ("confirmed", 2, None)
+        daemon.wait_line("the ledger is back")
+    bundled_postgres.drop(database)
+
+
+def test_when_the_database_stays_away_requests_are_told_that_nothing_was_done(
+    bundled_postgres: Postgres, tmp_path: Path
+) -> None:
+    database = bundled_postgres.new_database()
+    write_events(tmp_path, 100)
+    with running(tmp_path, "--store", database, "--desk-seconds-max", "0.5") as daemon, daemon.connect() as buyer:
+        bundled_postgres.stop("fast")
+        try:
+            refusal = buyer.ask("book 1 2 --booking mine")
+            assert (refusal["code"], refusal["retry_after"]) == ("busy", 1)
+            assert refusal["message"] == "the ledger cannot be reached; nothing was done, try again"
+            assert buyer.ask("hold 1 2")["code"] == "busy"
+        finally:
+            bundled_postgres.start()
+        assert buyer.ask("book 1 2 --booking mine")["version"] == 1
+        away = [line for line in daemon.lines if "requests wait" in line]
+        assert len(away) == 1, "told once"
+        assert daemon.end() == 0
+    bundled_postgres.drop(database)
+
+
+def test_a_daemon_ends_in_good_order_without_its_database(bundled_postgres: Postgres, tmp_path: Path) -> None:
+    database = bundled_postgres.new_database()
+    write_events(tmp_path, 100)
+    with running(tmp_path, "--store", database) as daemon:
+        bundled_postgres.stop("fast")
+        try:
+            assert daemon.end() == 0
+        finally:
+            bundled_postgres.start()
+    bundled_postgres.drop(database)
