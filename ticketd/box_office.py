@@ -63,7 +63,8 @@ class BoxOffice:
         self._closing = False
         # Since there was no room for a commit: when to try the next one.
         self._full_until: float | None = None
-        self._away = False
+        # How often in a row the ledger could not be reached.
+        self._away = 0
         # Where no commit is possible, nobody waits for one that ends holds.
         self._holds_rest_until = 0.0
         self.counts = sales_log.Counts()
@@ -112,7 +113,7 @@ class BoxOffice:
             if self._desks.anybody or self.holds_ran_out():
                 batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max)
                 for party in batch.late:
-                    party.refuse("busy", BUSY[self._away], RETRY_AFTER_SECONDS)
+                    party.refuse("busy", BUSY[self._away > 0], RETRY_AFTER_SECONDS)
                 try:
                     await self._commit(batch)
                 finally:
@@ -225,8 +226,9 @@ class BoxOffice:
             await asyncio.sleep(0)
 
     async def _wait_for_ledger(self, error: LedgerAwayError) -> None:
-        if not self._away:
-            self._away = True
+        self._away += 1
+        if self._away == 2:
+            # Not a connection that broke, which another one makes up for.
             log.warning("%s; requests wait until it is back", error)
         self._holds_rest_until = self._loop.time() + RETRY_AFTER_SECONDS
         await asyncio.sleep(AWAY_RETRY_SECONDS)
@@ -244,9 +246,9 @@ class BoxOffice:
                 log.warning("%s; refusing what would change anything until there is room", error)
             self._full_until = self._holds_rest_until = self._loop.time() + RETRY_AFTER_SECONDS
             return await self._decide_on_full_disk(requests), False
-        if self._away:
-            self._away = False
+        if self._away > 1:
             log.info("the ledger is back")
+        self._away = 0
         if changed and self._full_until is not None:
             log.info("there is room again")
             self._full_until = None

@@ -39,9 +39,9 @@ SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery(
     current_setting('transaction_read_only')::bool AS read_only, current_setting('fsync')::bool AS fsync,
     current_setting('full_page_writes')::bool AS full_page_writes, current_setting('server_encoding') AS encoding
 """
-# By the class of its code, what PostgreSQL says when it cannot serve now, whatever it was asked: connections,
-# transactions that were ended, authorization, databases, resources, locks, operators, the system.
-_AWAY = ("08", "25", "28", "3D", "53", "55", "57", "58")
+# By the class of its code, what PostgreSQL says when it cannot serve now, whatever it was asked: transactions that were
+# ended, authorization, databases, resources, locks, operators, the system.
+_AWAY = ("25", "28", "3D", "53", "55", "57", "58")
 
 
 class Line(asyncpg.Connection):
@@ -153,12 +153,12 @@ class Link:
             raise LedgerAwayError(
                 f"cannot reach the database {self.name} ({reason}). Is PostgreSQL running?"
             ) from error
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            raise LedgerAwayError(f"the connection to the database {self.name} broke") from error
         except asyncpg.PostgresError as error:
-            if not error.sqlstate or error.sqlstate.startswith(_AWAY):
+            if error.sqlstate and error.sqlstate.startswith(_AWAY):
                 raise LedgerAwayError(f"the database {self.name} does not serve: {error}") from error
             raise
-        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            raise LedgerAwayError(f"the connection to the database {self.name} broke: {error}") from error
 
 
 def _without_secrets(url: str) -> str:
