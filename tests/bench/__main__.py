@@ -6,27 +6,19 @@ Rounds are interleaved; figures are medians, with the ratio to the echo. Every b
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import msgspec
 
-from tests.bench.load import Report
+from tests.bench.load import Report, load
 from tests.daemon import Daemon, running, write_events
 from ticketd.model import CAPACITY_MAX
 
 ROUNDS = 3
 # connections, depth, requests in a round
 SHAPES = [(1, 1, 2_000), (50, 1, 40_000), (500, 1, 50_000), (50, 16, 160_000)]
-
-
-def load(port: int, connections: int, depth: int, requests: int) -> Report:
-    """Book from many connections at once, and return what came of it."""
-    line = '{"cmd":"book","event":"1","quantity":1}'
-    command = [sys.executable, "-m", "tests.bench.load", str(port), line, *map(str, (connections, depth, requests))]
-    return msgspec.json.decode(subprocess.run(command, check=True, capture_output=True).stdout, type=Report)
 
 
 def main() -> None:
@@ -41,8 +33,8 @@ def main() -> None:
                 for _ in range(ROUNDS):
                     for shape in SHAPES:
                         of_shape = results.setdefault(f"{shape[0]}x{shape[1]}", {"ticketd": [], "echo": []})
-                        of_shape["ticketd"].append(load(daemon.port, *shape))
-                        of_shape["echo"].append(load(echo_port, *shape))
+                        of_shape["ticketd"].append(load([daemon.port], *shape))
+                        of_shape["echo"].append(load([echo_port], *shape))
         finally:
             echo.kill()
     if "--json" in sys.argv:

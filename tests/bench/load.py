@@ -1,11 +1,13 @@
 """A load generator: closed loop, many connections, a fixed depth. One process; asyncio protocols on uvloop.
 
-Run by ``tests.bench`` in a process of its own, so that its work does not stand in the server's way.
+``load`` runs it in a process of its own, so that its work does not stand in the server's way.
 """
 
 import asyncio
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -19,6 +21,14 @@ class Report(msgspec.Struct):
     p50_ms: float
     p99_ms: float
     errors: int
+
+
+def load(ports: Sequence[int], connections: int, depth: int, requests: int) -> Report:
+    """Book a ticket of event 1 so often, from connections that are spread over these ports; return what came of it."""
+    line = '{"cmd":"book","event":"1","quantity":1}'
+    arguments = [",".join(map(str, ports)), line, str(connections), str(depth), str(requests)]
+    command = [sys.executable, "-m", "tests.bench.load", *arguments]
+    return msgspec.json.decode(subprocess.run(command, check=True, capture_output=True).stdout, type=Report)
 
 
 class _Client(asyncio.Protocol):
@@ -57,11 +67,12 @@ class _Client(asyncio.Protocol):
             self.done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
 
-async def _run(port: int, line: bytes, connections: int, depth: int, requests: int) -> Report:
+async def _run(ports: Sequence[int], line: bytes, connections: int, depth: int, requests: int) -> Report:
     loop = asyncio.get_running_loop()
     windows = max(1, requests // (connections * depth))
     clients: list[_Client] = []
-    for _ in range(connections):
+    for number in range(connections):
+        port = ports[number % len(ports)]
         _, client = await loop.create_connection(lambda: _Client(line, depth, windows), "127.0.0.1", port)
         clients.append(client)
     began = time.perf_counter()
@@ -80,6 +91,7 @@ async def _run(port: int, line: bytes, connections: int, depth: int, requests: i
 
 
 if __name__ == "__main__":
-    port, line, connections, depth, requests = sys.argv[1:]
-    report = uvloop.run(_run(int(port), line.encode() + b"\n", int(connections), int(depth), int(requests)))
+    where, line, *numbers = sys.argv[1:]
+    ports = [int(port) for port in where.split(",")]
+    report = uvloop.run(_run(ports, line.encode() + b"\n", *map(int, numbers)))
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
