@@ -1,16 +1,24 @@
 """Many daemons on one PostgreSQL: each sells from the same ledger, and what happens to one does not stop the others."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 
 from tests.daemon import Daemon, running, until, write_events
+from tests.ledgers import PostgresLedger
 from tests.postgres import Postgres, Server, name_of, query
+from ticketd.box_office import BoxOffice
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.protocol import Book, BookingReply, Create, EventReply, Hold, Show
 
 DATE = "2027-03-11T20:00:00Z"
 
@@ -254,3 +262,31 @@ def test_a_daemon_ends_in_good_order_without_its_database(bundled_postgres: Post
         finally:
             bundled_postgres.start()
     bundled_postgres.drop(database)
+
+
+# In one batch
+
+
+async def test_who_comes_while_others_have_the_event_joins_the_batch(database: str) -> None:
+    store = await PostgresLedger(database).open()
+    box_office = BoxOffice(store, Catalogue([]), Limits())
+    selling = asyncio.create_task(box_office.run())
+    await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 100, "jazz")], "test")
+    commits = box_office.counts.commits
+    other = await asyncpg.connect(database)
+    async with other.transaction():
+        await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+        first = box_office.submit([Book("jazz", 1)], "first")
+        waiting = 0
+        while not waiting:
+            waiting = await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        more = [box_office.submit([Book("jazz", 1), Hold("jazz", 1, 60)], "others") for _ in range(20)]
+        late = box_office.submit([Book("jazz", 1), Show("jazz")], "last")
+    replies = [reply for future in (first, *more, late) for reply in await future]
+    versions = [reply.version for reply in replies if isinstance(reply, BookingReply | EventReply)]
+    assert versions == [*range(1, 43), 42]
+    assert box_office.counts.commits == commits + 2
+    await other.close()
+    box_office.close()
+    await selling
+    await store.close()
