@@ -195,7 +195,7 @@ class BoxOffice:
             await self._wait_for_ledger(error)
             return
         except OutcomeUnknownError as error:
-            message = "the outcome is unknown; send it again with the same id when the daemon is back"
+            message = "the outcome is unknown; send it again with the same id, which settles it"
             for party in batch.parties:
                 party.refuse("outcome_unknown", message)
             if isinstance(error, LedgerFailedError):
