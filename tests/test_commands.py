@@ -67,6 +67,18 @@ def test_the_same_transition_twice_is_replayed_and_one_that_crosses_another_is_r
     assert crossed.stderr.startswith("ticketctl: already_released: ")
 
 
+def test_a_ticket_that_was_redeemed_elsewhere_is_redeemed_at_that_time_and_told_twice_it_is_replayed(
+    daemon: Daemon,
+) -> None:
+    ticket = ctl("book", "1", "1", "--booking", "scanned", port=daemon.port).stdout.split("\t")[6].strip()
+    redeem = ("redeem", ticket, "--at", "2026-11-22T21:15:00.5+01:00")
+    told = f"{ticket}\t1\tscanned\tredeemed\t2026-11-22T20:15:00.500000Z"
+    assert ctl(*redeem, port=daemon.port).stdout == f"{told}\n"
+    assert ctl(*redeem, port=daemon.port).stdout == f"{told}\treplayed\n"
+    refused = ctl("redeem", ticket, port=daemon.port)
+    assert (refused.returncode, refused.stderr[:27]) == (1, "ticketctl: already_redeemed")
+
+
 def test_stats_and_ping_answer(daemon: Daemon) -> None:
     assert ctl("ping", port=daemon.port).stdout == "pong\n"
     stats = dict(line.split("\t") for line in ctl("stats", port=daemon.port).stdout.splitlines())

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,9 +17,28 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from msgspec import UNSET, UnsetType
 
 from tests.faketime import Clock
+from ticketctl.importing import requests_of
 from ticketd.books import Adopt, LedgerRequest
 from ticketd.model import Event
-from ticketd.protocol import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Reply, Show, Tickets
+from ticketd.protocol import (
+    Amend,
+    Book,
+    Bookings,
+    BookingsReply,
+    Cancel,
+    Confirm,
+    Create,
+    ErrorReply,
+    Hold,
+    Redeem,
+    Release,
+    Reply,
+    Restore,
+    Show,
+    Tickets,
+    TicketsReply,
+    encode,
+)
 from ticketd.rules import event_reply
 from ticketd.stores.sqlite import SqliteStore
 
@@ -62,9 +82,9 @@ class Model:
         return {"available": event["available"], "version": event["version"]}
 
     def booking(self, id_: str) -> Row:
-        row = {name: value for name, value in self.bookings[id_].items() if name != "seconds"}
-        if row["state"] != "held":
-            del row["expires"]
+        row = {name: value for name, value in self.bookings[id_].items() if name not in ("made", "past")}
+        if row["state"] == "held":
+            row["expires"] = self.bookings[id_]["made"]["expires"]
         if gone := [ticket for ticket in row["tickets"] if self.tickets[ticket]["state"] == "cancelled"]:
             row["cancelled"] = gone
         return {"reply": "booking", **deepcopy(row)}
@@ -72,15 +92,22 @@ class Model:
     def ticket(self, id_: str) -> Row:
         return {"reply": "ticket", **self.tickets[id_]}
 
-    def change(self, *ids: str, state: str) -> None:
+    def change(self, *ids: str, state: str, what: str, tickets: Iterable[str] = ()) -> None:
         """Bring bookings of one event into a state, which is one change of it."""
         event = self.bookings[ids[0]]["event"]
         for id_ in ids:
             self.bookings[id_]["state"] = state
         self.events[event]["version"] += 1
         self.changed.add(event)
+        left = self.left(event)
         for id_ in ids:
-            self.bookings[id_] |= self.left(event)
+            row = self.bookings[id_]
+            row |= left
+            if what == "make":
+                row["made"] |= left
+            else:
+                gone = [ticket for ticket in row["tickets"] if ticket in tickets]
+                row["past"].append([what, left["available"], left["version"], gone])
 
     def issue(self, booking: Row, tickets: list[str]) -> None:
         assert len(tickets) == len(set(tickets)) == booking["quantity"]
@@ -92,11 +119,12 @@ class Model:
     def expire(self, now: datetime) -> None:
         for event in self.events:
             mine = [each for each in self.bookings.values() if (each["event"], each["state"]) == (event, "held")]
-            if over := [each["id"] for each in mine if each["expires"] <= now]:
-                self.change(*over, state="expired")
+            if over := [each["id"] for each in mine if each["made"]["expires"] <= now]:
+                self.change(*over, state="expired", what="expire")
 
     def next_expiry(self) -> datetime | None:
-        return min((each["expires"] for each in self.bookings.values() if each["state"] == "held"), default=None)
+        holds = [each for each in self.bookings.values() if each["state"] == "held"]
+        return min((each["made"]["expires"] for each in holds), default=None)
 
     def decide(self, request: LedgerRequest, now: datetime, tickets: list[str]) -> list[Row]:
         """Return the replies that are right, mostly one. ``tickets`` are the ids that the ledger minted, if any."""
@@ -107,7 +135,9 @@ class Model:
                     return [self.create(str(request.id), request)]
                 facts = (request.name, request.date, request.capacity, self.elsewhere(request))
                 same = facts == (first["name"], first["date"], first["capacity"], first["sold"])
-                return [first | {"replayed": True} if same else refused("event_exists")]
+                return [
+                    first | {"version": request.version or 0, "replayed": True} if same else refused("event_exists")
+                ]
             case Adopt(event=event):
                 if event.id not in self.events:
                     self.create(event.id, event)
@@ -123,33 +153,39 @@ class Model:
                 crossed = refused(CROSSED[booking["state"]], **self.left(booking["event"]))
                 if isinstance(request, Cancel):
                     return self.cancel(booking, request) if booking["tickets"] else [crossed]
-                what = "confirmed" if isinstance(request, Confirm) else "released"
-                if booking["state"] == what and (what, booking["id"]) in self.said:
+                what = "confirm" if isinstance(request, Confirm) else "release"
+                state = {"confirm": "confirmed", "release": "released"}[what]
+                if booking["state"] == state and (what, booking["id"]) in self.said:
                     return [self.said[what, booking["id"]] | {"replayed": True}]
                 if booking["state"] != "held":
                     return [crossed]
-                if what == "confirmed":
+                if what == "confirm":
                     self.issue(booking, tickets)
-                self.change(booking["id"], state=what)
+                self.change(booking["id"], state=state, what=what)
                 self.said[what, booking["id"]] = self.booking(booking["id"])
                 return [self.booking(booking["id"])]
             case Redeem():
                 if request.ticket not in self.tickets:
                     return [refused("ticket_not_found")]
+                at = now if request.at is UNSET else request.at
+                if self.tickets[request.ticket].get("redeemed_at", now) == request.at:
+                    return [self.ticket(request.ticket) | {"replayed": True}]
                 if spent := self.spent(request.ticket):
                     return [spent]
-                self.tickets[request.ticket] |= {"state": "redeemed", "redeemed_at": now}
+                self.tickets[request.ticket] |= {"state": "redeemed", "redeemed_at": at}
                 return [self.ticket(request.ticket)]
             case Show():
                 return [self.show(request.id)]
             case Bookings() | Tickets():
                 return [self.page(request)]
+            case Restore():
+                raise AssertionError("the ledger moves, and the model stays")
 
     def elsewhere(self, made: Create | Event) -> int:
         return 0 if made.available is UNSET else made.capacity - made.available
 
     def create(self, id_: str, made: Create | Event) -> Row:
-        row = {"id": id_, "name": made.name, "date": made.date, "capacity": made.capacity, "version": 0}
+        row = {"id": id_, "name": made.name, "date": made.date, "capacity": made.capacity, "version": made.version or 0}
         self.events[id_] = row | {"elsewhere": self.elsewhere(made)}
         self.changed.add(id_)
         self.said["create", id_] = self.event(id_)
@@ -174,19 +210,21 @@ class Model:
     def take(self, request: Book | Hold, seconds: int | None, now: datetime, tickets: list[str]) -> Row:
         id_ = str(request.booking)
         if known := self.bookings.get(id_):
-            same = (known["event"], known["quantity"], known["seconds"]) == (request.event, request.quantity, seconds)
-            return self.said["take", id_] | {"replayed": True} if same else refused("booking_conflict")
+            facts = (known["event"], known["quantity"], known["made"]["seconds"])
+            if facts != (request.event, request.quantity, seconds):
+                return refused("booking_conflict")
+            return self.said["make", id_] | {"replayed": True}
         if request.event not in self.events:
             return refused("event_not_found")
         if request.quantity > self.event(request.event)["available"]:
             return refused("sold_out", **self.left(request.event))
-        row: Row = {"id": id_, "event": request.event, "quantity": request.quantity, "tickets": [], "seconds": seconds}
-        row |= {"state": "", "expires": seconds and now + timedelta(seconds=seconds)}
-        self.bookings[id_] = row
+        row: Row = {"id": id_, "event": request.event, "quantity": request.quantity, "state": "", "tickets": []}
+        expires = seconds and now + timedelta(seconds=seconds)
+        self.bookings[id_] = row | {"made": {"seconds": seconds, "expires": expires}, "past": []}
         if seconds is None:
-            self.issue(row, tickets)
-        self.change(id_, state="confirmed" if seconds is None else "held")
-        self.said["take", id_] = self.booking(id_)
+            self.issue(self.bookings[id_], tickets)
+        self.change(id_, state="confirmed" if seconds is None else "held", what="make")
+        self.said["make", id_] = self.booking(id_)
         return self.booking(id_)
 
     def cancel(self, booking: Row, request: Cancel) -> list[Row]:
@@ -206,7 +244,7 @@ class Model:
             return wrong
         for ticket in wanted:
             self.tickets[ticket]["state"] = "cancelled"
-        self.change(id_, state="cancelled" if wanted == there else "confirmed")
+        self.change(id_, state="cancelled" if wanted == there else "confirmed", what="cancel", tickets=wanted)
         reply = self.said["cancel", id_, frozenset(wanted)] = self.booking(id_)
         if wanted == there:
             self.said["cancel", id_, frozenset()] = reply
@@ -231,15 +269,31 @@ class Model:
         if isinstance(request, Bookings):
             noun, rows, show = ("bookings", self.bookings, self.booking)
         ids = sorted(id_ for id_ in rows if request.after is UNSET or id_ > request.after)[: request.limit]
-        return {
-            "reply": noun,
-            noun: [{name: value for name, value in show(id_).items() if name != "reply"} for id_ in ids],
-        }
+        pages = [{name: value for name, value in show(id_).items() if name != "reply"} for id_ in ids]
+        if isinstance(request, Bookings):
+            pages = [facts | self.past(facts["id"]) for facts in pages]
+        return {"reply": noun, noun: pages}
+
+    def past(self, id_: str) -> Row:
+        made = {name: value for name, value in self.bookings[id_]["made"].items() if value is not None}
+        past = self.bookings[id_]["past"]
+        return deepcopy(({"made": made} if past or "seconds" in made else {}) | ({"changes": past} if past else {}))
+
+    def move(self) -> None:
+        """Come to be the model of another ledger, into which this one was moved."""
+        for id_, row in self.events.items():
+            row["version"] += sum((each["event"], each["state"]) == (id_, "held") for each in self.bookings.values())
+            # An event that was amended does not know any more how it was created.
+            self.said["create", id_] |= {name: row[name] for name in ("name", "date", "capacity")}
+            self.said["create", id_]["available"] = row["capacity"] - row["elsewhere"]
 
 
 def on_the_wire(reply: Reply) -> Row:
     row: Row = msgspec.to_builtins(reply, builtin_types=(datetime,))
     row.pop("message", None)
+    for facts in row.get("bookings", []):
+        if changes := facts.get("changes"):
+            facts["changes"] = [[*change[:3], list(change[3])] for change in changes]
     for facts in [row, *row.get("bookings", [])]:
         for name in ("cancelled", "redeemed"):
             if not facts.get(name, True):
@@ -264,10 +318,11 @@ def requests(model: Model, past: list[LedgerRequest]) -> st.SearchStrategy[Ledge
         st.builds(Release, booking),
         st.builds(Cancel, booking),
         st.builds(Redeem, ticket),
+        st.builds(Redeem, ticket, st.sampled_from([DATE, DATE.replace(day=12)])),
         st.builds(Show, event | booking | ticket),
         st.builds(Amend, event, capacity=st.integers(1, 12)),
         st.builds(Amend, event, name=name, date=date),
-        st.builds(Create, name, date, capacity, event, st.just(UNSET) | st.integers(0, 6)),
+        st.builds(Create, name, date, capacity, event, st.just(UNSET) | st.integers(0, 6), st.sampled_from([UNSET, 7])),
         st.builds(Event, event, name, date, st.just(9), st.just(5), st.just(0), st.just(4), st.just(0), st.just(4)).map(
             Adopt
         ),
@@ -306,7 +361,7 @@ class Histories(RuleBasedStateMachine):
         self.model.expire(now)
         for request, reply in zip(batch, committed.replies, strict=True):
             assert on_the_wire(reply) in self.model.decide(request, now, getattr(reply, "tickets", []))
-        assert committed.next_expiry == self.model.next_expiry()
+        assert self.store.next_expiry == self.model.next_expiry()
         assert sorted(event.id for event in committed.events) == sorted(self.model.changed)
         self.compare(committed.events)
         self.see_that_events_agree()
@@ -337,7 +392,8 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.model.next_expiry())
     @rule(seconds=st.sampled_from([0, 0, 0.0005, -0.0005, -0.001]), data=st.data())
     def requests_come_just_when_a_hold_runs_out(self, seconds: float, data: st.DataObject) -> None:
-        end, hold = min((row["expires"], id_) for id_, row in self.model.bookings.items() if row["state"] == "held")
+        holds = [row for row in self.model.bookings.values() if row["state"] == "held"]
+        end, hold = min((row["made"]["expires"], row["id"]) for row in holds)
         self.clock.time = end
         self.clock.move(seconds)
         first: list[LedgerRequest] = [Confirm(hold), Release(hold), Cancel(hold), Show(hold), Bookings()]
@@ -358,6 +414,32 @@ class Histories(RuleBasedStateMachine):
         self.start()
         self.see_that_events_agree()
         self.decide([])
+
+    @rule(done_before=st.integers(0, 9))
+    def the_ledger_moves(self, done_before: int) -> None:
+        """The import breaks off, and is run again."""
+        self.decide([])
+        requests = list(self.export())
+        self.runner.run(self.store.close())
+        self.folders.append(TemporaryDirectory())
+        self.start()
+        for request in [*requests[: len(requests) * done_before // 10], *requests]:
+            (reply,) = self.runner.run(self.store.transact([deepcopy(request)])).replies
+            assert not isinstance(reply, ErrorReply) or (isinstance(request, Create) and reply.code == "event_exists")
+        self.model.move()
+        self.see_that_events_agree()
+        self.decide([Bookings(), Tickets()])
+
+    def export(self) -> Iterator[LedgerRequest]:
+        """Yield what ticketctl sends to import what it exported."""
+        bookings, tickets = self.runner.run(self.store.transact([Bookings(), Tickets()])).replies
+        assert isinstance(bookings, BookingsReply)
+        assert isinstance(tickets, TicketsReply)
+        held: dict[str, int] = {}
+        for facts in [*map(event_reply, self.runner.run(self.store.events())), *bookings.bookings, *tickets.tickets]:
+            for request in requests_of(msgspec.json.decode(encode(facts)), held):
+                assert isinstance(request, Create | Restore | Redeem)
+                yield request
 
     def teardown(self) -> None:
         try:

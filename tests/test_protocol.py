@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from ticketd import protocol
 from ticketd.errors import Code, TicketError
-from ticketd.model import UNSAFE, BookingState, TicketState
+from ticketd.model import UNSAFE, BookingState, Change, TicketState, state_after
 from ticketd.protocol import (
     COMMANDS,
     Amend,
@@ -27,6 +27,7 @@ from ticketd.protocol import (
     Release,
     Reply,
     Request,
+    Restore,
     Show,
     Stats,
     Tickets,
@@ -47,14 +48,45 @@ DATES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=ZONES)
 OR_NOT = st.just(UNSET)
 QUANTITIES = st.integers(1, 1_000)
 CAPACITIES = st.integers(1, 1_000_000_000)
+VERSIONS = st.integers(1, 10**15)
+TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2199, 12, 30), timezones=ZONES)
 PAGE: dict[str, st.SearchStrategy[Any]] = {"after": OR_NOT | IDS, "limit": st.integers(1, 100)}
+
+
+@st.composite
+def restores(draw: st.DrawFn) -> Restore:
+    seconds = draw(st.none() | st.integers(1, 86_400))
+    first, *rest = sorted(draw(st.lists(VERSIONS, min_size=1, max_size=4, unique=True)))
+    ids = draw(st.lists(IDS, min_size=3, max_size=5, unique=True))
+    ends = ["confirm"] if len(rest) != 1 else ["confirm", "release", "expire"]
+    changes: list[Change] = []
+    for version in rest:
+        state = state_after(seconds, 9, changes)
+        what = draw(st.sampled_from(ends)) if state == "held" else "cancel"
+        cancelled = [ids[len(changes) - 1]] if what == "cancel" else []
+        changes.append(Change(what, draw(st.integers(0, 10**9)), version, cancelled))  # type: ignore[arg-type]
+    has_tickets = state_after(seconds, 9, changes) == "confirmed"
+    return Restore(
+        *(draw(IDS), draw(IDS), draw(st.integers(20, 1_000)), draw(st.integers(0, 10**9)), first),
+        seconds=seconds or UNSET,
+        expires=draw(TIMES) if seconds else UNSET,
+        changes=changes or UNSET,
+        tickets=ids if has_tickets else UNSET,
+        before=draw(OR_NOT | st.integers(0, 15)) if has_tickets else UNSET,
+    )
+
+
 # Of each command, every request that a client may send; test_words takes them from here.
 REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
     List: st.builds(List, after=OR_NOT | IDS, limit=OR_NOT | st.integers(1, 100_000)),
     Show: st.builds(Show, id=IDS),
     Create: CAPACITIES.flatmap(
         lambda capacity: st.builds(
-            Create, NAMES, DATES, st.just(capacity), id=OR_NOT | IDS, available=OR_NOT | st.integers(0, capacity)
+            Create,
+            *(NAMES, DATES, st.just(capacity)),
+            id=OR_NOT | IDS,
+            available=OR_NOT | st.integers(0, capacity),
+            version=OR_NOT | VERSIONS,
         )
     ),
     Book: st.builds(Book, event=IDS, quantity=QUANTITIES, booking=OR_NOT | IDS),
@@ -62,13 +94,14 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
     Confirm: st.builds(Confirm, booking=IDS),
     Release: st.builds(Release, booking=IDS),
     Cancel: st.builds(Cancel, booking=IDS, tickets=OR_NOT | st.lists(IDS, min_size=1, max_size=5)),
-    Redeem: st.builds(Redeem, ticket=IDS),
+    Redeem: st.builds(Redeem, ticket=IDS, at=OR_NOT | TIMES),
     Amend: st.builds(Amend, event=IDS, name=NAMES, date=OR_NOT | DATES, capacity=OR_NOT | CAPACITIES)
     | st.builds(Amend, event=IDS, date=OR_NOT | DATES, capacity=CAPACITIES)
     | st.builds(Amend, event=IDS, date=DATES),
     Watch: st.builds(Watch, event=OR_NOT | IDS),
     Bookings: st.builds(Bookings, **PAGE),
     Tickets: st.builds(Tickets, **PAGE),
+    Restore: restores(),
     Stats: st.builds(Stats),
     Ping: st.builds(Ping),
     Help: st.builds(Help, command=OR_NOT | st.sampled_from(list(COMMANDS)) | st.text(max_size=64)),
@@ -109,6 +142,14 @@ def create(**fields: object) -> bytes:
     return frame("create", **{"name": "Jazz", "date": "2027-03-11T20:00:00Z", "capacity": 9, **fields})
 
 
+def restore(**fields: object) -> bytes:
+    return frame("restore", **{"booking": "b", "event": "1", "quantity": 2, "available": 9, "version": 3, **fields})
+
+
+def held(**fields: object) -> bytes:
+    return restore(**{"seconds": 60, "expires": "2027-03-11T20:00:00Z", **fields})
+
+
 def test_every_command_is_tested() -> None:
     assert set(REQUESTS_OF) == set(get_args(Request))
 
@@ -140,7 +181,25 @@ def test_what_a_client_encodes_is_what_the_daemon_decodes(request: Request) -> N
         (frame("release", booking="b"), Release("b")),
         (frame("cancel", booking="b"), Cancel("b")),
         (frame("cancel", booking="b", tickets=["t"] * 400), Cancel("b", ["t"] * 400)),
+        (create(capacity=9, available=4, version=7), Create("Jazz", JAZZ, 9, available=4, version=7)),
         (frame("redeem", ticket="t"), Redeem("t")),
+        (frame("redeem", ticket="t", at="2027-03-11T21:00:00.0009+01:00"), Redeem("t", JAZZ)),
+        (restore(tickets=["t", "u"]), Restore("b", "1", 2, 9, 3, tickets=["t", "u"])),
+        (restore(quantity=9, tickets=["t"], before=8), Restore("b", "1", 9, 9, 3, tickets=["t"], before=8)),
+        (
+            restore(tickets=["t"], changes=[["cancel", 10, 4, ["t"]]]),
+            Restore("b", "1", 2, 9, 3, changes=[Change("cancel", 10, 4, ["t"])], tickets=["t"]),
+        ),
+        (held(), Restore("b", "1", 2, 9, 3, 60, JAZZ)),
+        (held(changes=[["expire", 11, 4]]), Restore("b", "1", 2, 9, 3, 60, JAZZ, [Change("expire", 11, 4)])),
+        (
+            held(changes=[["confirm", 9, 4], ["cancel", 10, 6, ["u"]]], tickets=["t", "u"]),
+            Restore(
+                *("b", "1", 2, 9, 3, 60, JAZZ),
+                [Change("confirm", 9, 4), Change("cancel", 10, 6, ["u"])],
+                ["t", "u"],
+            ),
+        ),
         (frame("amend", event="1", capacity=1), Amend("1", capacity=1)),
         (frame("amend", event="1", name="é", date="2027-03-11T21:00:00+01:00"), Amend("1", "é", JAZZ)),
         (frame("watch"), Watch()),
@@ -203,9 +262,10 @@ def test_without_cmd_the_message_asks_for_it(line: bytes) -> None:
 )
 def test_a_missing_field_is_named(name: str, field: str) -> None:
     good: dict[str, object] = {"name": "x", "date": "2027-03-11T20:00:00Z", "capacity": 1, "id": "1"}
-    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t"}
+    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t", "available": 1, "version": 1}
     given = {other.name: good[other.name] for other in COMMANDS[name].fields if other.required}
     given |= {"capacity": 1} if name == "amend" else {}
+    given |= {"tickets": ["t"]} if name == "restore" else {}
     decode(frame(name, **given))
     error = refused(frame(name, **{other: value for other, value in given.items() if other != field}))
     assert error.code == "bad_request"
@@ -216,6 +276,50 @@ def test_an_amend_of_nothing_says_what_can_be_changed() -> None:
     error = refused(frame("amend", event="1"))
     assert error.code == "bad_request"
     assert error.message == "amend needs name, date or capacity, else there is nothing to change"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (restore(), "tickets must be those of what was booked or confirmed"),
+        (held(tickets=["t"]), "tickets must be those of what was booked or confirmed"),
+        (held(changes=[["release", 9, 4]], tickets=["t"]), "tickets must be those of what was booked or confirmed"),
+        (restore(tickets=["t", "t"]), "tickets must not have the same id twice"),
+        (restore(tickets=["t", "u", "v"]), "tickets must not be more than quantity, 2"),
+        (restore(tickets=["t", "u"], before=1), "tickets must not be more than quantity, 2"),
+        (restore(tickets=["t"], seconds=60), "expires must be given with seconds"),
+        (restore(tickets=["t"], expires="2027-03-11T20:00:00Z"), "expires must be given with seconds"),
+        (
+            restore(tickets=["t"], changes=[["confirm", 9, 4]]),
+            "changes must not have confirm where the booking is conf",
+        ),
+        (held(changes=[["cancel", 9, 4, ["t"]]]), "changes must not have cancel where the booking is held"),
+        (held(changes=[["expire", 9, 4], ["release", 9, 5]]), "changes must not have release where the booking is exp"),
+        (held(changes=[["release", 9, 3]]), "changes must be in the order of their versions"),
+        (held(changes=[["release", 9, 10**16]]), "changes must be in the order of their versions"),
+        (held(changes=[["release", -1, 4]]), "changes must be in the order of their versions"),
+        (held(changes=[["release", 9, 4, ["t"]]]), "changes must name the tickets of each cancel, and of nothing else"),
+        (restore(tickets=["t"], changes=[["cancel", 9, 4]]), "changes must name the tickets of each cancel"),
+        (restore(tickets=["t"], changes=[["cancel", 9, 4, ["u"]]]), "changes must cancel only what is in tickets"),
+        (restore(tickets=["t"], changes=[["cancel", 9, 4, ["t", "t"]]]), "changes must cancel only what is in tickets"),
+        (
+            restore(tickets=["t"], changes=[["cancel", 9, 4, ["t"]], ["cancel", 9, 5, ["t"]]]),
+            "changes must cancel only what is in tickets, and each of them once",
+        ),
+    ],
+)
+def test_a_past_that_no_booking_can_have_is_refused_and_what_is_wrong_is_said(line: bytes, says: str) -> None:
+    error = refused(line)
+    assert error.code == "bad_request"
+    assert error.message.startswith(says)
+
+
+def test_the_largest_part_of_a_booking_fits_into_a_line_whatever_became_of_it() -> None:
+    ids = [f"{number:064}" for number in range(protocol.TICKETS_PER_RESTORE_MAX)]
+    changes = [Change("cancel", 10**9, 10**15 - 100 + number, [id_]) for number, id_ in enumerate(ids)]
+    largest = Restore("b" * 64, "e" * 64, 1_000, 10**9, 10**15 - 200, UNSET, UNSET, changes, ids, 920)
+    assert decode(encode(largest)) == largest
+    assert len(encode(largest)) <= protocol.FRAME_BYTES_MAX
 
 
 @pytest.mark.parametrize("field", ["Event", "qty", "", "a`b", "x\ny", "\u202e", "x" * 500])
@@ -237,6 +341,8 @@ BAD_NAMES = ["", *TOO_LONG, "\x1b[31m", "a\x00", "a\nb", "a\rb", "\x7f", "\x9b1m
 BAD_DATES = ["", "2027-03-11", "2027-03-11T20:00:00", "tomorrow", "2027-02-30T00:00:00Z", "0000-01-01T00:00:00Z"]
 BAD_LISTS: list[object] = [[], ["t"] * 1001, ["a b"], ["t", ""], ["t", 1], ["a,b"], "t", 5, True, None, {}]
 BEYOND_UTC = ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"]
+BAD_TIMES = [*BAD_DATES, *BEYOND_UTC, "1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "2199-12-31T23:30:00-01:00"]
+BAD_CHANGES: list[object] = [5, "x", None, {}, [5], [[]], [["release"]], [["book", 9, 4]], [["release", "9", 4]]]
 BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("quantity", book(quantity=bad)) for bad in [*BAD_NUMBERS, 1001]],
     *[("capacity", create(capacity=bad)) for bad in [*BAD_NUMBERS, 1_000_000_001]],
@@ -260,6 +366,18 @@ BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("capacity", frame("amend", event="1", capacity=bad)) for bad in [*BAD_NUMBERS, 1_000_000_001]],
     *[("after", frame(cmd, after=bad)) for cmd in ("bookings", "tickets") for bad in BAD_IDS],
     *[("limit", frame(cmd, limit=bad)) for cmd in ("bookings", "tickets") for bad in [*BAD_NUMBERS, 1001]],
+    *[("version", create(version=bad)) for bad in [-1, 10**15 + 1, *BAD_NUMBERS[1:]]],
+    *[("at", frame("redeem", ticket="t", at=bad)) for bad in [*BAD_TIMES, *NOT_TEXT]],
+    *[("booking", restore(booking=bad, tickets=["t"])) for bad in BAD_IDS],
+    *[("event", restore(event=bad, tickets=["t"])) for bad in BAD_IDS],
+    *[("quantity", restore(quantity=bad, tickets=["t"])) for bad in [*BAD_NUMBERS, 1001]],
+    *[("available", restore(available=bad, tickets=["t"])) for bad in [*BAD_NUMBERS[1:], 10**9 + 1]],
+    *[("version", restore(version=bad, tickets=["t"])) for bad in [*BAD_NUMBERS, 10**15 + 1]],
+    *[("seconds", held(seconds=bad)) for bad in [*BAD_NUMBERS, 86_401]],
+    *[("expires", held(expires=bad)) for bad in [*BAD_TIMES, *NOT_TEXT]],
+    *[("changes", held(changes=bad)) for bad in BAD_CHANGES],
+    *[("tickets", restore(tickets=bad)) for bad in [*BAD_LISTS, [f"t{number}" for number in range(81)]]],
+    *[("before", restore(tickets=["t"], before=bad)) for bad in [*BAD_NUMBERS[1:], 1000]],
     *[("command", frame("help", command=bad)) for bad in NOT_TEXT],
 ]
 
@@ -306,14 +424,18 @@ BOOKING |= dict.fromkeys(["quantity", "available", "version"], COUNTS) | {"expir
 BOOKING |= dict.fromkeys(["tickets", "cancelled", "redeemed"], st.lists(IDS, max_size=3))
 TICKET: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(["id", "event", "booking"], IDS)
 TICKET |= {"state": st.sampled_from(get_args(TicketState)), "redeemed_at": MOMENTS}
+MADE = st.builds(protocol.Made, COUNTS, COUNTS, st.none() | COUNTS, MOMENTS)
+WHAT = st.sampled_from(["confirm", "release", "expire", "cancel"])
+CHANGES = st.lists(st.builds(Change, WHAT, COUNTS, COUNTS, st.lists(IDS, max_size=3)), max_size=3)
+RECORD = st.builds(protocol.BookingRecord, **BOOKING, made=st.none() | MADE, changes=CHANGES)
 EVENTS = st.lists(st.builds(protocol.EventFacts, **FACTS), max_size=4)
 HELPS = st.builds(protocol.help_reply, st.builds(Help, command=OR_NOT | st.sampled_from(list(COMMANDS))))
 REPLIES_OF: dict[Any, st.SearchStrategy[protocol.Reply]] = {
     protocol.EventsReply: st.builds(protocol.EventsReply, EVENTS),
     protocol.EventReply: st.builds(protocol.EventReply, **FACTS, replayed=st.booleans()),
     protocol.BookingReply: st.builds(protocol.BookingReply, **BOOKING, replayed=st.booleans()),
-    protocol.BookingsReply: st.builds(protocol.BookingsReply, st.lists(st.builds(protocol.BookingFacts, **BOOKING))),
-    protocol.TicketReply: st.builds(protocol.TicketReply, **TICKET),
+    protocol.BookingsReply: st.builds(protocol.BookingsReply, st.lists(RECORD)),
+    protocol.TicketReply: st.builds(protocol.TicketReply, **TICKET, replayed=st.booleans()),
     protocol.TicketsReply: st.builds(protocol.TicketsReply, st.lists(st.builds(protocol.TicketFacts, **TICKET))),
     protocol.StatsReply: st.builds(protocol.StatsReply, st.text(), SECONDS, *[COUNTS] * 11),
     protocol.PongReply: st.builds(protocol.PongReply),
@@ -385,13 +507,30 @@ BOOKING_JSON = b'"id":"b","event":"1","quantity":1,"state":"confirmed","tickets"
             b'{"reply":"booking",%b,"cancelled":["u"],"redeemed":["t"]}' % BOOKING_JSON,
         ),
         (
-            protocol.BookingsReply([protocol.BookingFacts("b", "1", 1, "confirmed", ["t"], 0, 9)]),
+            protocol.BookingsReply([protocol.BookingRecord("b", "1", 1, "confirmed", ["t"], 0, 9)]),
             b'{"reply":"bookings","bookings":[{%b}]}' % BOOKING_JSON,
+        ),
+        (
+            protocol.BookingsReply(
+                [
+                    protocol.BookingRecord(
+                        *("b", "1", 1, "confirmed", ["t"], 0, 9),
+                        made=protocol.Made(0, 8, 60, JAZZ),
+                        changes=[Change("confirm", 0, 9)],
+                    )
+                ]
+            ),
+            b'{"reply":"bookings","bookings":[{%b,"made":{"available":0,"version":8,"seconds":60,'
+            b'"expires":"2027-03-11T20:00:00Z"},"changes":[["confirm",0,9,[]]]}]}' % BOOKING_JSON,
         ),
         (
             protocol.TicketReply("t", "1", "b", "redeemed", JAZZ),
             b'{"reply":"ticket","id":"t","event":"1","booking":"b","state":"redeemed",'
             b'"redeemed_at":"2027-03-11T20:00:00Z"}',
+        ),
+        (
+            protocol.TicketReply("t", "1", "b", "valid", replayed=True),
+            b'{"reply":"ticket","id":"t","event":"1","booking":"b","state":"valid","replayed":true}',
         ),
         (
             protocol.TicketsReply([protocol.TicketFacts("t", "1", "b", "valid")]),

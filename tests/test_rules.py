@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketd.books import Adopt, Books, LedgerRequest, Needs
-from ticketd.model import BookingState, Event
+from ticketd.model import BookingState, Change, Event
 from ticketd.protocol import (
     Amend,
     Book,
+    BookingRecord,
     BookingReply,
     Bookings,
     BookingsReply,
@@ -23,9 +24,11 @@ from ticketd.protocol import (
     ErrorReply,
     EventReply,
     Hold,
+    Made,
     Redeem,
     Release,
     Reply,
+    Restore,
     Show,
     TicketFacts,
     TicketReply,
@@ -120,6 +123,25 @@ ALL_GONE: Steps = [*SOLD, Cancel("b")]
 FULL: Steps = [*HELD, Book("jazz", 1, "b")]
 OLD = Adopt(event("old", 3, 2))
 PARTLY = Create("Jazz", DATE, 3, "jazz", 2)
+XY = ["x", "y"]
+XYZ = ["x", "y", "z"]
+# An event of another ledger, 5 of it sold or held there, and bookings from there.
+MOVED = Create("Jazz", DATE, 9, "jazz", 4, 7)
+SOLD_THERE = Restore("b", "jazz", 2, 7, 1, tickets=XY)
+HELD_THERE = Restore("h", "jazz", 2, 5, 2, 60, END)
+CONFIRMED_THERE = Restore("h", "jazz", 2, 5, 2, 60, END, [Change("confirm", 5, 3)], XY)
+RELEASED_THERE = Restore("h", "jazz", 2, 5, 2, 60, END, [Change("release", 7, 3)])
+EXPIRED_THERE = Restore("h", "jazz", 2, 5, 2, 60, END, [Change("expire", 7, 3)])
+ONE_GONE_THERE = Restore("b", "jazz", 2, 7, 1, changes=[Change("cancel", 8, 3, ["y"])], tickets=XY)
+ALL_GONE_THERE = Restore(
+    *("b", "jazz", 2, 7, 1), changes=[Change("cancel", 8, 3, ["y"]), Change("cancel", 9, 4, ["x"])], tickets=XY
+)
+# A booking of three tickets, in parts; one cancel was of tickets of both.
+FIRST_PART = Restore("b", "jazz", 3, 6, 1, changes=[Change("cancel", 6, 4, ["y"])], tickets=XY)
+LAST_PART = Restore("b", "jazz", 3, 6, 1, changes=[Change("cancel", 6, 4, ["z"])], tickets=["z"], before=2)
+IN_PARTS: Steps = [MOVED, FIRST_PART, LAST_PART]
+THIRD_THERE = Restore("c", "jazz", 1, 4, 5, tickets=["z"])
+ALL_MOVED: Steps = [MOVED, SOLD_THERE, HELD_THERE, THIRD_THERE]
 DONE: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("create", [], JAZZ, jazz(3, 0, 0, 0)),
     ("create, some sold elsewhere", [], PARTLY, jazz(2, 0, 1, 0)),
@@ -147,6 +169,22 @@ DONE: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("cancel what is not redeemed", [*SOLD, Redeem("t1")], Cancel("b", ["t2"]), booked("b", MINE, 2, 2, gone=["t2"])),
     ("redeem", [*SOLD, LATE], Redeem("t2"), TicketReply("t2", "jazz", "b", "redeemed", END)),
     ("redeem what is not cancelled", ONE_GONE, Redeem("t1"), TicketReply("t1", "jazz", "b", "redeemed", DATE)),
+    ("redeem, told later", SOLD, Redeem("t2", END), TicketReply("t2", "jazz", "b", "redeemed", END)),
+    ("create what comes from elsewhere", [], MOVED, jazz(4, 0, 5, 7)),
+    ("restore what was booked", [MOVED], SOLD_THERE, booked("b", XY, 7, 1)),
+    ("restore what is held", [MOVED], HELD_THERE, held(5, 2)),
+    ("restore what was held and has run out by now", [MOVED, LATE], HELD_THERE, ended("expired", 6, 8)),
+    ("restore what was confirmed", [MOVED], CONFIRMED_THERE, booked("h", XY, 5, 3)),
+    ("restore what was released", [MOVED], RELEASED_THERE, ended("released", 7, 3)),
+    ("restore what ran out", [MOVED], EXPIRED_THERE, ended("expired", 7, 3)),
+    ("restore, one gone", [MOVED], ONE_GONE_THERE, booked("b", XY, 8, 3, gone=["y"])),
+    ("restore, all gone", [MOVED], ALL_GONE_THERE, booked("b", XY, 9, 4, gone=XY)),
+    ("restore, the rest sold", [MOVED, Book("jazz", 4, "c")], SOLD_THERE, booked("b", XY, 7, 1)),
+    ("confirm what was restored", [MOVED, HELD_THERE], Confirm("h"), booked("h", MINE, 4, 9)),
+    ("release what was restored", [MOVED, HELD_THERE], Release("h"), ended("released", 6, 9)),
+    ("cancel what was restored", [MOVED, SOLD_THERE], Cancel("b", ["x"]), booked("b", XY, 5, 8, gone=["x"])),
+    ("redeem what was restored", [MOVED, SOLD_THERE], Redeem("y"), TicketReply("y", "jazz", "b", "redeemed", DATE)),
+    ("cancel what was restored in parts", IN_PARTS, Cancel("b"), booked("b", XYZ, 5, 8, gone=XYZ)),
     ("amend name", [JAZZ], Amend("jazz", "Bebop"), EventReply("jazz", "Bebop", DATE, 3, 3, 0, 0, 1)),
     ("amend date", [JAZZ], Amend("jazz", date=END), EventReply("jazz", "Jazz", END, 3, 3, 0, 0, 1)),
     ("grow", SOLD, Amend("jazz", capacity=9), jazz(7, 0, 2, 2)),
@@ -183,6 +221,58 @@ READ: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("create again when some are sold", SOLD, JAZZ, jazz(3, 0, 0, 0, True)),
     ("create again after amend", [JAZZ, Amend("jazz", "Bebop", END, 9)], JAZZ, jazz(3, 0, 0, 0, True)),
     ("create again after two", [JAZZ, Amend("jazz", "A"), Amend("jazz", "B")], JAZZ, jazz(3, 0, 0, 0, True)),
+    (
+        "redeem again, told later",
+        [*SOLD, Redeem("t1", END)],
+        Redeem("t1", END),
+        TicketReply("t1", "jazz", "b", "redeemed", END, True),
+    ),
+    (
+        "redeem, told again by who was first",
+        [*SOLD, Redeem("t1"), LATE],
+        Redeem("t1", DATE),
+        TicketReply("t1", "jazz", "b", "redeemed", DATE, True),
+    ),
+    ("create again what came from elsewhere", [MOVED, Book("jazz", 1, "c")], MOVED, jazz(4, 0, 5, 7, True)),
+    ("create as it was created there", ALL_MOVED, Create("Jazz", DATE, 9, "jazz"), jazz(9, 0, 0, 0, True)),
+    ("restore again", [MOVED, SOLD_THERE], SOLD_THERE, booked("b", XY, 7, 1, True)),
+    ("restore again what is held", [MOVED, HELD_THERE], HELD_THERE, held(5, 2, True)),
+    (
+        "restore again what was confirmed since",
+        [MOVED, HELD_THERE, Confirm("h")],
+        HELD_THERE,
+        booked("h", MINE, 4, 9, True),
+    ),
+    ("restore again what has run out since", [MOVED, HELD_THERE, LATE], HELD_THERE, ended("expired", 6, 9, True)),
+    ("restore again what had run out", [MOVED, LATE, HELD_THERE], HELD_THERE, ended("expired", 6, 8, True)),
+    (
+        "restore again what was cancelled since",
+        [MOVED, SOLD_THERE, Cancel("b")],
+        SOLD_THERE,
+        booked("b", XY, 6, 8, True, XY),
+    ),
+    ("restore again, all gone", [MOVED, ALL_GONE_THERE], ALL_GONE_THERE, booked("b", XY, 9, 4, True, XY)),
+    ("restore a part again", IN_PARTS, FIRST_PART, booked("b", XYZ, 6, 4, True, ["y", "z"])),
+    ("book again, restored", [MOVED, SOLD_THERE], Book("jazz", 2, "b"), booked("b", XY, 7, 1, True)),
+    ("book again, restored and cancelled", [MOVED, ALL_GONE_THERE], Book("jazz", 2, "b"), booked("b", XY, 7, 1, True)),
+    ("hold again, restored", [MOVED, HELD_THERE], HOLD, held(5, 2, True)),
+    ("hold again, restored and confirmed", [MOVED, CONFIRMED_THERE], HOLD, held(5, 2, True)),
+    ("confirm again, restored", [MOVED, CONFIRMED_THERE], Confirm("h"), booked("h", XY, 5, 3, True)),
+    ("release again, restored", [MOVED, RELEASED_THERE], Release("h"), ended("released", 7, 3, True)),
+    ("cancel again, restored", [MOVED, ALL_GONE_THERE], Cancel("b"), booked("b", XY, 9, 4, True, XY)),
+    ("cancel some again, restored", [MOVED, ALL_GONE_THERE], Cancel("b", ["y"]), booked("b", XY, 8, 3, True, ["y"])),
+    (
+        "cancel some again, restored in parts",
+        IN_PARTS,
+        Cancel("b", ["z", "y"]),
+        booked("b", XYZ, 6, 4, True, ["y", "z"]),
+    ),
+    (
+        "show what is restored in parts",
+        [MOVED, FIRST_PART],
+        Show("b"),
+        BookingReply("b", "jazz", 3, "confirmed", XY, 6, 4, cancelled=["y"]),
+    ),
     ("create again, some sold elsewhere", [PARTLY, BOOK], PARTLY, jazz(2, 0, 1, 0, True)),
     ("adopt what the ledger knows", SOLD, Adopt(event("jazz", 9, 9)), jazz(1, 0, 2, 1)),
     ("show an event", SOLD, Show("jazz"), jazz(1, 0, 2, 1)),
@@ -203,6 +293,12 @@ ANOTHER = ErrorReply("booking_conflict", "2 of event jazz")
 USED = ErrorReply("already_redeemed", "t1", redeemed_at=DATE)
 USED_OF_TWO = ErrorReply("already_redeemed", "t1", 1, 1, redeemed_at=DATE)
 USED_AND_GONE = ErrorReply("already_redeemed", "t1", 2, 2, redeemed_at=DATE)
+OTHERWISE = ErrorReply("booking_conflict", "is here already, and is another one")
+NOT_WHOLE = ErrorReply("busy", "booking b is being restored and has 2 of its 3 tickets so far", retry_after=1.0)
+SOLD_LESS = Create("Jazz", DATE, 9, "jazz", 8, 7)
+EARLIER = Create("Jazz", DATE, 9, "jazz", 4)
+THEN = Create("Jazz", DATE, 9, "jazz", 4, 2)
+FOURTH_THERE = Restore("d", "jazz", 1, 4, 5, tickets=["w"])
 REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
     ("book of no event", [JAZZ], Book("nope", 1, "b"), ErrorReply("event_not_found", "nope")),
     ("hold of no event", [JAZZ], Hold("nope", 1, 60, "b"), ErrorReply("event_not_found", "nope")),
@@ -238,6 +334,65 @@ REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
         Amend("jazz", capacity=2),
         ErrorReply("capacity_below_sold", "1 sold and 2 held; its capacity must be at least 3", 0, 2),
     ),
+    (
+        "restore of no event",
+        [JAZZ],
+        Restore("b", "nope", 1, 5, 1, tickets=["x"]),
+        ErrorReply("event_not_found", "nope"),
+    ),
+    (
+        "restore more than was sold there",
+        [SOLD_LESS],
+        SOLD_THERE,
+        ErrorReply("event_exists", "1 tickets sold els", 8, 7),
+    ),
+    ("restore more held than was held there", [SOLD_LESS], HELD_THERE, ErrorReply("event_exists", "2 of those", 8, 7)),
+    (
+        "restore more than is left of it",
+        ALL_MOVED,
+        FOURTH_THERE,
+        ErrorReply("event_exists", "0 tickets sold els", 4, 8),
+    ),
+    ("restore of a later event", [EARLIER], SOLD_THERE, ErrorReply("event_exists", "is at version 0", 4, 0)),
+    ("restore of later changes", [THEN], ONE_GONE_THERE, ErrorReply("event_exists", "b at version 3", 4, 2)),
+    ("restore what was made here", [MOVED, BOOK], SOLD_THERE, OTHERWISE),
+    ("restore with another past", [MOVED, SOLD_THERE], ONE_GONE_THERE, OTHERWISE),
+    ("restore what was released here", [MOVED, HELD_THERE, Release("h")], RELEASED_THERE, OTHERWISE),
+    ("restore with other tickets", [MOVED, SOLD_THERE], Restore("b", "jazz", 2, 7, 1, tickets=["x", "z"]), OTHERWISE),
+    ("restore of another time", [MOVED, HELD_THERE], Restore("h", "jazz", 2, 5, 2, 60, DATE), OTHERWISE),
+    ("restore what was booked, not held", [MOVED, HELD_THERE], Restore("h", "jazz", 2, 5, 2, tickets=XY), OTHERWISE),
+    (
+        "restore the ticket of another",
+        [MOVED, SOLD_THERE],
+        Restore("c", "jazz", 1, 4, 5, tickets=["x"]),
+        ErrorReply("booking_conflict", "ticket x is here already, of booking b"),
+    ),
+    ("restore the last part first", [MOVED], LAST_PART, ErrorReply("booking_conflict", "has 0 tickets so far, not 2")),
+    (
+        "restore a part that leaves one out",
+        [MOVED, Restore("b", "jazz", 3, 6, 1, tickets=["x"])],
+        LAST_PART,
+        ErrorReply("booking_conflict", "has 1 tickets so far, not 2; send its parts in order"),
+    ),
+    (
+        "restore a part with another past",
+        [MOVED, FIRST_PART],
+        Restore("b", "jazz", 3, 6, 1, changes=[Change("cancel", 7, 4, ["z"])], tickets=["z"], before=2),
+        OTHERWISE,
+    ),
+    (
+        "restore a part with a ticket again",
+        [MOVED, FIRST_PART],
+        Restore("b", "jazz", 3, 6, 1, tickets=["x"], before=2),
+        OTHERWISE,
+    ),
+    ("book again, a part is restored", [MOVED, FIRST_PART], Book("jazz", 3, "b"), NOT_WHOLE),
+    ("book with the id of a part", [MOVED, FIRST_PART], BOOK, ErrorReply("booking_conflict", "3 of event jazz")),
+    ("confirm a part", [MOVED, FIRST_PART], Confirm("b"), NOT_WHOLE),
+    ("release a part", [MOVED, FIRST_PART], Release("b"), NOT_WHOLE),
+    ("cancel a part", [MOVED, FIRST_PART], Cancel("b"), NOT_WHOLE),
+    ("cancel some of a part", [MOVED, FIRST_PART], Cancel("b", ["x"]), NOT_WHOLE),
+    ("redeem, told with another time", [*SOLD, Redeem("t1")], Redeem("t1", END), USED),
     ("confirm nothing", [JAZZ], Confirm("x"), ErrorReply("booking_not_found", "x")),
     ("release nothing", [JAZZ], Release("x"), ErrorReply("booking_not_found", "x")),
     ("cancel nothing", [JAZZ], Cancel("x"), ErrorReply("booking_not_found", "x")),
@@ -354,6 +509,54 @@ def test_a_page_shows_bookings_as_they_are_by_now() -> None:
     ]
 
 
+def test_a_page_tells_the_past_of_what_was_held_or_has_changed() -> None:
+    books = books_after([JAZZ, Hold("jazz", 1, 60, "h"), Confirm("h"), Cancel("h"), Book("jazz", 1, "b")])
+    books.pages = [[books.bookings["b"], books.bookings["h"]]]
+    assert decide(books, Bookings()) == BookingsReply(
+        [
+            BookingRecord("b", "jazz", 1, "confirmed", ["t2"], 2, 4),
+            BookingRecord(
+                *("h", "jazz", 1, "cancelled", ["t1"], 3, 3),
+                cancelled=["t1"],
+                made=Made(2, 1, 60, END),
+                changes=[Change("confirm", 2, 2), Change("cancel", 3, 3, ["t1"])],
+            ),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("requests", "available", "held", "sold", "elsewhere", "version"),
+    [
+        ([SOLD_THERE], 4, 0, 5, 3, 7),
+        ([HELD_THERE], 4, 2, 3, 3, 8),
+        ([CONFIRMED_THERE], 4, 0, 5, 3, 7),
+        ([RELEASED_THERE], 4, 0, 5, 5, 7),
+        ([EXPIRED_THERE], 4, 0, 5, 5, 7),
+        ([ONE_GONE_THERE], 4, 0, 5, 4, 7),
+        ([ALL_GONE_THERE], 4, 0, 5, 5, 7),
+        ([FIRST_PART], 4, 0, 5, 4, 7),
+        ([FIRST_PART, LAST_PART], 4, 0, 5, 4, 7),
+        ([SOLD_THERE, HELD_THERE, THIRD_THERE], 4, 2, 3, 0, 8),
+        ([HELD_THERE, Confirm("h")], 4, 0, 5, 3, 9),
+        ([HELD_THERE, Release("h")], 6, 0, 3, 3, 9),
+        ([SOLD_THERE, Cancel("b")], 6, 0, 3, 3, 8),
+    ],
+)
+def test_a_booking_that_is_restored_comes_out_of_what_was_sold_elsewhere_and_takes_nothing_that_is_on_sale(
+    requests: list[LedgerRequest], available: int, held: int, sold: int, elsewhere: int, version: int
+) -> None:
+    event = books_after([MOVED, *requests]).events["jazz"]
+    counts = (event.available, event.held, event.sold, event.sold_elsewhere, event.version)
+    assert counts == (available, held, sold, elsewhere, version)
+
+
+def test_a_hold_that_is_restored_too_late_goes_on_sale_in_the_commit_that_ends_others_of_its_event() -> None:
+    books = committed(books_after([MOVED, Hold("jazz", 1, 60, "here")]), LATE)
+    assert decide_all(books, [HELD_THERE, Show("jazz")]) == [ended("expired", 6, 10), jazz(6, 0, 3, 10)]
+    assert books.bookings["h"].changes == [Change("expire", 6, 10)]
+
+
 def test_pages_are_answered_in_the_order_they_were_asked_for() -> None:
     books = books_after([*ONE_GONE, Redeem("t1")])
     books.pages = [[books.tickets["t2"]], [], [books.tickets["t1"]]]
@@ -374,6 +577,7 @@ def test_pages_are_answered_in_the_order_they_were_asked_for() -> None:
         (Release("b"), set(), {"b"}, set(), set()),
         (Cancel("b", ["t"]), set(), {"b"}, set(), {"b"}),
         (Redeem("t"), set(), set(), {"t"}, set()),
+        (Restore("b", "e", 2, 9, 1, tickets=["t", "u"]), {"e"}, {"b"}, {"t", "u"}, set()),
         (JAZZ, {"jazz"}, set(), set(), set()),
         (Amend("e", "x"), {"e"}, set(), set(), set()),
         (Adopt(event("e", 1, 1)), {"e"}, set(), set(), set()),
@@ -419,3 +623,54 @@ def test_no_sequence_of_requests_ever_oversells(steps: list[LedgerRequest]) -> N
     assert len(issued) == len(set(issued))
     assert sorted(issued) == sorted(books.tickets)
     assert sorted(issued) == sorted(ticket for booking in books.bookings.values() for ticket in booking.tickets)
+
+
+BOOKING_IDS = st.sampled_from(["1", "2", "3", "4", "5"])
+ENDS = st.sampled_from([None, None, Change("release", 5, 4), Change("expire", 5, 4)])
+
+
+@st.composite
+def restores(draw: st.DrawFn) -> Restore:
+    """Return a booking of another ledger, or a part of one: now and then the same as another, or nearly."""
+    booking, kind = draw(BOOKING_IDS), draw(st.sampled_from(["held", "booked", "first part", "last part"]))
+    made = (booking, draw(st.sampled_from(["a", "a", "b"])), 4 if "part" in kind else 2, 5, 1)
+    if kind == "held":
+        end = draw(ENDS)
+        return Restore(*made, 60, draw(st.sampled_from([DATE, END])), [end] if end else [])
+    before = 2 if kind == "last part" else 0
+    tickets = draw(st.sampled_from([["x", "y"]] + [[f"{booking}-{before}", f"{booking}-{before + 1}"]] * 9))
+    cancelled = draw(st.lists(st.sampled_from(tickets), unique=True))
+    changes = [Change("cancel", 6, 4 + before + number, [ticket]) for number, ticket in enumerate(cancelled)]
+    return Restore(*made, changes=changes, tickets=tickets, before=before)
+
+
+LIVES = st.one_of(
+    st.builds(Book, EVENT_IDS, st.integers(1, 4), BOOKING_IDS),
+    st.builds(Hold, EVENT_IDS, st.integers(1, 4), st.just(60), BOOKING_IDS),
+    st.builds(Confirm, BOOKING_IDS),
+    st.builds(Release, BOOKING_IDS),
+    st.builds(Cancel, BOOKING_IDS),
+    st.builds(Redeem, BOOKING_IDS.map("{}-0".format)),
+    st.just(LATE),
+    restores(),
+    restores(),
+    restores(),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(LIVES, min_size=10, max_size=40))
+def test_whatever_is_restored_while_it_is_sold_nothing_is_oversold_and_no_ticket_counts_twice(steps: Steps) -> None:
+    books = books_after([Create("A", DATE, 12, "a", 6, 9), Create("B", DATE, 12, "b", 9, 9)])
+    for step in steps:
+        books = committed(books, step if isinstance(step, timedelta) else timedelta(0))
+        decide_all(books, [] if isinstance(step, timedelta) else [step])
+        for event in books.events.values():
+            assert event.sold + event.held + event.available == event.capacity
+            assert min(event.sold - event.sold_elsewhere, event.sold_elsewhere, event.held, event.available) >= 0
+            mine = [booking for booking in books.bookings.values() if booking.event == event.id]
+            assert event.held == sum(booking.quantity for booking in mine if booking.state == "held")
+            there = [ticket for ticket in books.tickets.values() if ticket.event == event.id]
+            assert event.sold - event.sold_elsewhere == sum(ticket.state != "cancelled" for ticket in there)
+            assert sorted(ticket.id for ticket in there) == sorted(id_ for booking in mine for id_ in booking.tickets)
+            assert all(len(booking.tickets) <= booking.quantity for booking in mine)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.test_protocol import REQUESTS
 from ticketd.errors import Code, TicketError
-from ticketd.model import UNSAFE
+from ticketd.model import UNSAFE, Change
 from ticketd.protocol import (
     COMMANDS,
     Amend,
@@ -24,6 +24,7 @@ from ticketd.protocol import (
     Redeem,
     Release,
     Request,
+    Restore,
     Show,
     Tickets,
     Watch,
@@ -68,6 +69,12 @@ WHEN = "2027-03-11T20:00:00Z"
         ("cancel --tickets=a mine", Cancel("mine", ["a"])),
         ("cancel mine --tickets=-a,--b", Cancel("mine", ["-a", "--b"])),
         ("redeem t", Redeem("t")),
+        (f"redeem t --at {WHEN}", Redeem("t", JAZZ.date)),
+        ("restore b 1 2 9 3 --tickets t,u", Restore("b", "1", 2, 9, 3, tickets=["t", "u"])),
+        (
+            f"""restore b 1 2 9 3 --seconds 60 --expires {WHEN} --changes '[["release",11,4]]'""",
+            Restore("b", "1", 2, 9, 3, 60, JAZZ.date, [Change("release", 11, 4)]),
+        ),
         ("amend 1 --capacity 9", Amend("1", capacity=9)),
         (f"amend 1 --name 'Jazz Night' --date {WHEN}", Amend("1", "Jazz Night", JAZZ.date)),
         (f"create Café {WHEN} 100 --available 0", Create("Café", JAZZ.date, 100, available=0)),
@@ -124,6 +131,10 @@ def test_words_mean_a_request(line: str, request_: Request) -> None:
         ("show 'x", "bad_request", ["No closing quotation"]),
         ("show \\", "bad_request", ["No escaped character"]),
         ("show '" + "x" * 3000 + "'", "bad_request", ["words with quotes", "send JSON"]),
+        ("restore b 1 2 9 3 --tickets t --changes [", "bad_request", ["changes must be an array", 'not "["']),
+        ("restore b 1 2 9 3 --tickets t --changes 5", "bad_request", ["changes must be an array", "not 5"]),
+        ("restore b 1 2 9 3 --tickets t --changes " + "[" * 5_000, "bad_request", ["changes must be an array"]),
+        ("""restore b 1 2 9 3 --tickets t --changes '"\\ud800"'""", "bad_request", ["changes must be an array"]),
         ("nope", "unknown_command", ['there is no command "nope"', ", ".join(COMMANDS)]),
         ("BOOK 1 2", "unknown_command", ['there is no command "BOOK"']),
         ("''", "unknown_command", ['there is no command ""']),

@@ -17,6 +17,7 @@ from ticketctl.commands import (
     REQUESTS_MAX,
     USAGE,
     Output,
+    settling,
     status_of,
     unknown,
 )
@@ -51,7 +52,7 @@ def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
         return USAGE
     run = _Run(command, requests, client, output)
     try:
-        for _ in _paced(with_bar(range(requests), "auto"), delay_ms):
+        for _ in _paced(with_bar(range(requests), "auto", requests), delay_ms):
             if not run.once():
                 break
     except KeyboardInterrupt:
@@ -87,12 +88,12 @@ class _Run:
             return False
         except OutcomeUnknownError as error:
             self._unknown += 1
-            self.status = unknown(error, request, self._client, self._output)
+            self.status = unknown(error, settling(request), self._client, self._output)
             return False
         self._latencies.append(time.monotonic() - began)
         if isinstance(reply, ErrorReply) and reply.code == "outcome_unknown":
             self._unknown += 1
-            self.status = unknown(OutcomeUnknownError(reply.message), request, self._client, self._output)
+            self.status = unknown(OutcomeUnknownError(reply.message), settling(request), self._client, self._output)
             return False
         self._count(reply)
         return True

@@ -27,7 +27,7 @@ from ticketctl.commands import (
     is_comment,
     run,
 )
-from ticketctl.render import Mode
+from ticketctl.render import Mode, usages
 from ticketd import __version__, words
 from ticketd.declared import shown
 from ticketd.errors import TicketError
@@ -111,15 +111,12 @@ def run_script(lines: Iterable[str], client: Client, output: Output, *, bail: bo
 
 
 def _parser() -> argparse.ArgumentParser:
-    commands = [(command.usage, command.summary) for command in COMMANDS.values()]
-    commands += [(command.usage, command.summary) for command in OWN.values()]
-    width = max(len(usage) for usage, _ in commands)
+    commands = usages([*COMMANDS.values(), *OWN.values()])
     parser = argparse.ArgumentParser(
         prog="ticketctl",
         usage="ticketctl [options] [command]",
         description="Talks to ticketd. Without a command: a shell on a terminal, else a script of commands, one a\n"
-        "line, from standard input.\n\ncommands:\n"
-        + "\n".join(f"  {usage:<{width}}  {summary}" for usage, summary in commands),
+        "line, from standard input.\n\ncommands:\n" + "\n".join(f"  {line}" for line in commands),
         epilog=f"exit status: {DONE} done, {REFUSED} refused, {USAGE} usage, {CANNOT_CONNECT} cannot connect,\n"
         f"{OUTCOME_UNKNOWN} the outcome of a write is unknown, {BUSY} busy, {INTERRUPTED} Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -3,7 +3,7 @@
 import select
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -23,11 +23,16 @@ from ticketd.protocol import (
     Release,
     Reply,
     Request,
+    Restore,
     decode_reply,
     encode,
 )
 
 READ_BYTES = 64 * 1024
+# What is sent together. So many requests fit into a commit; so many bytes are taken by the buffers of a connection
+# even while the daemon waits for its replies to be read.
+REQUESTS_AT_ONCE_MAX = 64
+BYTES_AT_ONCE_MAX = 32 * 1024
 
 # Codes that mean: this request was certainly not done, and may be when it is sent again.
 NOT_DONE_CODES = frozenset(
@@ -81,9 +86,7 @@ class Client:
         why = ""
         if self._stale():
             self.close()
-        # A ticket that is redeemed twice is refused the second time, and to amend again could undo what somebody else
-        # did in between: only a person may try these again.
-        for _ in range(1 if isinstance(request, Redeem | Amend) else 2):
+        for _ in range(2 if is_repeatable(request) else 1):
             sent = False
             try:
                 if self._socket is None:
@@ -120,6 +123,48 @@ class Client:
         if maybe_done:
             raise OutcomeUnknownError(why)
         raise CannotConnectError(why)
+
+    def ask_all(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Reply]]:
+        """Yield each request with its reply; many are sent together, so that they share a commit.
+
+        They must be repeatable and have their ids: what got no reply is sent again. Raises what ``ask`` raises.
+        """
+        batch: list[Request] = []
+        lines = bytearray()
+        for request in requests:
+            line = encode(request) + b"\n"
+            if len(batch) == REQUESTS_AT_ONCE_MAX or len(lines) + len(line) > BYTES_AT_ONCE_MAX:
+                yield from zip(batch, self._ask_together(batch, lines), strict=True)
+                batch, lines = [], bytearray()
+            batch.append(request)
+            lines += line
+        if batch:
+            yield from zip(batch, self._ask_together(batch, lines), strict=True)
+
+    def _ask_together(self, requests: Sequence[Request], lines: bytearray) -> list[Reply]:
+        deadline = time.monotonic() + self.timeout
+        if self._stale():
+            self.close()
+        if self._socket is None:
+            self._connect(deadline)
+        replies: list[Reply] = []
+        try:
+            replies.append(self._exchange(lines, deadline))
+            while len(replies) < len(requests):
+                replies.append(self._receive(deadline))
+        except (_LostError, CannotConnectError):
+            self.close()
+        except KeyboardInterrupt:
+            self.close()
+            raise _interruption() from None
+        try:
+            for position, request in enumerate(requests):
+                reply = replies[position] if position < len(replies) else None
+                if reply is None or (isinstance(reply, ErrorReply) and reply.code in NOT_DONE_CODES):
+                    replies[position : position + 1] = [self.ask(request)]
+        except CannotConnectError as error:
+            raise OutcomeUnknownError(str(error)) from None
+        return replies
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -161,7 +206,7 @@ class Client:
         finally:
             self.close()
 
-    def _exchange(self, line: bytes, deadline: float) -> Reply:
+    def _exchange(self, line: bytes | bytearray, deadline: float) -> Reply:
         assert self._socket is not None
         try:
             self._socket.settimeout(_left(deadline))
@@ -217,7 +262,16 @@ def _interruption() -> OutcomeUnknownError:
 
 def is_write(request: Request) -> bool:
     """Whether the request may change the ledger."""
-    return isinstance(request, Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend)
+    return isinstance(request, Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend | Restore)
+
+
+def is_repeatable(request: Request) -> bool:
+    """Whether sending the request again, with its ids, does what it asks once.
+
+    A ticket that is redeemed twice is refused the second time, and to amend again could undo what somebody else did in
+    between: only a person may try these again.
+    """
+    return not isinstance(request, Amend) and not (isinstance(request, Redeem) and request.at is UNSET)
 
 
 def mint(request: Request) -> None:

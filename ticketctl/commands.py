@@ -9,7 +9,7 @@ from typing import TextIO
 
 import msgspec
 
-from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError, is_write
+from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError, is_repeatable, is_write
 from ticketctl.render import Mode, error_text, render
 from ticketd import words
 from ticketd.errors import TicketError
@@ -57,15 +57,15 @@ AUTO = CommandHelp(
 )
 EXPORT = CommandHelp(
     "export",
-    "export events|bookings|tickets",
+    "export [events|bookings|tickets]",
     "Write what the ledger holds as JSON lines.",
-    [FieldHelp("what", True, "events, bookings or tickets", "what to write")],
+    [FieldHelp("what", False, "events, bookings or tickets", "what to write; all of it, in this order, without it")],
 )
 IMPORT = CommandHelp(
     "import",
     "import FILE",
-    "Create the events of a catalogue file or of exported JSON lines; repeating it creates nothing twice.",
-    [FieldHelp("file", True, "the path of a file", "where the events are")],
+    "Take in what was exported from another ledger, or a catalogue file; repeating it changes nothing twice.",
+    [FieldHelp("file", True, "the path of a file", "where the JSON lines or the events are")],
 )
 EXIT = CommandHelp("exit", "exit", "Leave the shell, or end a script.", [])
 
@@ -180,10 +180,10 @@ def show(request: Request, client: Client, output: Output) -> int:
         output.failure("cannot_connect", str(error))
         return CANNOT_CONNECT
     except OutcomeUnknownError as error:
-        return unknown(error, request, client, output)
+        return unknown(error, settling(request), client, output)
     if isinstance(reply, ErrorReply):
         if reply.code == "outcome_unknown":
-            output.failure(reply.code, f"{reply.message}:", settle(request, client, output))
+            output.failure(reply.code, f"{reply.message}:", typed(settling(request), client, output))
         else:
             output.error(reply)
     else:
@@ -194,16 +194,16 @@ def show(request: Request, client: Client, output: Output) -> int:
                 raise
             # On a full disk, say: the sale stands, and whoever asked does not know its tickets.
             message = f"it was done, but the reply cannot be written ({error.strerror}); this shows it again:"
-            _print(f"{message}\n  {settle(request, client, output)}", sys.stderr)
+            _print(f"{message}\n  {typed(settling(request), client, output)}", sys.stderr)
             return OUTCOME_UNKNOWN
     return status_of(reply)
 
 
-def unknown(error: OutcomeUnknownError, request: Request, client: Client, output: Output) -> int:
+def unknown(error: OutcomeUnknownError, command: Sequence[str], client: Client, output: Output) -> int:
     """Show that the outcome of a write is unknown, with the command that settles it, and return the exit status."""
     what = str(error)
     message = f"{what}{'' if what[-1:] in '.?!' else '.'} Whether it was done is unknown; this settles it:"
-    output.failure("outcome_unknown", message, settle(request, client, output))
+    output.failure("outcome_unknown", message, typed(command, client, output))
     return INTERRUPTED if error.interrupted else OUTCOME_UNKNOWN
 
 
@@ -216,18 +216,23 @@ def status_of(reply: Reply) -> int:
     return BUSY if reply.code in BUSY_CODES else REFUSED
 
 
-def settle(request: Request, client: Client, output: Output) -> str:
-    """Return the command that sends the request again with the same ids, as it is typed where this one was."""
-    if isinstance(request, Redeem):
-        request = Show(request.ticket)
+def settling(request: Request) -> list[str]:
+    """Return the words of the command that finds out what came of a request: mostly the same again."""
+    if isinstance(request, Redeem) and not is_repeatable(request):
+        return words.unparse(Show(request.ticket))
+    return words.unparse(request)
+
+
+def typed(command: Sequence[str], client: Client, output: Output) -> str:
+    """Return the words of a command as they are typed where this one was."""
     if output.program is None:
-        return shlex.join(words.unparse(request))
+        return shlex.join(command)
     where: list[str] = []
     if client.host != default_host():
         where += ["--host", client.host]
     if str(client.port) != default_port():
         where += ["--port", str(client.port)]
-    return shlex.join([output.program, *where, *words.unparse(request)])
+    return shlex.join([output.program, *where, *command])
 
 
 def default_host() -> str:

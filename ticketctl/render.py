@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from ticketd.declared import Command
 from ticketd.model import printable
 from ticketd.protocol import (
     BookingFacts,
     BookingReply,
     BookingsReply,
+    CommandHelp,
     ErrorReply,
     EventFacts,
     EventReply,
@@ -35,6 +37,7 @@ _BOOKING_COLUMNS = ("id", "event", "quantity", "state", "expires")
 _TICKET_COLUMNS = ("id", "event", "booking", "state", "redeemed_at")
 _FIGURES = ("available", "held", "sold", "capacity", "quantity")
 _NAME_CELLS_MIN = 16
+_USAGE_CHARS_MAX = 70
 
 # In a pipe a booking, alone or among others, has these columns.
 _BOOKING_FIELDS = (
@@ -67,7 +70,8 @@ def _plain(reply: Reply) -> str:
         case BookingsReply():
             return "\n".join(map(_booking_line, reply.bookings))
         case TicketReply():
-            return _tabbed(filter(None, (reply.id, reply.event, reply.booking, reply.state, reply.redeemed_at)))
+            again = "replayed" if reply.replayed else None
+            return _tabbed(filter(None, (reply.id, reply.event, reply.booking, reply.state, reply.redeemed_at, again)))
         case TicketsReply():
             return "\n".join(_tabbed(filter(None, msgspec.structs.astuple(ticket))) for ticket in reply.tickets)
         case StatsReply():
@@ -97,7 +101,9 @@ def _table(reply: Reply) -> str:
             return _columns(_BOOKING_COLUMNS, reply.bookings) if reply.bookings else "no bookings"
         case TicketReply():
             at = f" at {_time(reply.redeemed_at)}" if reply.redeemed_at else ""
-            return printable(f"ticket {reply.id}: event {reply.event}, booking {reply.booking}, {reply.state}{at}")
+            again = ", as before" if reply.replayed else ""
+            whose = f"event {reply.event}, booking {reply.booking}"
+            return printable(f"ticket {reply.id}: {whose}, {reply.state}{at}{again}")
         case TicketsReply():
             return _columns(_TICKET_COLUMNS, reply.tickets) if reply.tickets else "no tickets"
         case StatsReply():
@@ -125,10 +131,16 @@ def _columns(columns: Sequence[str], items: Sequence[Any]) -> str:
     return "\n".join([lines[0].upper().replace("_", " "), *lines[1:]])
 
 
+def usages(commands: Iterable[Command | CommandHelp]) -> list[str]:
+    """Return a line for each command. One that takes very much does not push the others apart."""
+    commands = list(commands)
+    width = max((len(command.usage) for command in commands if len(command.usage) <= _USAGE_CHARS_MAX), default=0)
+    return [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]
+
+
 def _help(reply: HelpReply) -> str:
     if len(reply.commands) != 1:
-        width = max(len(command.usage) for command in reply.commands)
-        return "\n".join(printable(f"{command.usage:<{width}}  {command.summary}") for command in reply.commands)
+        return "\n".join(usages(reply.commands))
     command = reply.commands[0]
     lines = [command.usage, f"  {command.summary}"]
     lines += [f"  {field.name:<10} {field.description}; {field.must_be}" for field in command.fields]

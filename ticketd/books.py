@@ -21,6 +21,7 @@ from ticketd.protocol import (
     Hold,
     Redeem,
     Release,
+    Restore,
     Show,
     Tickets,
 )
@@ -35,7 +36,9 @@ class Adopt(Struct):
 
 
 # The requests that read or write the ledger. Those of clients have had their missing ids minted.
-LedgerRequest = Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend | Adopt | Show | Bookings | Tickets
+LedgerRequest = (
+    Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend | Adopt | Show | Bookings | Tickets | Restore
+)
 
 
 def rows(request: LedgerRequest) -> int:
@@ -47,6 +50,8 @@ def rows(request: LedgerRequest) -> int:
     match request:
         case Book():
             return 1 + request.quantity
+        case Restore():
+            return 1 + len(request.tickets or ())
         case Tickets():
             return request.limit
         case Bookings():
@@ -81,6 +86,10 @@ class Needs:
                     self.with_tickets.add(request.booking)
                 case Redeem():
                     self.tickets.add(request.ticket)
+                case Restore():
+                    self.events.add(request.event)
+                    self.bookings.add(request.booking)
+                    self.tickets.update(request.tickets or ())
                 case Create():
                     self.events.add(str(request.id))
                 case Amend():
@@ -121,7 +130,7 @@ class Books:
     @property
     def changed(self) -> bool:
         """Whether there is anything to save."""
-        return bool(self.changed_events or self.changed_tickets)
+        return bool(self.changed_events or self.changed_bookings or self.changed_tickets)
 
     def put_event(self, event: Event) -> None:
         """Note an event that is new or changed."""

@@ -29,6 +29,7 @@ from ticketd.protocol import (
     Hold,
     Release,
     Reply,
+    Restore,
     Show,
 )
 from ticketd.stores.base import LedgerAwayError, LedgerFailedError, OutcomeUnknownError, StorageFullError, Store
@@ -152,7 +153,7 @@ class BoxOffice:
 
     def _event_of(self, request: LedgerRequest) -> str | None:
         match request:
-            case Book() | Hold() | Amend():
+            case Book() | Hold() | Amend() | Restore():
                 return request.event
             case Adopt():
                 return request.event.id
@@ -176,8 +177,8 @@ class BoxOffice:
         known = self._remembered.get(booking)
         return 1 + known[1] if known else rows(request)
 
-    def _remember(self, request: LedgerRequest, reply: Reply) -> None:
-        if isinstance(reply, BookingReply) and (isinstance(request, Hold) or reply.quantity > ROWS_OF_A_BOOKING_GUESS):
+    def _remember(self, reply: Reply) -> None:
+        if isinstance(reply, BookingReply) and (reply.state == "held" or reply.quantity > ROWS_OF_A_BOOKING_GUESS):
             self._remembered[reply.id] = (reply.event, reply.quantity)
             if len(self._remembered) > BOOKINGS_REMEMBERED_MAX:
                 del self._remembered[next(iter(self._remembered))]
@@ -213,8 +214,8 @@ class BoxOffice:
             log.exception("a bug: %r", requests)
             batch.parties[0].refuse("internal", "the daemon has a bug; nothing was done, its log tells more")
             return
-        for request, reply in zip(requests, replies, strict=True):
-            self._remember(request, reply)
+        for reply in replies:
+            self._remember(reply)
         start = 0
         for party in batch.parties:
             end = start + len(party.requests)

@@ -32,12 +32,14 @@ class Field:
         self.positional = required or bool(extra.get("positional"))
         # What a shell can offer where this field is typed: "events" or "commands".
         self.completes: str | None = extra.get("completes")
+        # Too much for a word: it is typed as it stands on the wire.
+        self.json = bool(extra.get("json"))
         if self.positional:
             self.metavar = name.upper()
         else:
             typed = {int: "N", list: "ID,ID", datetime: "TIME"}
             pattern = any(meta.pattern for meta in metas)
-            self.metavar = "ID" if pattern else typed.get(self.type, name.upper())
+            self.metavar = "ID" if pattern else "JSON" if self.json else typed.get(self.type, name.upper())
 
     @property
     def usage(self) -> str:

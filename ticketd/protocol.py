@@ -17,14 +17,20 @@ from ticketd.errors import Code, TicketError
 from ticketd.model import (
     CAPACITY_MAX,
     HOLD_SECONDS_DEFAULT,
+    TICKETS_PER_BOOKING_MAX,
+    VERSION_MAX,
     BookingState,
     Capacity,
+    Change,
     Date,
     Id,
+    Moment,
     Name,
     Quantity,
     Seconds,
     TicketState,
+    check_past,
+    checked_moment,
     checked_name,
     utc,
 )
@@ -37,6 +43,8 @@ ROWS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
 # No more fit into a line.
 TICKETS_PER_CANCEL_MAX = 400
+# So many fit into a line whatever their ids, and if each was cancelled by itself.
+TICKETS_PER_RESTORE_MAX = 80
 
 BookingId = Annotated[Id, Meta(description="the id of the booking")]
 NewBookingId = Annotated[Id, Meta(description="the id that the booking shall have; sent again, it books nothing new")]
@@ -114,6 +122,18 @@ class Create(_Request, tag="create"):
         ]
         | UnsetType
     ) = UNSET
+    version: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=VERSION_MAX,
+                title=f"a whole number from 0 to {VERSION_MAX}",
+                description="its version so far, if it comes from another ledger; 0 without it",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         """Check what types cannot say; msgspec makes a ValidationError of a ValueError."""
@@ -163,6 +183,15 @@ class Redeem(_Request, tag="redeem"):
     """Let the owner of a ticket in, once."""
 
     ticket: Annotated[Id, Meta(description="the id of the ticket")]
+    at: (
+        Annotated[Moment, Meta(description="when it was let in, if that was elsewhere; sent again, it changes nothing")]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot say; msgspec makes a ValidationError of a ValueError."""
+        if self.at is not UNSET:
+            self.at = checked_moment(self.at, "at")
 
 
 class Amend(_Request, tag="amend"):
@@ -220,6 +249,80 @@ class Tickets(_Request, tag="tickets"):
     limit: RowsPerPage = ROWS_PER_PAGE_MAX
 
 
+class Restore(_Request, tag="restore"):
+    """Take in a booking of another ledger as it is there."""
+
+    booking: BookingId
+    event: EventId
+    quantity: Annotated[Quantity, Meta(description="how many tickets")]
+    available: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=CAPACITY_MAX,
+            title=f"a whole number from 0 to {CAPACITY_MAX}",
+            description="what was left of the event right after it was made",
+        ),
+    ]
+    version: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=VERSION_MAX,
+            title=f"a whole number from 1 to {VERSION_MAX}",
+            description="the version of the event right after it was made",
+        ),
+    ]
+    seconds: Annotated[Seconds, Meta(description="for how long it was held, if it was")] | UnsetType = UNSET
+    expires: Annotated[Moment, Meta(description="until when it was held, if it was")] | UnsetType = UNSET
+    changes: (
+        Annotated[
+            list[Change],
+            Meta(
+                title="an array with [what, available, version, tickets] for each change",
+                description="what became of it since, as far as it is about these tickets",
+                extra={"json": True},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    tickets: (
+        Annotated[
+            list[Id],
+            Meta(
+                min_length=1,
+                max_length=TICKETS_PER_RESTORE_MAX,
+                title=f"1 to {TICKETS_PER_RESTORE_MAX} ids of tickets",
+                description="its tickets, if it has any; if they are more, each part with a request of its own",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    before: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                lt=TICKETS_PER_BOOKING_MAX,
+                title=f"a whole number from 0 to {TICKETS_PER_BOOKING_MAX - 1}",
+                description="how many of its tickets came in earlier parts; 0 without it",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot say; msgspec makes a ValidationError of a ValueError."""
+        if (self.seconds is UNSET) != (self.expires is UNSET):
+            raise ValueError("expires must be given with seconds, for what was held first, and only then")
+        if self.expires is not UNSET:
+            self.expires = checked_moment(self.expires, "expires")
+        seconds, tickets, changes = self.seconds or None, self.tickets or [], self.changes or []
+        check_past(seconds, self.version, tickets, changes)
+        if (self.before or 0) + len(tickets) > self.quantity:
+            raise ValueError(f"tickets must not be more than quantity, {self.quantity}, with those before them")
+
+
 class Stats(_Request, tag="stats"):
     """Show what the daemon is doing."""
 
@@ -258,6 +361,7 @@ Request = (
     | Watch
     | Bookings
     | Tickets
+    | Restore
     | Stats
     | Ping
     | Help
@@ -294,7 +398,7 @@ class EventReply(EventFacts, tag_field="reply", tag="event", omit_defaults=True)
 
 
 class BookingFacts(Struct, omit_defaults=True, gc=False):
-    """One booking as it stands in a ``bookings`` reply.
+    """One booking as it is, or was.
 
     ``available`` and ``version`` are the event's right after the booking came to this state. Those of ``tickets`` that
     are in ``cancelled`` or ``redeemed`` are no longer valid; ``redeemed`` is told by ``show`` only.
@@ -313,15 +417,34 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
 
 
 class BookingReply(BookingFacts, tag_field="reply", tag="booking", omit_defaults=True):
-    """Answers ``book``, ``hold``, ``confirm``, ``release``, ``cancel`` and ``show``: one booking, flat."""
+    """Answers ``book``, ``hold``, ``confirm``, ``release``, ``cancel``, ``restore`` and ``show``: one booking, flat."""
 
     replayed: bool = False
+
+
+class Made(Struct, omit_defaults=True, gc=False):
+    """A booking as it was made; ``seconds`` and ``expires`` are those of what was held first."""
+
+    available: int
+    version: int
+    seconds: int | None = None
+    expires: datetime | None = None
+
+
+class BookingRecord(BookingFacts, omit_defaults=True, gc=False):
+    """One booking as it stands in a ``bookings`` reply: with its past, which is all that ``restore`` needs.
+
+    ``made`` is left out of what was booked and has not changed since.
+    """
+
+    made: Made | None = None
+    changes: Sequence[Change] = ()
 
 
 class BookingsReply(_Reply, tag="bookings"):
     """Answers ``bookings``."""
 
-    bookings: list[BookingFacts]
+    bookings: list[BookingRecord]
 
 
 class TicketFacts(Struct, omit_defaults=True, gc=False):
@@ -336,6 +459,8 @@ class TicketFacts(Struct, omit_defaults=True, gc=False):
 
 class TicketReply(TicketFacts, tag_field="reply", tag="ticket", omit_defaults=True):
     """Answers ``redeem`` and ``show``: one ticket, flat."""
+
+    replayed: bool = False
 
 
 class TicketsReply(_Reply, tag="tickets"):

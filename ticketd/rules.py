@@ -11,11 +11,11 @@ import msgspec
 from msgspec import UNSET
 
 from ticketd.books import Adopt, Books, LedgerRequest
-from ticketd.model import Booking, BookingState, Change, Event, Ticket
+from ticketd.model import Booking, BookingState, Change, Event, Ticket, state_after
 from ticketd.protocol import (
     Amend,
     Book,
-    BookingFacts,
+    BookingRecord,
     BookingReply,
     Bookings,
     BookingsReply,
@@ -25,15 +25,20 @@ from ticketd.protocol import (
     ErrorReply,
     EventReply,
     Hold,
+    Made,
     Redeem,
     Release,
     Reply,
+    Restore,
     Show,
     TicketFacts,
     TicketReply,
     Tickets,
     TicketsReply,
 )
+from ticketd.restoring import restored
+
+RETRY_AFTER_SECONDS = 1.0
 
 
 def decide_all(books: Books, requests: Sequence[LedgerRequest]) -> list[Reply]:
@@ -83,17 +88,7 @@ def _booking_reply(booking: Booking, changes: int | None = None, *, replayed: bo
             replayed=replayed,
         )
     cancelled = {ticket for change in past for ticket in change.tickets}
-    state: BookingState = "confirmed" if booking.seconds is None else "held"
-    for change in past:
-        match change.what:
-            case "confirm":
-                state = "confirmed"
-            case "release":
-                state = "released"
-            case "expire":
-                state = "expired"
-            case "cancel" if len(cancelled) == booking.quantity:
-                state = "cancelled"
+    state = state_after(booking.seconds, booking.quantity, past)
     last = past[-1] if past else booking
     return BookingReply(
         booking.id,
@@ -113,16 +108,26 @@ def _replay(booking: Booking, change: Change) -> BookingReply:
     return _booking_reply(booking, booking.changes.index(change) + 1, replayed=True)
 
 
-def _ticket_reply(ticket: Ticket) -> TicketReply:
-    return TicketReply(ticket.id, ticket.event, ticket.booking, ticket.state, ticket.redeemed_at)
+def _ticket_reply(ticket: Ticket, *, replayed: bool = False) -> TicketReply:
+    return TicketReply(ticket.id, ticket.event, ticket.booking, ticket.state, ticket.redeemed_at, replayed)
 
 
 def _no_event(event: str) -> ErrorReply:
     return ErrorReply("event_not_found", f"there is no event {event}; list shows the events")
 
 
-def _no_booking(booking: str) -> ErrorReply:
-    return ErrorReply("booking_not_found", f"there is no booking {booking}")
+def _not_whole(booking: Booking) -> ErrorReply:
+    there = f"{len(booking.tickets)} of its {booking.quantity} tickets"
+    message = f"booking {booking.id} is being restored and has {there} so far; nothing was done, try again"
+    return ErrorReply("busy", message, retry_after=RETRY_AFTER_SECONDS)
+
+
+def _whole(books: Books, booking_id: str) -> Booking | ErrorReply:
+    """Return a booking that can be changed, or the refusal."""
+    booking = books.bookings.get(booking_id)
+    if booking is None:
+        return ErrorReply("booking_not_found", f"there is no booking {booking_id}")
+    return booking if booking.whole else _not_whole(booking)
 
 
 def _crossed(books: Books, booking: Booking) -> ErrorReply:
@@ -152,7 +157,7 @@ def _create(books: Books, request: Create) -> Reply:
         available=available,
         held=0,
         sold=elsewhere,
-        version=0,
+        version=request.version or 0,
         sold_elsewhere=elsewhere,
     )
     known = books.events.get(wanted.id)
@@ -217,7 +222,7 @@ def _take(books: Books, request: Book | Hold, seconds: int | None) -> Reply:
     known = books.bookings.get(str(request.booking))
     if known is not None:
         if (known.event, known.quantity, known.seconds) == (request.event, request.quantity, seconds):
-            return _booking_reply(known, 0, replayed=True)
+            return _booking_reply(known, 0, replayed=True) if known.whole else _not_whole(known)
         return ErrorReply(
             "booking_conflict",
             f"booking {known.id} is another one, {_parameters(known)}; use a new booking id",
@@ -267,9 +272,9 @@ def _change(books: Books, booking: Booking, change: Change, state: BookingState)
 
 
 def _confirm(books: Books, request: Confirm) -> Reply:
-    booking = books.bookings.get(request.booking)
-    if booking is None:
-        return _no_booking(request.booking)
+    booking = _whole(books, request.booking)
+    if isinstance(booking, ErrorReply):
+        return booking
     confirmed = next((change for change in booking.changes if change.what == "confirm"), None)
     if booking.state == "confirmed" and confirmed:
         return _replay(booking, confirmed)
@@ -282,9 +287,9 @@ def _confirm(books: Books, request: Confirm) -> Reply:
 
 
 def _release(books: Books, request: Release) -> Reply:
-    booking = books.bookings.get(request.booking)
-    if booking is None:
-        return _no_booking(request.booking)
+    booking = _whole(books, request.booking)
+    if isinstance(booking, ErrorReply):
+        return booking
     if booking.state == "released":
         return _booking_reply(booking, replayed=True)
     if booking.state != "held":
@@ -295,9 +300,9 @@ def _release(books: Books, request: Release) -> Reply:
 
 
 def _cancel(books: Books, request: Cancel) -> Reply:
-    booking = books.bookings.get(request.booking)
-    if booking is None:
-        return _no_booking(request.booking)
+    booking = _whole(books, request.booking)
+    if isinstance(booking, ErrorReply):
+        return booking
     if booking.state not in ("confirmed", "cancelled"):
         return _crossed(books, booking)
     gone = {ticket for change in booking.changes for ticket in change.tickets}
@@ -326,6 +331,14 @@ def _cancel(books: Books, request: Cancel) -> Reply:
     return _change(books, booking, Change("cancel", event.available, event.version, tickets), state)
 
 
+def _restore(books: Books, request: Restore) -> Reply:
+    done = restored(books, request)
+    if isinstance(done, ErrorReply):
+        return done
+    booking, known = done
+    return _booking_reply(booking, replayed=known)
+
+
 # Tickets
 
 
@@ -346,10 +359,12 @@ def _redeem(books: Books, request: Redeem) -> Reply:
     ticket = books.tickets.get(request.ticket)
     if ticket is None:
         return ErrorReply("ticket_not_found", f"there is no ticket {request.ticket}")
+    if ticket.state == "redeemed" and ticket.redeemed_at == request.at:
+        return _ticket_reply(ticket, replayed=True)
     if refusal := _spent(ticket):
         return refusal
     ticket.state = "redeemed"
-    ticket.redeemed_at = books.now
+    ticket.redeemed_at = books.now if request.at is UNSET else request.at
     books.put_ticket(ticket)
     return _ticket_reply(ticket)
 
@@ -374,8 +389,16 @@ def _bookings(books: Books, _request: Bookings) -> Reply:
     page: list[Any] = books.pages.pop(0)
     for booking in page:
         _expire(books, booking)
+    return BookingsReply([_record(booking) for booking in page])
+
+
+def _record(booking: Booking) -> BookingRecord:
     # A BookingReply is BookingFacts and one field more.
-    return BookingsReply([BookingFacts(*msgspec.structs.astuple(_booking_reply(booking))[:-1]) for booking in page])
+    record = BookingRecord(*msgspec.structs.astuple(_booking_reply(booking))[:-1])
+    if booking.changes or booking.seconds is not None:
+        record.made = Made(booking.available, booking.version, booking.seconds, booking.expires)
+        record.changes = booking.changes or ()
+    return record
 
 
 def _tickets(books: Books, _request: Tickets) -> Reply:
@@ -396,4 +419,5 @@ _RULES: dict[type, Callable[[Books, Any], Reply]] = {
     Show: _show,
     Bookings: _bookings,
     Tickets: _tickets,
+    Restore: _restore,
 }

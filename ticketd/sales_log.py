@@ -23,6 +23,7 @@ from ticketd.protocol import (
     Redeem,
     Release,
     Reply,
+    Restore,
     TicketReply,
 )
 
@@ -87,6 +88,7 @@ _VERBS: dict[type, str] = {
     Release: "released",
     Cancel: "cancelled",
     Redeem: "redeemed",
+    Restore: "restored",
 }
 
 

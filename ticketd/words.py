@@ -6,6 +6,7 @@ The grammar comes from the declarations in ``protocol``: required fields are wor
 
 import re
 import shlex
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -83,7 +84,7 @@ def unparse(request: Request) -> list[str]:
     for field in command.fields:
         if getattr(request, field.name) is UNSET:
             continue
-        value = ",".join(values[field.name]) if field.type is list else str(values[field.name])
+        value = _word(field, values[field.name])
         if field.positional:
             words.append(value)
         else:
@@ -92,10 +93,20 @@ def unparse(request: Request) -> list[str]:
     return [command.name, *options, *separator, *words]
 
 
+def _word(field: Field, value: Any) -> str:
+    if field.json:
+        return msgspec.json.encode(value).decode()
+    return ",".join(value) if field.type is list else str(value)
+
+
 def _value(field: Field, word: str) -> object:
     # Python's int() takes more than the JSON of the wire does, such as 1_000; what is left as text is refused by type.
     if field.type is int and re.fullmatch(r"-?[0-9]{1,20}", word):
         return int(word)
+    if field.json:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.decode(word)
+        return word
     if field.type is list:
         return word.split(",")
     return word

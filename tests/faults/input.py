@@ -27,7 +27,7 @@ from ticketd import protocol, session, words
 from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.errors import Code, TicketError
 from ticketd.framing import Lines
-from ticketd.model import UNSAFE, Booking, Event, Ticket
+from ticketd.model import UNSAFE, Booking, Change, Event, Ticket
 from ticketd.protocol import (
     FRAME_BYTES_MAX,
     Amend,
@@ -48,6 +48,7 @@ from ticketd.protocol import (
     Release,
     Reply,
     Request,
+    Restore,
     Show,
     Stats,
     Tickets,
@@ -79,6 +80,9 @@ REQUESTS: list[Request] = [
     Watch("1"),
     Bookings("a", 2),
     Tickets("a", 2),
+    Restore(
+        "old", "1", 2, 90, 3, 60, JAZZ, [Change("confirm", 90, 4), Change("cancel", 91, 5, ["t-8"])], ["t-8", "t-9"]
+    ),
     Stats(),
     Ping(),
     Help("book"),
