@@ -36,6 +36,7 @@ class SqliteLedger:
 
     async def open(self, mint: Callable[[], str] = new_id) -> Store:
         """Open it, or make it."""
+        self._folder.mkdir(exist_ok=True)
         return SqliteStore(self._folder / "events.db", mint, COMMIT_SECONDS_MAX, self._clock)
 
     async def crash(self, store: Store) -> None:

@@ -33,7 +33,7 @@ from ticketd.stores.base import (
     OutcomeUnknownError,
     nothing_more,
 )
-from ticketd.stores.postgres_link import TRY_SECONDS_MAX, Line, Link
+from ticketd.stores.postgres_link import TOLD_NOTHING, TRY_SECONDS_MAX, Line, Link
 from ticketd.stores.postgres_save import ROWS, save
 from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS
 
@@ -143,17 +143,16 @@ class PostgresStore:
     async def events(self) -> list[Event]:
         """See Store."""
         try:
-            return await self.news()
+            async with self._link.lend() as line:
+                line.told = TOLD_NOTHING
+                return await self._news(line)
         except LedgerAwayError as error:
             raise CannotOpenError(str(error)) from error
 
     async def news(self) -> list[Event]:
-        """Return at least the events that anybody has changed since this was last called. Raises LedgerAwayError."""
-        async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
-            rows = await line.fetch(_NEWS, line.told)
-            now, line.told, self.next_expiry = rows[0][:3]
-        self._set_clock(now)
-        return [ROWS.event_of(row[3:]) for row in rows if row[3] is not None]
+        """See SharedStore."""
+        async with self._link.lend() as line:
+            return await self._news(line)
 
     async def tidy(self) -> None:
         """See Store. The database does its own housekeeping."""
@@ -161,6 +160,13 @@ class PostgresStore:
     async def close(self) -> None:
         """See Store."""
         self._link.close()
+
+    async def _news(self, line: Line) -> list[Event]:
+        async with self._link.within(TRY_SECONDS_MAX):
+            rows = await line.fetch(_NEWS, line.told)
+        now, line.told, self.next_expiry = rows[0][:3]
+        self._set_clock(now)
+        return [ROWS.event_of(row[3:]) for row in rows if row[3] is not None]
 
     async def _read(self, requests: Sequence[LedgerRequest]) -> Committed | None:
         """Return what they came to by one snapshot, or None if they need a commit."""

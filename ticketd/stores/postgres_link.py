@@ -22,6 +22,8 @@ OPEN_SECONDS_MAX = 10.0
 # A daemon that has been silent for so long within a transaction loses it.
 SILENCE_MILLISECONDS_MAX = 1_000
 SERVER_VERSION_MIN = 130_000
+# Every transaction comes after this one.
+TOLD_NOTHING = "0"
 
 # Every row is found by an index. What a table that was just made has for statistics says otherwise, and plans are kept.
 # Just-in-time compilation costs more than any statement here.
@@ -51,7 +53,7 @@ class Line(asyncpg.Connection):
         super().__init__(*arguments, **more)
         self.name = new_id()
         # The transactions before this one have ended, and what they changed has been told on this line.
-        self.told = "0"
+        self.told = TOLD_NOTHING
 
 
 class Link:
