@@ -21,7 +21,10 @@ TRY_SECONDS_MAX = 2.0
 OPEN_SECONDS_MAX = 10.0
 # A daemon that has been silent for so long within a transaction loses it.
 SILENCE_MILLISECONDS_MAX = 1_000
+# The same where half of a message has come, which PostgreSQL does not call silence; that it may end 100,000 holds.
+TRANSACTION_MILLISECONDS_MAX = 10_000
 SERVER_VERSION_MIN = 130_000
+SERVER_VERSION_WITH_TRANSACTION_TIMEOUT = 170_000
 # Every transaction comes after this one.
 TOLD_NOTHING = "0"
 
@@ -32,6 +35,10 @@ SET search_path = {SCHEMA};
 SET synchronous_commit = on;
 SET idle_in_transaction_session_timeout = {SILENCE_MILLISECONDS_MAX};
 SET lock_timeout = {TRY_SECONDS_MAX * 1_000:.0f};
+SET tcp_keepalives_idle = 2;
+SET tcp_keepalives_interval = 1;
+SET tcp_keepalives_count = 3;
+SET tcp_user_timeout = 5000;
 SET enable_seqscan = off;
 SET plan_cache_mode = force_generic_plan;
 SET jit = off;
@@ -119,6 +126,8 @@ class Link:
             [server] = await connection.fetch(_FITNESS)
             self._see_that_it_is_fit(server)
             await connection.execute(_SETTINGS)
+            if server["version"] >= SERVER_VERSION_WITH_TRANSACTION_TIMEOUT:
+                await connection.execute(f"SET transaction_timeout = {TRANSACTION_MILLISECONDS_MAX}")
         except BaseException:
             connection.terminate()
             raise
