@@ -49,10 +49,10 @@ class Lines(RuleBasedStateMachine):
         self.desks.add(somebody)
 
     @precondition(lambda self: self.desks.anybody)
-    @rule(late=st.sampled_from([0, 0, 0, 5]))
-    def a_batch_is_taken(self, late: int) -> None:
+    @rule(late=st.sampled_from([0, 0, 0, 5]), half=st.booleans())
+    def a_batch_is_taken(self, late: int, half: bool) -> None:
         oldest = next(self.clock) - late if late else -1
-        batch = self.desks.take(oldest)
+        batch = self.desks.take(oldest, half=half)
         assert batch.parties or batch.late, "nobody is kept waiting while nothing is being done"
         for somebody in batch.late:
             assert somebody.arrived < oldest

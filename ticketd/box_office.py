@@ -110,9 +110,13 @@ class BoxOffice:
                 party.refuse("shutting_down", SHUTTING_DOWN)
 
     async def _work(self) -> None:
+        idle = False
         while self._desks.anybody or not self._closing:
             if self._desks.anybody or self.holds_ran_out():
-                batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max)
+                # A crowd that was answered together asks again together. Half of it waits for the next commit, so that
+                # from then on one half is answered while the other is committed.
+                batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max, half=idle)
+                idle = False
                 for party in batch.late:
                     party.refuse("busy", BUSY[self._away > 0], RETRY_AFTER_SECONDS)
                 try:
@@ -124,6 +128,7 @@ class BoxOffice:
             else:
                 self._arrival.clear()
                 await self._wait()
+                idle = True
 
     async def _wait(self) -> None:
         """Wait for an arrival, or until the next hold may have run out."""

@@ -53,6 +53,10 @@ class Batch:
     desks: dict[str, int] = field(default_factory=dict)
     late: list[Party] = field(default_factory=list)
 
+    def fits(self, party: Party) -> bool:
+        """Whether there is room for a party. For the first one there is, whatever it costs."""
+        return not self.parties or (party.rows <= self.room and not party.alone)
+
 
 class Desks:
     """All lines. A desk from which a batch has taken is left alone until that batch is done: see ``done``."""
@@ -83,8 +87,8 @@ class Desks:
             line = self._open.setdefault(party.desk, deque())
         line.append(party)
 
-    def take(self, oldest: float) -> Batch:
-        """Take the next batch. Who arrived before ``oldest`` is late.
+    def take(self, oldest: float, *, half: bool = False) -> Batch:
+        """Take the next batch, or the first half of each line. Who arrived before ``oldest`` is late.
 
         Of a desk that was not reached the turn comes first next time.
         """
@@ -93,7 +97,8 @@ class Desks:
             desk, line = self._open.popitem(last=False)
             quota = self._limits.rows_per_desk_max
             taken = len(batch.parties)
-            while line and quota > 0 and (not batch.parties or (line[0].rows <= batch.room and not line[0].alone)):
+            rest = len(line) // 2 if half else 0
+            while len(line) > rest and quota > 0 and batch.fits(line[0]):
                 party = line.popleft()
                 if party.arrived < oldest:
                     batch.late.append(party)
@@ -105,11 +110,11 @@ class Desks:
                     break
             if len(batch.parties) > taken:
                 self._serving[desk] = line
-                batch.desks[desk] = quota
+                batch.desks[desk] = 0 if half else quota
             elif line:
                 self._open[desk] = line
                 self._open.move_to_end(desk, last=False)
-            if batch.room <= 0 or (line and quota > 0):
+            if batch.room <= 0 or (len(line) > rest and quota > 0):
                 # The batch is full.
                 break
         return batch
@@ -119,7 +124,7 @@ class Desks:
         more: list[Party] = []
         for desk, quota in batch.desks.items():
             line = self._serving[desk]
-            while line and quota > 0 and line[0].rows <= batch.room and _is_simple(line[0]):
+            while line and quota > 0 and batch.fits(line[0]) and _is_simple(line[0]):
                 party = line.popleft()
                 more.append(party)
                 quota -= party.rows

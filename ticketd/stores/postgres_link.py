@@ -35,6 +35,7 @@ SET search_path = {SCHEMA};
 SET synchronous_commit = on;
 SET idle_in_transaction_session_timeout = {SILENCE_MILLISECONDS_MAX};
 SET lock_timeout = {TRY_SECONDS_MAX * 1_000:.0f};
+SET statement_timeout = {TRANSACTION_MILLISECONDS_MAX};
 SET tcp_keepalives_idle = 2;
 SET tcp_keepalives_interval = 1;
 SET tcp_keepalives_count = 3;
