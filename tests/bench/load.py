@@ -1,13 +1,18 @@
-"""A load generator: closed loop, many connections, a fixed depth. One process; asyncio protocols on uvloop.
+"""A load generator: closed loop, many connections, a fixed depth, in a process of its own.
 
-``load`` runs it in a process of its own, so that its work does not stand in the server's way.
+It is ``load.c`` where there is a C compiler; its work hardly stands in the server's way. Without one it is this module.
 """
 
 import asyncio
+import atexit
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -23,17 +28,36 @@ class Report(msgspec.Struct):
     errors: int
 
 
-def load(ports: Sequence[int], connections: int, depth: int, requests: int) -> Report:
-    """Book a ticket of event 1 so often, from connections that are spread over these ports; return what came of it."""
-    line = '{"cmd":"book","event":"1","quantity":1}'
-    arguments = [",".join(map(str, ports)), line, str(connections), str(depth), str(requests)]
-    command = [sys.executable, "-m", "tests.bench.load", *arguments]
+BOOK = '{"cmd":"book","event":"1","quantity":1,"booking":"{n}"}\n'
+
+
+def load(ports: Sequence[int], connections: int, depth: int, requests: int, template: str = BOOK) -> Report:
+    """Send so many requests from connections that are spread over these ports, and return what came of it.
+
+    ``{n}`` in the template is a number that no other request has.
+    """
+    numbers = [",".join(map(str, ports)), str(connections), str(depth), str(requests), "1"]
+    command = [*_generator(), *numbers, '"reply":"error"', template.replace("\n", "\\n")]
     return msgspec.json.decode(subprocess.run(command, check=True, capture_output=True).stdout, type=Report)
 
 
+@cache
+def _generator() -> list[str]:
+    """Return the command of the load generator, compiled if possible."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return [sys.executable, "-m", "tests.bench.load"]
+    folder = tempfile.mkdtemp(prefix="ticketd-load-")
+    atexit.register(shutil.rmtree, folder)
+    program = str(Path(folder) / "load")
+    subprocess.run([compiler, "-O2", "-o", program, str(Path(__file__).with_name("load.c"))], check=True)
+    return [program]
+
+
 class _Client(asyncio.Protocol):
-    def __init__(self, line: bytes, depth: int, windows: int) -> None:
-        self._window = line * depth
+    def __init__(self, name: str, template: str, depth: int, windows: int) -> None:
+        self._name = name
+        self._template = template
         self._depth = depth
         self._left = windows
         self._missing = depth
@@ -48,7 +72,8 @@ class _Client(asyncio.Protocol):
     def start(self) -> None:
         self._missing = self._depth
         self._sent = time.perf_counter()
-        self._transport.write(self._window)
+        lines = (self._template.replace("{n}", f"{self._name}-{self._left}-{number}") for number in range(self._depth))
+        self._transport.write("".join(lines).encode())
 
     def data_received(self, data: bytes) -> None:
         self._missing -= data.count(b"\n")
@@ -67,13 +92,14 @@ class _Client(asyncio.Protocol):
             self.done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
 
-async def _run(ports: Sequence[int], line: bytes, connections: int, depth: int, requests: int) -> Report:
+async def _run(ports: Sequence[int], connections: int, depth: int, requests: int, template: str) -> Report:
     loop = asyncio.get_running_loop()
     windows = max(1, requests // (connections * depth))
     clients: list[_Client] = []
     for number in range(connections):
-        port = ports[number % len(ports)]
-        _, client = await loop.create_connection(lambda: _Client(line, depth, windows), "127.0.0.1", port)
+        name = f"{time.time_ns():x}-{number}"
+        client_of = partial(_Client, name, template, depth, windows)
+        _, client = await loop.create_connection(client_of, "127.0.0.1", ports[number % len(ports)])
         clients.append(client)
     began = time.perf_counter()
     for client in clients:
@@ -91,7 +117,8 @@ async def _run(ports: Sequence[int], line: bytes, connections: int, depth: int, 
 
 
 if __name__ == "__main__":
-    where, line, *numbers = sys.argv[1:]
+    where, connections, depth, requests, _lines, _mark, template = sys.argv[1:]
     ports = [int(port) for port in where.split(",")]
-    report = uvloop.run(_run(ports, line.encode() + b"\n", *map(int, numbers)))
+    template = template.replace("\\n", "\n")
+    report = uvloop.run(_run(ports, int(connections), int(depth), int(requests), template))
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
