@@ -18,6 +18,7 @@ import pytest
 
 import tests.faults.disk  # noqa: F401 - SQLite's way to its files, in place before the first ledger is opened
 from tests.daemon import Daemon, running, write_events
+from tests.postgres import Postgres, Server
 
 SECONDS_MAX = 60.0
 TERMINAL_SIZE = (40, 200)
@@ -38,6 +39,30 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     write_events(folder, 100, 200, 300)
     with running(folder) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="session")
+def bundled_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the run's own, that a test may stop if it starts it again."""
+    with Postgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Server:
+    """The PostgreSQL that TICKETD_TEST_POSTGRES names, or else the run's own."""
+    if url := os.environ.get("TICKETD_TEST_POSTGRES"):
+        return Server(url)
+    bundled: Postgres = request.getfixturevalue("bundled_postgres")
+    return bundled
+
+
+@pytest.fixture
+def database(postgres: Server) -> Iterator[str]:
+    """The URL of an empty database."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
 
 
 def environment(**more: str) -> dict[str, str]:

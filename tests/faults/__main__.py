@@ -7,7 +7,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults import clocks, corruption, crowd, every_call, hostile, input, power_cut, signals
+from tests.faults import (
+    clocks,
+    connection,
+    corruption,
+    crowd,
+    database,
+    every_call,
+    hostile,
+    input,
+    many,
+    power_cut,
+    signals,
+)
 
 Attack = Callable[[random.Random, int, Path], dict[str, float]]
 
@@ -20,6 +32,9 @@ ATTACKS: dict[str, Attack] = {
     "corruption": corruption.run,
     "clocks": clocks.run,
     "signals": signals.run,
+    "daemons": many.run,
+    "connection": connection.run,
+    "database": database.run,
 }
 
 

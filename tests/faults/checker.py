@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
-from typing import NamedTuple
 
 from tests.faults.history import (
     CHANGES_OF_BOOKINGS,
@@ -31,6 +30,7 @@ from tests.faults.history import (
     tickets_of,
     tickets_told,
 )
+from tests.faults.order import Claim, check_order
 
 BOOKINGS_PER_PAGE = 100
 TICKETS_PER_PAGE = 1_000
@@ -43,17 +43,10 @@ _CROSSED = {
 _VALID, _REDEMPTION, _REDEEMED = 1, 2, 3
 
 
-class Claim(NamedTuple):
-    """An operation was decided at no moment before the first one, and at none after the last one."""
-
-    operation: Operation
-    first: float
-    last: float
-
-
-def check(history: Sequence[Operation], events: Iterable[Row]) -> None:
+def check(history: Sequence[Operation], events: Iterable[Row], daemons: Mapping[int, float] | None = None) -> None:
     """Raise AssertionError unless the history is right. ``events`` are those of the beginning, as ``list`` tells them.
 
+    ``daemons`` are the ports of those that shared the ledger, and when each of them began.
     It must be a whole history: what was of unknown outcome was asked again, with the same id, until it was answered,
     and at the end all bookings and tickets were read. A hold whose ``confirm`` nobody was answered is not cancelled.
     """
@@ -61,7 +54,7 @@ def check(history: Sequence[Operation], events: Iterable[Row]) -> None:
     tickets = tickets_of(lives)
     redeemed = redemptions_of(history)
     states, steps = states_of(history, {event["id"]: event for event in events}, lives)
-    Claims(history, lives, tickets, redeemed, states, steps).check()
+    Claims(history, lives, tickets, redeemed, states, steps).check(daemons or {})
 
 
 class Claims:
@@ -95,7 +88,7 @@ class Claims:
         }
         self._lines: dict[tuple[str, str], dict[Operation, Claim]] = defaultdict(dict)
 
-    def check(self) -> None:
+    def check(self, daemons: Mapping[int, float]) -> None:
         """Raise AssertionError if a reply is not true, or is at odds with what was before it or after it."""
         self._check_changes()
         self._check_redemptions()
@@ -107,8 +100,7 @@ class Claims:
         places = {operation: place for place, operation in enumerate(self._history)}
         for line in self._lines.values():
             claims = sorted(line.values(), key=lambda claim: places[claim.operation])
-            _check_real_time(claims)
-            _check_connections(claims)
+            check_order(claims, daemons)
 
     def _claim(self, what: str, id: str, operation: Operation, first: float, last: float) -> None:
         """Note what an operation claims of the line of an event or a ticket."""
@@ -168,6 +160,8 @@ class Claims:
             self._check_ticket(operation, facts)
         if operation.cmd in ("bookings", "tickets"):
             self._check_page(operation)
+        if operation.cmd == "bookings":
+            self._check_past(operation)
 
     def _check_event(self, operation: Operation, facts: Row) -> None:
         version = facts["version"]
@@ -223,6 +217,18 @@ class Claims:
         end = bisect_right(ids, page[-1]) if len(page) == operation.request.get("limit", limit) else len(ids)
         for id in {*ids[start:end]} - {*page}:
             self._claim_absent(operation, id)
+
+    def _check_past(self, operation: Operation) -> None:
+        """The past of the bookings in a page is what was told when it was present."""
+        assert operation.reply
+        for facts in operation.reply["bookings"]:
+            life = self._lives[facts["id"]]
+            first, *others = life.changes[: life.place(facts["version"]) + 1]
+            made = facts.get("made", facts)
+            past = [(*change, frozenset(gone)) for *change, gone in facts.get("changes", ())]
+            told = [(change.what, change.facts["available"], change.version, change.tickets) for change in others]
+            if past != told or any(made[name] != first.facts[name] for name in ("available", "version")):
+                raise contradiction(f"booking {facts['id']} has another past", first.told[0], operation)
 
     def _claim_absent(self, operation: Operation, id: str) -> None:
         """A booking or a ticket did not exist."""
@@ -321,30 +327,3 @@ def _one(what: str, fresh: Sequence[Operation], lost: Sequence[Operation], told:
     if not fresh and not lost:
         raise contradiction(f"{what} was done, and nobody can have done it", *told)
     return fresh[0] if fresh else min(lost, key=lambda operation: operation.invoked)
-
-
-# Order
-
-
-def _check_real_time(claims: Sequence[Claim]) -> None:
-    """What was invoked after another was answered was not decided before it."""
-    answered = sorted(claims, key=lambda claim: claim.operation.answered)
-    latest = answered[0]
-    place = 0
-    for claim in sorted(claims, key=lambda claim: claim.operation.invoked):
-        while answered[place].operation.answered < claim.operation.invoked:
-            latest = max(latest, answered[place], key=lambda claim: claim.first)
-            place += 1
-        if place and latest.first > claim.last:
-            raise contradiction("real time: the second was decided before the first", latest.operation, claim.operation)
-
-
-def _check_connections(claims: Sequence[Claim]) -> None:
-    """The requests of a connection were decided in the order sent."""
-    latest: dict[int, Claim] = {}
-    for claim in claims:
-        if claim.operation.answered < inf:
-            before = latest.setdefault(claim.operation.connection, claim)
-            if before.first > claim.last:
-                raise contradiction("the order sent: the second was decided first", before.operation, claim.operation)
-            latest[claim.operation.connection] = max(before, claim, key=lambda claim: claim.first)

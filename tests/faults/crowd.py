@@ -11,8 +11,9 @@ import sqlite3
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -75,31 +76,39 @@ class Crowd:
         for client, event in zip(self.clients, events, strict=False):
             client.organizes = event["id"]
 
-    def meet(self, ports: Sequence[int], answers: int, end: Callable[[], None]) -> None:
-        """Let all ask this and that until there are so many answers; then ``end`` it, in the middle of everything."""
+    def meet(self, ports: Sequence[int], story: Callable[[], Awaitable[None]]) -> None:
+        """Let all ask this and that while the story happens; then it is over."""
         self.ports = list(ports)
         self.over = False
-        uvloop.run(self._meet(answers, end))
+        uvloop.run(self._meet(story))
 
-    def settle(self, port: int) -> None:
-        """Let all ask again what was not answered; then read everything that there is."""
-        self.ports = [port]
-        self.over = True
-        uvloop.run(self._meet(0, lambda: None))
-        assert not any(client.unsettled for client in self.clients), "what was not answered is answered in the end"
-        uvloop.run(asyncio.wait_for(self.clients[0].read_all(), MEETING_SECONDS_MAX))
-
-    async def _meet(self, answers: int, end: Callable[[], None]) -> None:
+    async def hear(self, answers: int) -> None:
+        """Wait until so many more answers were heard."""
         self._missing = answers
+        self._enough.clear()
+        async with asyncio.timeout(MEETING_SECONDS_MAX):
+            await self._enough.wait()
+
+    def settle(self, ports: Sequence[int]) -> None:
+        """Let all ask again what was not answered; then read everything that there is."""
+        self.ports = list(ports)
+        self.over = True
+        uvloop.run(self._settle())
+
+    async def _settle(self) -> None:
+        async with asyncio.timeout(MEETING_SECONDS_MAX):
+            await asyncio.gather(*(client.live() for client in self.clients))
+            assert not any(client.unsettled for client in self.clients), "what was not answered is answered in the end"
+            await self.clients[0].read_all()
+
+    async def _meet(self, story: Callable[[], Awaitable[None]]) -> None:
         self._enough = asyncio.Event()
-        if answers == 0:
-            self._enough.set()
-        async with asyncio.timeout(MEETING_SECONDS_MAX), asyncio.TaskGroup() as living:
+        async with asyncio.timeout(None) as patience, asyncio.TaskGroup() as living:
             for client in self.clients:
                 living.create_task(client.live())
-            await self._enough.wait()
-            end()
+            await story()
             self.over = True
+            patience.reschedule(asyncio.get_running_loop().time() + MEETING_SECONDS_MAX)
 
     def count_answer(self) -> None:
         """Note that somebody was answered."""
@@ -116,18 +125,21 @@ class Client:
         self._chance = crowd.chance
         self._name = name
         self._numbers = count()
+        self._port = 0
         self.organizes: str | None = None
         self.unsettled: list[Row] = []
 
     async def live(self) -> None:
         """Ask, first of all what was not answered, until it is over; connect again when the connection breaks."""
-        while self._crowd.ports and (self.unsettled or not self._crowd.over):
-            port = self._chance.choice(self._crowd.ports)
+        while self._crowd.ports and self._has_more():
+            # What was not answered may still stand in line there, and another daemon knows nothing of that.
+            if not self.unsettled or self._port not in self._crowd.ports:
+                self._port = self._chance.choice(self._crowd.ports)
             try:
-                connection = await connect(self._crowd, self._name, port)
+                connection = await connect(self._crowd, self._name, self._port)
             except OSError:
-                if port in self._crowd.ports:
-                    self._crowd.ports.remove(port)
+                if self._port in self._crowd.ports:
+                    self._crowd.ports.remove(self._port)
                 continue
             with closing(connection):
                 await self._converse(connection)
@@ -148,8 +160,11 @@ class Client:
         rows: list[Row] = operation.reply[what]
         return rows
 
+    def _has_more(self) -> bool:
+        return bool(self.unsettled) or not self._crowd.over
+
     async def _converse(self, connection: "Connection") -> None:
-        while not connection.broken and (self.unsettled or not self._crowd.over):
+        while not connection.broken and self._has_more():
             if not self.unsettled and self._chance.random() < 0.02:
                 await connection.watch(self._chance.randint(1, 5))
                 continue
@@ -253,15 +268,18 @@ class Client:
 
 async def connect(crowd: Crowd, name: str, port: int) -> "Connection":
     """Open a connection."""
-    return Connection(crowd, name, *await asyncio.open_connection("127.0.0.1", port, limit=REPLY_BYTES_MAX))
+    return Connection(crowd, name, port, *await asyncio.open_connection("127.0.0.1", port, limit=REPLY_BYTES_MAX))
 
 
 class Connection:
     """A connection that puts all that is asked and answered into the history."""
 
-    def __init__(self, crowd: Crowd, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, crowd: Crowd, name: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._crowd = crowd
         self._name = name
+        self._port = port
         self._number = next(crowd.connections)
         self._reader = reader
         self._writer = writer
@@ -327,7 +345,7 @@ class Connection:
         return operations
 
     def _note(self, request: Row, invoked: float) -> Operation:
-        operation = Operation(self._name, self._number, request, invoked)
+        operation = Operation(self._name, self._port, self._number, request, invoked)
         self._crowd.history.append(operation)
         return operation
 
@@ -375,7 +393,7 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
         ledger.mkdir()
         crowd = record(chance, min(KILLS_PER_LEDGER, kills - done), ledger)
         check(crowd.history, crowd.events)
-        figures.update(_figures(crowd.history))
+        figures.update(figures_of(crowd.history))
         shutil.rmtree(ledger)
     return {"kills": kills, **figures}
 
@@ -389,19 +407,26 @@ def record(chance: random.Random, kills: int, folder: Path) -> Crowd:
     crowd = Crowd(chance, events)
     for _ in range(kills):
         with running(folder) as daemon:
-            crowd.meet([daemon.port], chance.randint(*ANSWERS_PER_LIFE), daemon.process.kill)
+            crowd.meet([daemon.port], partial(_hear_and, crowd, daemon.process.kill))
         check_ledger(folder)
     with running(folder) as daemon:
-        crowd.meet([daemon.port], chance.randint(*ANSWERS_PER_LIFE), daemon.process.terminate)
+        crowd.meet([daemon.port], partial(_hear_and, crowd, daemon.process.terminate))
         assert daemon.wait() == 0
     with running(folder) as daemon:
-        crowd.settle(daemon.port)
+        crowd.settle([daemon.port])
         assert daemon.end() == 0
     check_ledger(folder)
     return crowd
 
 
-def _figures(operations: Sequence[Operation]) -> Counter[str]:
+async def _hear_and(crowd: Crowd, end: Callable[[], None]) -> None:
+    """End a daemon in the middle of everything."""
+    await crowd.hear(crowd.chance.randint(*ANSWERS_PER_LIFE))
+    end()
+
+
+def figures_of(operations: Sequence[Operation]) -> Counter[str]:
+    """Return how often what came of requests."""
     figures = Counter(operation.code or (operation.reply or {}).get("reply", "unanswered") for operation in operations)
     figures["operations"] = len(operations)
     figures["changes"] = sum(operation.changed for operation in operations)

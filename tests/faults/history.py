@@ -22,6 +22,8 @@ CHANGES_OF_BOOKINGS = ("book", "hold", "confirm", "release", "cancel")
 CHANGES = (*CHANGES_OF_BOOKINGS, "redeem", "amend")
 TOLD_CHARS_MAX = 500
 
+# Of a booking it is told only in some replies.
+_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "made", "changes")
 # What makes the second state of the first.
 _TRANSITIONS = {
     (None, "confirmed"): "book",
@@ -36,12 +38,14 @@ _TRANSITIONS = {
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """A request and its reply, which never came if it is None. The operations of a connection are in the order sent.
+    """A request to the daemon at a port and its reply, which never came if it is None.
 
-    Each line that a ``watch`` is told is an operation, invoked when the watch was.
+    The operations of a connection are in the order sent. Each line that a ``watch`` is told is an operation, invoked
+    when the watch was.
     """
 
     who: str
+    port: int
     connection: int
     request: Row
     invoked: float
@@ -50,7 +54,7 @@ class Operation:
 
     def __str__(self) -> str:
         when = f"{self.invoked:.6f} to {self.answered:.6f}"
-        told = f"{self.who} on {self.connection}, {when}: {self.request} {self.reply}"
+        told = f"{self.who} on {self.connection} to {self.port}, {when}: {self.request} {self.reply}"
         return told if len(told) <= TOLD_CHARS_MAX else f"{told[:TOLD_CHARS_MAX]}..."
 
     @property
@@ -158,11 +162,9 @@ def contradiction(what: str, *operations: Operation) -> AssertionError:
 
 
 def bookings_told(operation: Operation) -> Iterator[Row]:
-    reply = operation.reply
-    if reply and reply["reply"] == "booking":
-        yield {name: value for name, value in reply.items() if name not in ("reply", "replayed", "redeemed")}
-    elif reply and reply["reply"] == "bookings":
-        yield from reply["bookings"]
+    reply = operation.reply or {"reply": "nothing"}
+    for facts in reply["bookings"] if reply["reply"] == "bookings" else [reply] if reply["reply"] == "booking" else []:
+        yield {name: value for name, value in facts.items() if name not in _BESIDE_THE_BOOKING}
 
 
 def events_told(operation: Operation) -> Iterable[Row]:

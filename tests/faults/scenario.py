@@ -112,7 +112,7 @@ class Morning:
         for _ in range(ATTEMPTS_MAX):
             self.unknown = list(requests)
             try:
-                replies = (await self._store.transact(requests)).replies
+                replies = (await self._store.transact(list(requests))).replies
             except StorageFullError:
                 self.full += 1
                 continue

@@ -72,7 +72,7 @@ class Recorded:
 
     def later(self, request: Row, reply: Row) -> None:
         """Add one who asks when all is over."""
-        self.history.append(Operation("late", -1, request, LATER, LATER, reply))
+        self.history.append(Operation("late", 0, -1, request, LATER, LATER, reply))
 
     def rewrite(self, old: str, new: str) -> None:
         """Let every reply tell something else."""
@@ -183,6 +183,15 @@ def more_is_booked_than_was_asked_for(recorded: Recorded) -> None:
 
 def a_hold_is_told_as_confirmed(recorded: Recorded) -> None:
     recorded.changed("hold").request["cmd"] = "book"
+
+
+def a_booking_has_another_past(recorded: Recorded) -> None:
+    page = recorded.answered(
+        lambda operation: (
+            operation.cmd == "bookings" and any(facts.get("changes") for facts in operation.reply["bookings"])
+        )
+    )
+    next(facts for facts in page.reply["bookings"] if facts.get("changes"))["changes"][0][1] += 1
 
 
 # What never was
@@ -343,6 +352,7 @@ MUTANTS: list[tuple[Mutant, str]] = [
     (a_ticket_has_another_id, "told in two ways"),
     (more_is_booked_than_was_asked_for, "not what was asked for"),
     (a_hold_is_told_as_confirmed, "not what was asked for"),
+    (a_booking_has_another_past, "another past"),
     (the_event_does_not_add_up, "does not add up"),
     (a_watch_tells_what_never_was, "was never this"),
     (held_is_told_as_sold, "was never this"),
@@ -405,7 +415,7 @@ def sale(size: int, capacity: int) -> tuple[list[Operation], Row]:
             (book, {"reply": "booking", **booking, "replayed": True} if turn < capacity else sold_out),
             ({"cmd": "list"}, {"reply": "events", "events": [facts]}),
         )[step]
-        history.append(Operation("anybody", number % 100, request, number, number + 99, reply))
+        history.append(Operation("anybody", 0, number % 100, request, number, number + 99, reply))
     return history, {**event, "available": capacity, "sold": 0, "version": 0}
 
 

@@ -18,7 +18,7 @@ from ticketd.books import Books, LedgerRequest
 from ticketd.ids import new_id
 from ticketd.protocol import Book, Cancel, Create, Reply, Show
 from ticketd.stores import sqlite_file
-from ticketd.stores.base import CannotOpenError, Committed, OutcomeUnknownError
+from ticketd.stores.base import CannotOpenError, Committed, More, OutcomeUnknownError, nothing_more
 from ticketd.stores.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -45,9 +45,9 @@ class Hasty(SqliteStore):
 
     _late: Callable[[], Any] | None = None
 
-    async def transact(self, requests: Any) -> Committed:
+    async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
         await self._catch_up()
-        return await super().transact(requests)
+        return await super().transact(requests, more)
 
     async def tidy(self) -> None:
         await self._catch_up()
@@ -150,7 +150,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def ask(path: Path, *requests: LedgerRequest, killed: bool = False) -> list[Reply]:
     """Open the ledger, ask, and end; if killed, the files stay as they were before the end."""
     store = SqliteStore(path, new_id, 30, Clock())
-    replies = asyncio.run(store.transact(requests)).replies
+    replies = asyncio.run(store.transact(list(requests))).replies
     left = contents(path.resolve().parent)
     asyncio.run(store.close())
     if killed:

@@ -1,0 +1,101 @@
+"""Daemons that share a ledger in PostgreSQL."""
+
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.daemon import Daemon, until
+from tests.faults.history import Row
+from tests.postgres import query
+
+BUG_LINES_MAX = 60
+# What must not be found in a ledger.
+_IMBALANCES = {
+    "an event has other counts than its bookings and tickets": """
+        SELECT id FROM ticketd.events
+        WHERE sold <> sold_elsewhere
+            + (SELECT count(*) FROM ticketd.tickets WHERE event = events.id AND state <> 'cancelled')
+        OR held <> (SELECT coalesce(sum(quantity), 0) FROM ticketd.bookings WHERE event = events.id AND state = 'held')
+        OR capacity <> available + held + sold""",
+    "a booking has other tickets than it lists": """
+        SELECT bookings.id FROM ticketd.bookings LEFT JOIN ticketd.tickets ON booking = bookings.id GROUP BY bookings.id
+        HAVING count(tickets.id) <> CASE bookings.tickets WHEN '' THEN 0 ELSE quantity END""",
+    "a ticket is not of its booking": """
+        SELECT tickets.id FROM ticketd.tickets LEFT JOIN ticketd.bookings ON bookings.id = booking
+        WHERE tickets.event IS DISTINCT FROM bookings.event OR NOT tickets.id = ANY(string_to_array(tickets, ' '))
+        OR (tickets.state = 'cancelled') <> (strpos(coalesce(changes::text, ''), tickets.id) > 0)""",
+    "a booking has no event": """
+        SELECT id FROM ticketd.bookings WHERE event NOT IN (SELECT id FROM ticketd.events)""",
+}
+
+
+class Fleet:
+    """Daemons on the database of a URL, ``size`` at first, that put the events of events.json in the folder on sale.
+
+    ``living`` are those that were not killed; ``began`` tells by its port when each was started.
+    """
+
+    def __init__(self, folder: Path, url: str, size: int = 0) -> None:
+        self._folder = folder
+        self._url = url
+        self._exits = ExitStack()
+        self._started: list[Daemon] = []
+        self.living: list[Daemon] = []
+        self.began: dict[int, float] = {}
+        for _ in range(size):
+            self.start()
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def start(self, *arguments: str, url: str | None = None) -> Daemon:
+        """Start a daemon, whose way to the database may be another, and wait until it serves."""
+        events = self._folder / f"events-{len(self.began)}.json"
+        shutil.copy(self._folder / "events.json", events)
+        began = time.monotonic()
+        daemon = Daemon("--port", "0", "--events", str(events), "--store", url or self._url, *arguments)
+        self._exits.callback(daemon.kill)
+        self.began[daemon.wait_ready()] = began
+        self._started.append(daemon)
+        self.living.append(daemon)
+        return daemon
+
+    def kill(self, daemon: Daemon) -> None:
+        """End a daemon as kill -9 does."""
+        self.living.remove(daemon)
+        daemon.kill()
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of those that live."""
+        return [daemon.port for daemon in self.living]
+
+    def events(self) -> list[Row]:
+        """Return the events once all daemons tell the same of them."""
+        until(lambda: all(told == self._told()[0] for told in self._told()))
+        return self._told()[0]
+
+    def see_no_bug(self) -> None:
+        """See that no log tells of a bug."""
+        for daemon in self._started:
+            for place, line in enumerate(daemon.lines):
+                assert " ERROR " not in line, "\n".join(daemon.lines[place : place + BUG_LINES_MAX])
+
+    def end(self) -> None:
+        """End all in good order, and see that the books balance."""
+        for daemon in self.living:
+            assert daemon.end() == 0, daemon.lines[-5:]
+        for what, select in _IMBALANCES.items():
+            found = query(self._url, f"{select} LIMIT 3")
+            assert not found, f"{what}: {found}"
+
+    def _told(self) -> list[list[Row]]:
+        told = []
+        for daemon in self.living:
+            with daemon.connect() as connection:
+                told.append(connection.ask("list")["events"])
+        return told

@@ -1,0 +1,95 @@
+"""What is promised when the connection between a daemon and PostgreSQL breaks, freezes or comes back late."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SECONDS_MAX
+from tests.daemon import until, write_events
+from tests.faults import connection
+from tests.faults.fleet import Fleet
+from tests.faults.proxy import Fault, How, Proxy, Side
+
+FAULTS = 40
+SIDES: list[Side] = ["client", "server"]
+HOWS: list[How] = ["close", "reset"]
+# Over all that a booking takes.
+MESSAGES_PASSED = range(0, 18, 3)
+
+
+@pytest.fixture
+def proxy(database: str) -> Iterator[Proxy]:
+    """A proxy to an empty database."""
+    with Proxy(database) as proxy:
+        yield proxy
+
+
+def test_however_connections_to_the_database_break_nothing_acknowledged_is_lost_and_nothing_is_done_twice(
+    chance: random.Random, tmp_path: Path, database: str
+) -> None:
+    figures = connection.break_connections(chance, FAULTS, tmp_path, database)
+    assert figures["faults"] >= FAULTS
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+def test_wherever_its_commit_is_cut_a_request_gets_the_one_reply_that_is_true(
+    side: Side, part: float, proxy: Proxy, tmp_path: Path, database: str
+) -> None:
+    write_events(tmp_path, 10)
+    hows = cycle(HOWS)
+    with Fleet(tmp_path, database) as fleet, fleet.start(url=proxy.url).connect() as client:
+
+        def ask(line: str) -> dict[str, object]:
+            proxy.inject([Fault(side, "commit", 0, part, next(hows))])
+            reply = client.ask(line)
+            assert "replayed" not in reply
+            return reply
+
+        booked = ask("book 1 2 --booking a")
+        tickets = booked["tickets"]
+        assert isinstance(tickets, list)
+        assert ask(f"redeem {tickets[0]}")["state"] == "redeemed"
+        assert ask(f"cancel a --tickets {tickets[1]}")["cancelled"] == [tickets[1]]
+        assert ask("hold 1 3 --booking b")["state"] == "held"
+        assert ask("release b")["state"] == "released"
+        assert ask("hold 1 3 --booking c")["state"] == "held"
+        assert ask("confirm c")["version"] == 6
+        assert ask("amend 1 --capacity 20")["version"] == 7
+        assert ask("create Another 2027-03-11T20:00:00Z 5 --id 2")["available"] == 5
+        assert proxy.struck.qsize() == 9
+        fleet.end()
+
+
+def test_a_connection_that_stays_frozen_locks_no_event_for_longer_than_requests_wait(
+    proxy: Proxy, tmp_path: Path, database: str
+) -> None:
+    write_events(tmp_path, *[10] * len(MESSAGES_PASSED))
+    with Fleet(tmp_path, database) as fleet, ExitStack() as frozen:
+        daemon, other = fleet.start(url=proxy.url), fleet.start()
+        for event, passed in enumerate(MESSAGES_PASSED, 1):
+            proxy.inject([Fault("client", "message", passed, 0.5 * (event % 2), "freeze")])
+            frozen.enter_context(daemon.connect()).send(b"book %d 1\n" % event)
+            proxy.struck.get(timeout=SECONDS_MAX)
+        with other.connect() as client:
+            for event in range(1, len(MESSAGES_PASSED) + 1):
+                assert client.ask(f"book {event} 1")["reply"] == "booking"
+        fleet.end()
+
+
+def test_what_came_of_a_commit_that_nobody_can_ask_about_is_unknown_until_it_is_asked_for_again(
+    proxy: Proxy, tmp_path: Path, database: str
+) -> None:
+    write_events(tmp_path, 10)
+    with Fleet(tmp_path, database) as fleet:
+        daemon = fleet.start("--commit-seconds-max", "1", url=proxy.url)
+        with daemon.connect() as client:
+            proxy.inject([Fault("server", "commit", 0, 0, "close"), Fault("client", "byte", 0, 0, "part", 4)])
+            assert client.ask("book 1 2 --booking a")["code"] == "outcome_unknown"
+            until(lambda: client.ask("book 1 2 --booking a").get("replayed"))
+            assert client.ask("show a")["version"] == 1
+        fleet.end()
