@@ -21,8 +21,8 @@ TRY_SECONDS_MAX = 2.0
 OPEN_SECONDS_MAX = 10.0
 # A daemon that has been silent for so long within a transaction loses it.
 SILENCE_MILLISECONDS_MAX = 1_000
-# The same where half of a message has come, which PostgreSQL does not call silence; that it may end 100,000 holds.
-TRANSACTION_MILLISECONDS_MAX = 10_000
+# The same where half of a message has come, which PostgreSQL does not call silence. It ends 100,000 holds in a second.
+TRANSACTION_MILLISECONDS_MAX = 5_000
 SERVER_VERSION_MIN = 130_000
 SERVER_VERSION_WITH_TRANSACTION_TIMEOUT = 170_000
 # Every transaction comes after this one.
