@@ -48,6 +48,11 @@ BUSY = {
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
 
 
+_TAKES = (Book, Hold)
+# What costs as much as the booking has tickets.
+_OF_A_BOOKING = (Confirm, Cancel, Show)
+
+
 class BoxOffice:
     """Serializes what reads or writes the ledger. ``run`` does the work; ``submit`` is how it gets in."""
 
@@ -85,19 +90,21 @@ class BoxOffice:
 
         Ids that the client did not give are minted here, once, so that a request keeps them however often it is tried.
         """
+        cost = 0
         for request in requests:
-            if isinstance(request, (Book, Hold)) and request.booking is UNSET:
-                request.booking = new_id()
+            if isinstance(request, _TAKES):
+                if request.booking is UNSET:
+                    request.booking = new_id()
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
-        rows_of_all = sum(map(self.rows, requests))
+            cost += self.rows(request)
         desk = self._desk_for(requests, peer)
-        party = Party(requests, peer, desk, self._loop.time(), self._loop.create_future(), rows_of_all)
+        party = Party(requests, peer, desk, self._loop.time(), self._loop.create_future(), cost)
         if self._closing:
             party.refuse("shutting_down", SHUTTING_DOWN)
         else:
             self._desks.add(party)
-            self._arrival.set()
+            self._call_idle()
         return party.answered
 
     async def run(self) -> None:
@@ -117,18 +124,23 @@ class BoxOffice:
                 # from then on one half is answered while the other is committed.
                 batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max, half=idle)
                 idle = False
+                self._call_idle()
                 for party in batch.late:
                     party.refuse("busy", BUSY[self._away > 0], RETRY_AFTER_SECONDS)
                 try:
                     await self._commit(batch)
                 finally:
                     self._desks.done(batch)
-                    self._arrival.set()
                 await self._store.tidy()
             else:
                 self._arrival.clear()
                 await self._wait()
                 idle = True
+
+    def _call_idle(self) -> None:
+        # Who comes to a desk that is being served waits for whoever serves it.
+        if self._desks.anybody:
+            self._arrival.set()
 
     async def _wait(self) -> None:
         """Wait for an arrival, or until the next hold may have run out."""
@@ -151,6 +163,8 @@ class BoxOffice:
         So nobody gets past a line by way of a shorter one. Where the event is not known, it is a line of its own, with
         the name of its connection, which no id of an event can be.
         """
+        if len(requests) == 1:
+            return self._event_of(requests[0]) or peer
         desks = {event for event in map(self._event_of, requests) if event is not None}
         if len(desks) <= 1:
             return desks.pop() if desks else peer
@@ -172,14 +186,9 @@ class BoxOffice:
 
     def rows(self, request: LedgerRequest) -> int:
         """Return about how many rows a request reads or writes, which is what it costs."""
-        match request:
-            case Confirm() | Cancel():
-                booking = request.booking
-            case Show():
-                booking = request.id
-            case _:
-                return rows(request)
-        known = self._remembered.get(booking)
+        if not isinstance(request, _OF_A_BOOKING):
+            return rows(request)
+        known = self._remembered.get(request.id if isinstance(request, Show) else request.booking)
         return 1 + known[1] if known else rows(request)
 
     def _remember(self, reply: Reply) -> None:

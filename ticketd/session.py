@@ -50,6 +50,11 @@ WRITE_BYTES = 256 * 1024
 WATCH_BYTES = 64 * 1024
 LINGER_SECONDS_MAX = 1.0
 
+# What is answered from memory, and what is asked of the ledger by itself. Everything else goes there together.
+_AT_ONCE = (List, Watch, Stats, Ping, Help, ErrorReply)
+_PAGES = (Bookings, Tickets)
+_SHOWS_EVENTS = (List, Show, Watch)
+
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
 
 
@@ -180,7 +185,7 @@ class Session:
         size = 0
         for turn in self._turns(requests):
             self._stop_watching()
-            if isinstance(turn, (List, Show, Watch)) and self._house.box_office.holds_ran_out():
+            if isinstance(turn, _SHOWS_EVENTS) and self._house.box_office.holds_ran_out():
                 await self._ask_ledger([])
             if isinstance(turn, list):
                 answer = await self._ask_ledger(turn)
@@ -212,18 +217,19 @@ class Session:
         party: list[LedgerRequest] = []
         cost = 0
         for request in requests:
-            if isinstance(request, (List, Watch, Stats, Ping, Help, ErrorReply)):
+            if isinstance(request, _AT_ONCE):
                 alone: list[LedgerRequest] | List | Show | Stats | Ping | Help | Watch | ErrorReply = request
-            elif isinstance(request, (Bookings, Tickets)):
+            elif isinstance(request, _PAGES):
                 alone = [request]
             elif isinstance(request, Show) and self._house.catalogue.get(request.id):
                 alone = request
             else:
-                if party and cost + rows(request) > self._limits.rows_per_desk_max:
+                more = rows(request)
+                if party and cost + more > self._limits.rows_per_desk_max:
                     yield party
                     party, cost = [], 0
                 party.append(request)
-                cost += rows(request)
+                cost += more
                 continue
             if party:
                 yield party
