@@ -69,8 +69,9 @@ class BoxOffice:
         self._closing = False
         # Since there was no room for a commit: when to try the next one.
         self._full_until: float | None = None
-        # How often in a row the ledger could not be reached.
+        # How often in a row the ledger could not be reached, and why, as it was told last.
         self._away = 0
+        self._told = ""
         # Where no commit is possible, nobody waits for one that ends holds.
         self._holds_rest_until = 0.0
         self.counts = sales_log.Counts()
@@ -242,9 +243,10 @@ class BoxOffice:
 
     async def _wait_for_ledger(self, error: LedgerAwayError) -> None:
         self._away += 1
-        if self._away == 2:
-            # Not a connection that broke, which another one makes up for.
-            log.warning("%s; requests wait until it is back", error)
+        if self._away > 1 and self._told != str(error):
+            # Not of a connection that broke, which another one makes up for.
+            self._told = str(error)
+            log.warning("requests wait: %s", error)
         self._holds_rest_until = self._loop.time() + RETRY_AFTER_SECONDS
         await asyncio.sleep(AWAY_RETRY_SECONDS)
 
@@ -263,7 +265,7 @@ class BoxOffice:
             return await self._decide_on_full_disk(requests), False
         if self._away > 1:
             log.info("the ledger is back")
-        self._away = 0
+        self._away, self._told = 0, ""
         if changed and self._full_until is not None:
             log.info("there is room again")
             self._full_until = None

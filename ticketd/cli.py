@@ -28,6 +28,7 @@ from ticketd.protocol import PORT
 from ticketd.server import TURNED_AWAY_MAX, Server
 from ticketd.session import House
 from ticketd.stores.base import CannotOpenError, LedgerFailedError, SharedStore, Store
+from ticketd.stores.database_url import is_database_url, public_name
 from ticketd.stores.sqlite import SqliteStore
 from ticketd.watchers import Watchers
 
@@ -149,13 +150,13 @@ async def _serve(options: Options, say: Callable[[str], None]) -> None:
 async def _open_store(options: Options) -> tuple[Store, str]:
     """Return the ledger, and how it is named in the log. Raises CannotOpenError."""
     seconds = options.limits.commit_seconds_max
-    if not _is_url(options.store):
+    if not is_database_url(options.store):
         return SqliteStore(Path(options.store), new_id, seconds, accept_losses=options.accept_losses), options.store
     try:
         from ticketd.stores.postgres import PostgresStore
     except ModuleNotFoundError as error:
         raise CannotOpenError(
-            f"{error.name} is missing; to sell from PostgreSQL: pip install 'ticketd[postgres]'"
+            f"{error.name} is missing, which it takes to sell from PostgreSQL: pip install {error.name}"
         ) from None
     store = await PostgresStore.open(options.store, new_id, seconds)
     return store, f"postgresql://{store.name}"
@@ -268,8 +269,16 @@ def parse(arguments: list[str]) -> Options:
     if not events.name:
         parser.error("--events must be a file")
     store, source = told("store")
+    if flags["store"] == "" or os.environ.get("TICKETD_STORE") == "":
+        # What was meant may be lost, and another ledger would sell the same tickets.
+        parser.error("TICKETD_STORE or --store is empty; leave it out for a ledger beside the events file")
     store = store or str(events.with_name("events.db"))
-    shared = _is_url(store)
+    shared = is_database_url(store)
+    if shared:
+        try:
+            public_name(store)
+        except ValueError as error:
+            parser.error(f"{source} is no URL of a database; {error}")
     if "://" in store and not shared:
         parser.error(f"{source} must be a path or a URL that begins with postgresql://")
     if shared and flags["accept_losses"]:
@@ -284,10 +293,6 @@ def parse(arguments: list[str]) -> Options:
         log_level=level or "info",
         limits=Limits(**values),
     )
-
-
-def _is_url(store: str) -> bool:
-    return store.startswith(("postgresql://", "postgres://"))
 
 
 def _flag(name: str) -> str:

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from ticketd.ids import new_id
 from ticketd.stores.base import CannotOpenError, LedgerAwayError, StorageFullError
+from ticketd.stores.database_url import public_name
 from ticketd.stores.postgres_schema import SCHEMA, migrate
 
 # To connect, lock and load takes milliseconds. A request may wait longer: it is tried again.
@@ -65,22 +65,25 @@ class Line(asyncpg.Connection):
 
 
 class Link:
-    """Lends connections to the database at ``url``. Raises CannotOpenError if the URL is none."""
+    """Lends connections to the database at ``url``. Raises ValueError if it is none."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._idle: list[Line] = []
-        self.name = _without_secrets(url)
+        self.name = public_name(url)
 
     async def open(self) -> None:
         """See that a ledger can be kept there, and make its tables if there are none. Raises CannotOpenError."""
         try:
             async with self.lend() as connection, self.within(OPEN_SECONDS_MAX):
-                await migrate(connection)
+                await migrate(connection, self.name)
         except LedgerAwayError as error:
             raise CannotOpenError(str(error)) from error
         except asyncpg.PostgresError as error:
-            raise CannotOpenError(f"cannot make the tables of a ledger in {self.name}: {error}") from error
+            raise CannotOpenError(
+                f"cannot open the ledger in the database {self.name}: {error}; a user that owns the database can, and"
+                " so can others that have been granted what it has"
+            ) from error
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[Line]:
@@ -161,22 +164,14 @@ class Link:
         except TimeoutError:
             raise LedgerAwayError(f"the database {self.name} does not answer in time") from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise LedgerAwayError(
-                f"cannot reach the database {self.name} ({reason}). Is PostgreSQL running?"
-            ) from error
+            reason = error.strerror or str(error)
+            hint = ". Is PostgreSQL running?" if error.errno else ""
+            raise LedgerAwayError(f"cannot reach the database {self.name} ({reason.lower()}){hint}") from error
+        except asyncpg.ClientConfigurationError as error:
+            raise LedgerAwayError(f"the URL of the database {self.name} cannot be used: {error}") from error
         except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             raise LedgerAwayError(f"the connection to the database {self.name} broke") from error
         except asyncpg.PostgresError as error:
             if error.sqlstate and error.sqlstate.startswith(_AWAY):
                 raise LedgerAwayError(f"the database {self.name} does not serve: {error}") from error
             raise
-
-
-def _without_secrets(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 5432
-    except ValueError as error:
-        raise CannotOpenError(f"--store is no URL of a database: {error}") from None
-    return f"{parts.hostname or 'localhost'}:{port}{parts.path}"

@@ -6,10 +6,14 @@ a hot event is locked. ``changed`` is the transaction that changed an event last
 ``commits`` has a row for each connection of a daemon, with the mark of the last batch that it committed.
 """
 
+import logging
+
 import asyncpg
 
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 from ticketd.stores.base import CannotOpenError
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "ticketd"
 # Two daemons that start at once make the tables one after the other.
@@ -64,8 +68,11 @@ CREATE TABLE commits (line text COLLATE "C" PRIMARY KEY, batch text, at timestam
 ]
 
 
-async def migrate(connection: asyncpg.Connection) -> None:
-    """Make the tables, or bring those of an older ticketd up to date. Raises CannotOpenError for those of a newer."""
+async def migrate(connection: asyncpg.Connection, name: str) -> None:
+    """Make the tables, or bring those of an older ticketd up to date. Raises CannotOpenError for those of a newer.
+
+    ``name`` is what the log calls the database.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
@@ -78,6 +85,8 @@ async def migrate(connection: asyncpg.Connection) -> None:
                 f"the ledger in the database has schema {version}, and this ticketd knows none after"
                 f" {len(_MIGRATIONS)}; start a newer ticketd"
             )
+        if version == 0:
+            log.info("there was no ledger in the database %s, and a new one is made", name)
         for migration in _MIGRATIONS[version:]:
             await connection.execute(migration)
         await connection.execute("UPDATE ledger SET schema_version = $1", len(_MIGRATIONS))
