@@ -12,7 +12,7 @@ from tests.faketime import Clock
 from ticketd.ids import new_id
 from ticketd.stores.base import Store
 from ticketd.stores.postgres import PostgresStore
-from ticketd.stores.postgres_link import Line, Link
+from ticketd.stores.postgres_link import TRY_SECONDS_MAX, Line, Link
 from ticketd.stores.sqlite import SqliteStore, utc_now
 
 COMMIT_SECONDS_MAX = 30
@@ -91,8 +91,8 @@ class _LinkWithClock(Link):
             await line.execute(_MOVABLE_CLOCK)
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Line]:
-        async with super().lend() as line:
+    async def lend(self, seconds: float = TRY_SECONDS_MAX) -> AsyncIterator[Line]:
+        async with super().lend(seconds) as line:
             now = self._clock.time.isoformat()
             await line.execute(f"SET search_path = ticketd, pg_catalog; SET test.now = '{now}'")
             yield line

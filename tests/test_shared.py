@@ -2,9 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.protocol import Book, BookingReply, Create, EventReply, Hold, Show
+from ticketd.stores.postgres import PostgresStore
 
 DATE = "2027-03-11T20:00:00Z"
 
@@ -77,7 +78,7 @@ def test_a_database_without_all_letters_is_refused(postgres: Server, tmp_path: P
             "postgresql://nobody:secret@127.0.0.1:1/db",
             "cannot reach the database 127.0.0.1:1/db (connection refused). Is",
         ),
-        ("postgresql://nobody:secret@host.invalid/db", "cannot reach the database host.invalid:5432/db"),
+        ("postgresql://nobody:secret@host.invalid/db", "cannot reach the database host.invalid/db"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_named_without_the_password(url: str, why: str, tmp_path: Path) -> None:
@@ -287,26 +288,64 @@ def test_a_daemon_ends_in_good_order_without_its_database(bundled_postgres: Post
 # In one batch
 
 
-async def test_who_comes_while_others_have_the_event_joins_the_batch(database: str) -> None:
+@asynccontextmanager
+async def selling(database: str, *events: str) -> AsyncIterator[tuple[BoxOffice, PostgresStore]]:
+    """Sell from a store in this process."""
     store = await PostgresLedger(database).open()
+    assert isinstance(store, PostgresStore)
     box_office = BoxOffice(store, Catalogue([]), Limits())
     selling = asyncio.create_task(box_office.run())
-    await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 100, "jazz")], "test")
-    commits = box_office.counts.commits
+    for event in events:
+        await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 100, event)], "test")
+    try:
+        yield box_office, store
+    finally:
+        box_office.close()
+        await selling
+        await store.close()
+
+
+async def test_who_comes_while_others_have_the_event_joins_the_batch(database: str) -> None:
     other = await asyncpg.connect(database)
-    async with other.transaction():
-        await other.execute("SELECT FROM ticketd.events FOR UPDATE")
-        first = box_office.submit([Book("jazz", 1)], "first")
-        waiting = 0
-        while not waiting:
-            waiting = await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        more = [box_office.submit([Book("jazz", 1), Hold("jazz", 1, 60)], "others") for _ in range(20)]
-        late = box_office.submit([Book("jazz", 1), Show("jazz")], "last")
-    replies = [reply for future in (first, *more, late) for reply in await future]
-    versions = [reply.version for reply in replies if isinstance(reply, BookingReply | EventReply)]
-    assert versions == [*range(1, 43), 42]
-    assert box_office.counts.commits == commits + 2
+    async with selling(database, "jazz") as (box_office, _):
+        commits = box_office.counts.commits
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+            first = box_office.submit([Book("jazz", 1)], "first")
+            waiting = 0
+            while not waiting:
+                waiting = await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            more = [box_office.submit([Book("jazz", 1), Hold("jazz", 1, 60)], "others") for _ in range(20)]
+            late = box_office.submit([Book("jazz", 1), Show("jazz")], "last")
+        replies = [reply for future in (first, *more, late) for reply in await future]
+        versions = [reply.version for reply in replies if isinstance(reply, BookingReply | EventReply)]
+        assert versions == [*range(1, 43), 42]
+        assert box_office.counts.commits == commits + 2
     await other.close()
-    box_office.close()
-    await selling
-    await store.close()
+
+
+async def test_events_that_somebody_has_locked_do_not_stop_the_others(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "1", "2", "3", "4", "5") as (box_office, _):
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events WHERE id < '5' FOR UPDATE")
+            locked = [box_office.submit([Book(event, 1)], event) for event in "1234" for _ in range(5)]
+            free = [box_office.submit([Book("5", 1)], "5") for _ in range(5)]
+            replies = [reply for future in free for reply in await future]
+            assert not any(future.done() for future in locked)
+        replies += [reply for future in locked for reply in await future]
+        assert all(isinstance(reply, BookingReply) for reply in replies)
+    await other.close()
+
+
+async def test_what_was_begun_before_a_look_and_committed_after_it_is_seen_by_the_next(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "slow", "fast") as (box_office, store):
+        async with other.transaction():
+            change = "UPDATE ticketd.events SET version = 7, changed = pg_current_xact_id() WHERE id = 'slow'"
+            await other.execute(change)
+            await box_office.submit([Book("fast", 1)], "test")
+            assert {event.id: event.version for event in await store.news()}["slow"] == 0
+            assert {event.id: event.version for event in await store.news()}.get("slow", 0) == 0
+        assert {event.id: event.version for event in await store.news()}["slow"] == 7
+    await other.close()

@@ -32,13 +32,21 @@ from ticketd.protocol import (
     Restore,
     Show,
 )
-from ticketd.stores.base import LedgerAwayError, LedgerFailedError, OutcomeUnknownError, StorageFullError, Store
+from ticketd.stores.base import (
+    EventsLockedError,
+    LedgerAwayError,
+    LedgerFailedError,
+    OutcomeUnknownError,
+    StorageFullError,
+    Store,
+)
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1.0
 AWAY_RETRY_SECONDS = 0.1
 CLOCK_LOOK_SECONDS = 1.0
+LATE_LOOK_SECONDS = 0.5
 BOOKINGS_REMEMBERED_MAX = 50_000
 # By whether the ledger is away.
 BUSY = {
@@ -111,11 +119,23 @@ class BoxOffice:
     async def run(self) -> None:
         """Commit one batch after the other until ``close``. Raises LedgerFailedError: the process must end then."""
         try:
+            looking = self._loop.create_task(self._look_for_late())
             await asyncio.gather(*(self._work() for _ in range(self._store.commits_at_once)))
         finally:
+            looking.cancel()
             self._closing = True
             for party in self._desks.clear():
                 party.refuse("shutting_down", SHUTTING_DOWN)
+
+    async def _look_for_late(self) -> None:
+        """Refuse who has waited for too long, even while no commit comes to an end."""
+        while True:
+            await asyncio.sleep(LATE_LOOK_SECONDS)
+            self._refuse(self._desks.late(self._loop.time() - self._limits.desk_seconds_max))
+
+    def _refuse(self, late: list[Party]) -> None:
+        for party in late:
+            party.refuse("busy", BUSY[self._away > 0], RETRY_AFTER_SECONDS)
 
     async def _work(self) -> None:
         idle = False
@@ -126,8 +146,7 @@ class BoxOffice:
                 batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max, half=idle)
                 idle = False
                 self._call_idle()
-                for party in batch.late:
-                    party.refuse("busy", BUSY[self._away > 0], RETRY_AFTER_SECONDS)
+                self._refuse(batch.late)
                 try:
                     await self._commit(batch)
                 finally:
@@ -202,6 +221,12 @@ class BoxOffice:
         requests = [request for party in batch.parties for request in party.requests]
         try:
             replies, committed = await self._decide(requests, batch)
+        except EventsLockedError:
+            for party in batch.parties:
+                # Those of other events shall not wait for it again.
+                party.alone = len(batch.desks) > 1
+            self._desks.put_back(batch)
+            return
         except LedgerAwayError as error:
             for party in batch.parties:
                 if not party.requests:

@@ -129,8 +129,19 @@ class Desks:
                 more.append(party)
                 quota -= party.rows
                 batch.room -= party.rows
+            batch.desks[desk] = quota
         batch.parties += more
         return more
+
+    def late(self, oldest: float) -> list[Party]:
+        """Send away who has waited since before ``oldest``, and return them."""
+        late: list[Party] = []
+        for line in (*self._open.values(), *self._serving.values()):
+            while line and line[0].arrived < oldest:
+                late.append(line.popleft())
+        for desk in [desk for desk, line in self._open.items() if not line]:
+            del self._open[desk]
+        return late
 
     def put_back(self, batch: Batch) -> None:
         """Let all of a batch stand first in their lines again."""

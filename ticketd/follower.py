@@ -29,10 +29,9 @@ async def follow(store: SharedStore, catalogue: Catalogue) -> None:
             if failed >= TOLD_AFTER:
                 log.info("what other daemons sell is seen again")
             failed = 0
-        except LedgerAwayError as error:
+        except Exception as error:
             failed += 1
+            bug = None if isinstance(error, LedgerAwayError) else error
             if failed == TOLD_AFTER:
-                log.warning("what other daemons sell is not seen: %s", error)
-        except Exception:
-            log.exception("a bug: other daemons' changes are not seen")
+                log.warning("what other daemons sell is not seen: %s", error, exc_info=bug)
         await asyncio.sleep(min(interval, INTERVAL_SECONDS_MAX))

@@ -44,6 +44,10 @@ class LedgerAwayError(Exception):
     """The ledger cannot be reached now, as the message tells. The batch was certainly not done; try it again."""
 
 
+class EventsLockedError(Exception):
+    """Somebody else has had an event of the batch for too long. The batch was certainly not done; try it again."""
+
+
 class OutcomeUnknownError(Exception):
     """Nobody can say whether the batch was done."""
 
@@ -68,7 +72,8 @@ class Store(Protocol):
 
         Before anything else, holds that have run out by now expire: those of the events that the requests name, and
         all of them if there are no requests. When this returns, the commit is durable. A batch that changed nothing
-        costs no sync. Raises StorageFullError, LedgerAwayError, OutcomeUnknownError or LedgerFailedError.
+        costs no sync. Raises StorageFullError, EventsLockedError, LedgerAwayError,
+        OutcomeUnknownError or LedgerFailedError.
         """
         ...
 

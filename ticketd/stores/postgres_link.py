@@ -12,16 +12,18 @@ from typing import Any
 import asyncpg
 
 from ticketd.ids import new_id
-from ticketd.stores.base import CannotOpenError, LedgerAwayError, StorageFullError
+from ticketd.stores.base import CannotOpenError, EventsLockedError, LedgerAwayError, StorageFullError
 from ticketd.stores.database_url import public_name
 from ticketd.stores.postgres_schema import SCHEMA, migrate
 
 # To connect, lock and load takes milliseconds. A request may wait longer: it is tried again.
 TRY_SECONDS_MAX = 2.0
+# A batch has an event to itself for milliseconds. Where that lasts, others shall not wait for it.
+LOCK_MILLISECONDS_MAX = 500
 OPEN_SECONDS_MAX = 10.0
 # A daemon that has been silent for so long within a transaction loses it.
 SILENCE_MILLISECONDS_MAX = 1_000
-# The same where half of a message has come, which PostgreSQL does not call silence. It ends 100,000 holds in a second.
+# The same where half of a message has come, which PostgreSQL does not call silence.
 TRANSACTION_MILLISECONDS_MAX = 5_000
 SERVER_VERSION_MIN = 130_000
 SERVER_VERSION_WITH_TRANSACTION_TIMEOUT = 170_000
@@ -34,7 +36,7 @@ _SETTINGS = f"""
 SET search_path = {SCHEMA};
 SET synchronous_commit = on;
 SET idle_in_transaction_session_timeout = {SILENCE_MILLISECONDS_MAX};
-SET lock_timeout = {TRY_SECONDS_MAX * 1_000:.0f};
+SET lock_timeout = {LOCK_MILLISECONDS_MAX};
 SET statement_timeout = {TRANSACTION_MILLISECONDS_MAX};
 SET tcp_keepalives_idle = 2;
 SET tcp_keepalives_interval = 1;
@@ -50,8 +52,8 @@ SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery(
     current_setting('full_page_writes')::bool AS full_page_writes, current_setting('server_encoding') AS encoding
 """
 # By the class of its code, what PostgreSQL says when it cannot serve now, whatever it was asked: transactions that were
-# ended, authorization, databases, resources, locks, operators, the system.
-_AWAY = ("25", "28", "3D", "53", "55", "57", "58")
+# ended, authorization, databases, rights and tables, resources, operators, the system, its own bugs.
+_AWAY = ("25", "28", "3D", "42", "53", "57", "58", "XX")
 
 
 class Line(asyncpg.Connection):
@@ -60,6 +62,8 @@ class Line(asyncpg.Connection):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.name = new_id()
+        # What gives a transaction all the time it needs, as long as the daemon does.
+        self.take_your_time = "SET LOCAL statement_timeout = 0"
         # The transactions before this one have ended, and what they changed has been told on this line.
         self.told = TOLD_NOTHING
 
@@ -75,7 +79,7 @@ class Link:
     async def open(self) -> None:
         """See that a ledger can be kept there, and make its tables if there are none. Raises CannotOpenError."""
         try:
-            async with self.lend() as connection, self.within(OPEN_SECONDS_MAX):
+            async with self.lend(OPEN_SECONDS_MAX) as connection, self.within(OPEN_SECONDS_MAX):
                 await migrate(connection, self.name)
         except LedgerAwayError as error:
             raise CannotOpenError(str(error)) from error
@@ -86,16 +90,20 @@ class Link:
             ) from error
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Line]:
-        """Lend a connection, which is used again unless an exception passes through here. Raises LedgerAwayError."""
-        async with self.within(TRY_SECONDS_MAX):
+    async def lend(self, seconds: float = TRY_SECONDS_MAX) -> AsyncIterator[Line]:
+        """Lend a connection, which is used again unless an exception passes through here.
+
+        Raises LedgerAwayError if there is none after so long.
+        """
+        async with self.within(seconds):
             connection = await self._take()
         try:
             yield connection
         except LedgerAwayError:
-            # The others may have broken with it, and not tell.
-            self.close()
+            # The others may have broken with it, and not tell. Nothing may wait before the connection is closed: the
+            # driver would ask the database to cancel what it does, and that may be a commit.
             connection.terminate()
+            self.close()
             raise
         except BaseException:
             connection.terminate()
@@ -112,7 +120,8 @@ class Link:
     async def within(self, seconds: float) -> AsyncIterator[None]:
         """Bound what is done with a connection. Raises LedgerAwayError if that takes longer, or the connection breaks.
 
-        What PostgreSQL says of the statements themselves passes through; StorageFullError if it has no room.
+        What PostgreSQL says of the statements themselves passes through; StorageFullError if it has no room, and
+        EventsLockedError if somebody else has what is to be locked.
         """
         with self._telling():
             async with asyncio.timeout(seconds):
@@ -132,6 +141,7 @@ class Link:
             await connection.execute(_SETTINGS)
             if server["version"] >= SERVER_VERSION_WITH_TRANSACTION_TIMEOUT:
                 await connection.execute(f"SET transaction_timeout = {TRANSACTION_MILLISECONDS_MAX}")
+                connection.take_your_time += "; SET LOCAL transaction_timeout = 0"
         except BaseException:
             connection.terminate()
             raise
@@ -159,6 +169,8 @@ class Link:
         """Say in words why the database cannot be reached."""
         try:
             yield
+        except asyncpg.LockNotAvailableError:
+            raise EventsLockedError from None
         except asyncpg.DiskFullError as error:
             raise StorageFullError(f"there is no room for the database {self.name}: {error}") from None
         except TimeoutError:

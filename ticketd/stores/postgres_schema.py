@@ -74,6 +74,7 @@ async def migrate(connection: asyncpg.Connection, name: str) -> None:
     ``name`` is what the log calls the database.
     """
     async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
             await connection.execute(f"CREATE SCHEMA {SCHEMA}")
