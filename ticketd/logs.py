@@ -5,9 +5,12 @@ import os
 import queue
 import threading
 import time
+from contextlib import suppress
 
 LINES_WAITING_MAX = 10_000
 CLOSE_SECONDS_MAX = 1.0
+# Each line that wakes the thread takes the interpreter from the loop. So lines are written together, 50 times a second.
+PAUSE_SECONDS = 0.02
 
 _STDERR = 2
 
@@ -46,14 +49,20 @@ class StderrHandler(logging.Handler):
         super().close()
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
+        ended = False
+        while not ended:
+            lines = [self._lines.get()]
+            with suppress(queue.Empty):
+                while True:
+                    lines.append(self._lines.get_nowait())
+            ended = None in lines
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                line += f"\n({dropped} log lines were dropped: stderr was not read in time)"
-            data = f"{line}\n".encode(errors="backslashreplace")
-            try:
+                lines.append(f"({dropped} log lines were dropped: stderr was not read in time)")
+            data = "".join(f"{line}\n" for line in lines if line is not None).encode(errors="backslashreplace")
+            # A closed stderr or a full disk: the log is lost, the sales are not.
+            with suppress(OSError):
                 while data:
                     data = data[os.write(_STDERR, data) :]
-            except OSError:
-                # A closed stderr or a full disk: the log is lost, the sales are not.
-                continue
+            if not ended:
+                time.sleep(PAUSE_SECONDS)

@@ -30,6 +30,7 @@ ROUNDS = 5
 CONNECTIONS = 50
 REQUESTS = 40_000
 SECONDS = 4
+SETTINGS = {"shared_buffers": "256MB"}
 # What a program without desks does for a booking: lock the event, see that the booking is new, sell, keep the ticket.
 LOCK = "SELECT available, sold, version FROM ticketd.events WHERE id = '2' FOR UPDATE"
 IS_NEW = "SELECT 1 FROM ticketd.bookings WHERE id = {id}"
@@ -80,14 +81,17 @@ async def with_asyncpg(database: str) -> float:
 def main() -> None:
     """Measure and print a table, or JSON with ``--json``."""
     figures: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as place, Postgres() as postgres:
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as place, Postgres(None, **SETTINGS) as postgres:
         folder = Path(place)
         write_events(folder, CAPACITY_MAX, CAPACITY_MAX)
-        database = postgres.new_database()
+        # The same tables in a database of their own, so that what one way leaves behind is not in the way of another.
+        plain, database = postgres.new_database(), postgres.new_database()
+        with running(folder, "--store", plain):
+            pass
         with running(folder, "--store", database) as one, running(folder, "--store", database) as two:
             ways: dict[str, Callable[[], float]] = {
-                "a transaction for each, asyncpg": lambda: uvloop.run(with_asyncpg(database)),
-                "a transaction for each, pgbench": lambda: with_pgbench(postgres, database, folder),
+                "a transaction for each, asyncpg": lambda: uvloop.run(with_asyncpg(plain)),
+                "a transaction for each, pgbench": lambda: with_pgbench(postgres, plain, folder),
                 "one daemon": lambda: booked([one.port]),
                 "two daemons": lambda: booked([one.port, two.port]),
             }
