@@ -276,6 +276,7 @@ def test_when_connections_have_used_up_the_descriptors_those_inside_are_served_a
         until(lambda: inside.ask("stats")["connections"] == 1)
         with daemon.connect() as later:
             assert later.ask("ping") == {"reply": "pong"}
+        daemon.wait_line("open files are limited to 42")
         assert len([line for line in daemon.lines if "open files are limited to 42" in line]) == 1
         # The events file could be written all the time.
         assert not [line for line in daemon.lines if "not kept up to date" in line]
