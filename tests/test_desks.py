@@ -21,17 +21,14 @@ class Answer:
     def __init__(self) -> None:
         self.replies: list[Any] | None = None
 
-    def done(self) -> bool:
-        return self.replies is not None
-
-    def set_result(self, replies: list[Any]) -> None:
+    def __call__(self, replies: list[Any]) -> None:
         self.replies = replies
 
 
 def party(desk: str, arrived: float, quantity: int = 1, *, simple: bool = True) -> Party:
     """Somebody who wants tickets, or (not simple) confirms."""
     request = Book(desk, quantity) if simple else Confirm("b")
-    return Party([request], "peer", desk, arrived, Answer(), quantity + 1 if simple else 2)  # type: ignore[arg-type]
+    return Party([request], "peer", desk, arrived, Answer(), quantity + 1 if simple else 2)
 
 
 class Lines(RuleBasedStateMachine):

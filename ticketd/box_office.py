@@ -7,7 +7,7 @@ events.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from msgspec import UNSET
@@ -95,7 +95,18 @@ class BoxOffice:
         return expiry is not None and expiry <= self._store.now() and self._holds_rest_until <= self._loop.time()
 
     def submit(self, requests: Sequence[LedgerRequest], peer: str) -> asyncio.Future[list[Reply]]:
-        """Let the requests stand in line together, and return the future of their replies. It never fails.
+        """Let the requests stand in line together, and return the future of their replies. It never fails."""
+        answered: asyncio.Future[list[Reply]] = self._loop.create_future()
+
+        def answer(replies: list[Reply]) -> None:
+            if not answered.done():
+                answered.set_result(replies)
+
+        self.enter(requests, peer, answer)
+        return answered
+
+    def enter(self, requests: Sequence[LedgerRequest], peer: str, answer: Callable[[list[Reply]], None]) -> None:
+        """Let the requests stand in line together; ``answer`` is called with their replies, after this has returned.
 
         Ids that the client did not give are minted here, once, so that a request keeps them however often it is tried.
         """
@@ -107,14 +118,12 @@ class BoxOffice:
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = new_event_id(request.name)
             cost += self.rows(request)
-        desk = self._desk_for(requests, peer)
-        party = Party(requests, peer, desk, self._loop.time(), self._loop.create_future(), cost)
+        party = Party(requests, peer, self._desk_for(requests, peer), self._loop.time(), answer, cost)
         if self._closing:
-            party.refuse("shutting_down", SHUTTING_DOWN)
+            self._loop.call_soon(party.refuse, "shutting_down", SHUTTING_DOWN)
         else:
             self._desks.add(party)
             self._call_idle()
-        return party.answered
 
     async def run(self) -> None:
         """Commit one batch after the other until ``close``. Raises LedgerFailedError: the process must end then."""
@@ -256,11 +265,8 @@ class BoxOffice:
             return
         for reply in replies:
             self._remember(reply)
-        start = 0
-        for party in batch.parties:
-            end = start + len(party.requests)
-            party.answer(replies[start:end])
-            start = end
+        # Not now: first the next commit begins, and while it is being synced these are encoded and written.
+        self._loop.call_soon(_answer, batch.parties, replies)
         sales_log.record(self.counts, batch.parties, replies, committed=committed)
         if not committed:
             # Nothing was waited for: the turn of the others.
@@ -306,3 +312,11 @@ class BoxOffice:
         message = "the disk is full; nothing was done, try again when there is room"
         refusal = ErrorReply("storage_full", message, retry_after=RETRY_AFTER_SECONDS)
         return [await self._store.read(request) or refusal for request in requests]
+
+
+def _answer(parties: list[Party], replies: list[Reply]) -> None:
+    start = 0
+    for party in parties:
+        end = start + len(party.requests)
+        party.answer(replies[start:end])
+        start = end

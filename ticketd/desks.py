@@ -4,9 +4,8 @@ A batch takes a quota from each line, round robin, so a crowd at one event delay
 the most. Nothing in it waits, and time is handed in.
 """
 
-import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ticketd.books import LedgerRequest
@@ -19,22 +18,18 @@ from ticketd.protocol import Book, ErrorReply, Hold, Reply
 class Party:
     """What one connection sent at once: decided whole, in the order sent, in one commit.
 
-    ``arrived`` is the time of the loop, and ``rows`` about what it costs.
+    ``arrived`` is the time of the loop, and ``rows`` about what it costs. ``answer`` takes the replies, and raises
+    nothing.
     """
 
     requests: Sequence[LedgerRequest]
     peer: str
     desk: str
     arrived: float
-    answered: asyncio.Future[list[Reply]]
+    answer: Callable[[list[Reply]], None]
     rows: int
     # After a batch that met a bug: it is tried alone, so that it spoils nobody else's.
     alone: bool = False
-
-    def answer(self, replies: list[Reply]) -> None:
-        """Give the replies to whoever waits for them, if somebody still does."""
-        if not self.answered.done():
-            self.answered.set_result(replies)
 
     def refuse(self, code: Code, message: str, retry_after: float | None = None) -> None:
         """Answer all requests with the same error."""

@@ -5,8 +5,9 @@ import logging
 import resource
 
 from ticketd.box_office import RETRY_AFTER_SECONDS, SHUTTING_DOWN
+from ticketd.connection import Connection
 from ticketd.errors import TicketError
-from ticketd.session import READ_BYTES, House, Session, farewell, peer_name
+from ticketd.session import House, Session
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Server:
         self._door = asyncio.Semaphore(house.limits.connections_max)
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_door: set[asyncio.Task[None]] = set()
-        self._sessions: set[Session] = set()
+        self._served: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         # Why every connection ends, once it does.
         self._ending: TicketError | None = None
@@ -35,7 +36,7 @@ class Server:
 
     async def listen(self, host: str, port: int) -> list[str]:
         """Begin to accept, and return the addresses as ``host:port``. Port 0 takes a free one. Raises OSError."""
-        self._listener = await asyncio.start_server(self._connected, host, port, backlog=BACKLOG, limit=READ_BYTES)
+        self._listener = await asyncio.start_server(self._connected, host, port, backlog=BACKLOG)
         return [_address(socket.getsockname()) for socket in self._listener.sockets]
 
     async def drain(self, seconds: float) -> None:
@@ -45,8 +46,8 @@ class Server:
         self._ending = TicketError("shutting_down", SHUTTING_DOWN)
         for task in self._at_door:
             task.cancel()
-        for session in self._sessions:
-            session.interrupt(self._ending)
+        for connection in list(self._served):
+            connection.interrupt(self._ending)
         deadline = asyncio.get_running_loop().time() + seconds
         # More than once: what had been accepted already may begin to be served only now.
         while self._tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
@@ -57,13 +58,13 @@ class Server:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=1)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._descriptors_ran_out():
             writer.transport.abort()
             return
         # Called by start_server as a plain function: the task is known before anything else can happen, so a drain
         # finds it, and cancelling it is no error that start_server would log.
-        task = asyncio.get_running_loop().create_task(self._attend(reader, writer))
+        task = asyncio.get_running_loop().create_task(self._attend(Connection(writer, self._limits)))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -81,44 +82,38 @@ class Server:
         if not task.cancelled() and (error := task.exception()):
             log.error("a bug ended a connection", exc_info=error)
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _attend(self, connection: Connection) -> None:
         try:
             refusal = await self._enter()
             if refusal:
-                await self._turn_away(reader, writer, refusal)
+                await self._turn_away(connection, refusal)
                 return
             self._house.connections += 1
             try:
-                await self._serve(reader, writer)
+                await self._serve(connection)
             finally:
                 self._house.connections -= 1
                 self._door.release()
         finally:
-            writer.transport.abort()
-            if lost := reader.exception():
-                # Its traceback knows what was to be sent, which would stay until the garbage collector comes by.
-                lost.with_traceback(None)
+            connection.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        session = Session(self._house, reader, writer)
+    async def _serve(self, connection: Connection) -> None:
         if self._ending:
-            session.interrupt(self._ending)
-        self._sessions.add(session)
+            connection.interrupt(self._ending)
+        self._served.add(connection)
         try:
-            await session.run()
+            await Session(self._house, connection).run()
         finally:
-            self._sessions.discard(session)
+            self._served.discard(connection)
 
-    async def _turn_away(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: TicketError
-    ) -> None:
+    async def _turn_away(self, connection: Connection, refusal: TicketError) -> None:
         if self._turned_away >= TURNED_AWAY_MAX:
             # A flood: no time for manners.
             return
-        log.info("turned away peer=%s code=%s", peer_name(writer), refusal.code)
+        log.info("turned away peer=%s code=%s", connection.peer, refusal.code)
         self._turned_away += 1
         try:
-            await farewell(reader, writer, refusal, self._limits.write_seconds_max)
+            await connection.farewell(refusal)
         finally:
             self._turned_away -= 1
 

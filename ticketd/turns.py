@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 # A booking takes some eight rounds of the loop from its bytes to its reply; a round without work takes microseconds.
 ROUNDS_BETWEEN = 3
@@ -16,27 +17,21 @@ class Turns:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: deque[Callable[[], None]] = deque()
         self._calling = False
 
-    def wait(self) -> asyncio.Future[None]:
-        """Stand in line; the future is done when the turn has come."""
-        turn = self._loop.create_future()
-        self._line.append(turn)
+    def wait(self, resume: Callable[[], None]) -> None:
+        """Stand in line: ``resume`` is called when the turn has come, and not before this returns."""
+        self._line.append(resume)
         if not self._calling:
             self._calling = True
             self._loop.call_soon(self._next, 0)
-        return turn
 
     def _next(self, rounds: int) -> None:
         if rounds:
             self._loop.call_soon(self._next, rounds - 1)
-            return
-        while self._line:
-            turn = self._line.popleft()
-            # Whoever was cut off meanwhile has left the line.
-            if not turn.done():
-                turn.set_result(None)
-                self._loop.call_soon(self._next, ROUNDS_BETWEEN)
-                return
-        self._calling = False
+        elif self._line:
+            self._loop.call_soon(self._next, ROUNDS_BETWEEN)
+            self._line.popleft()()
+        else:
+            self._calling = False

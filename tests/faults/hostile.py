@@ -25,7 +25,7 @@ import uvloop
 
 from tests.daemon import Daemon, running, until
 from ticketd.server import DESCRIPTORS_KEPT
-from ticketd.session import READ_BYTES, WRITE_BYTES
+from ticketd.connection import READ_BYTES, WRITE_BYTES
 
 HOSTILE = 500
 GOOD = 10
