@@ -1,9 +1,9 @@
 """One connection as the loop sees it: bytes in, bytes out, deadlines, and a good end.
 
-What a connection says is one coroutine, its conversation, which waits for one thing at a time: input, replies, a turn, or
-room for more output. It is no task, and what it waits for is no future: whoever has it calls ``resume``, and the
-conversation goes on at once. A stream and a task would take two rounds of the loop for each request, and more time than
-the request itself.
+What a connection says is one coroutine, its conversation, which waits for one thing at a time: input, replies, a turn,
+or room for more output. It is no task, and what it waits for is no future: whoever has it calls ``resume``, and the
+conversation goes on at once. A stream and a task would take two rounds of the loop for each request, and more time
+than the request itself.
 """
 
 import asyncio

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +42,7 @@ def without_syncs(clock: Clock) -> SqliteStore:
 class Hasty(SqliteStore):
     """Replies, and commits when the next batch comes."""
 
-    _late: Callable[[], Any] | None = None
+    _late: tuple[Any, ...] | None = None
 
     async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
         await self._catch_up()
@@ -56,13 +55,10 @@ class Hasty(SqliteStore):
     async def _catch_up(self) -> None:
         late, self._late = self._late, None
         if late:
-            await super()._in_writer(late)
+            await self._disk.do(partial(super()._commit, late))
 
-    async def _in_writer(self, work: Callable[[], T]) -> T:
-        if isinstance(work, partial):
-            self._late = work
-            return None  # type: ignore[return-value]
-        return await super()._in_writer(work)
+    def _commit(self, batch: tuple[Any, ...]) -> None:
+        self._late = batch
 
 
 def hasty(clock: Clock) -> SqliteStore:
