@@ -8,7 +8,6 @@ events.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from msgspec import UNSET
 
@@ -177,9 +176,10 @@ class BoxOffice:
         seconds = CLOCK_LOOK_SECONDS
         if self._store.next_expiry is not None:
             seconds = min((self._store.next_expiry - self._store.now()).total_seconds(), seconds)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, self._holds_rest_until - self._loop.time(), 0)):
-                await self._arrival.wait()
+        seconds = max(seconds, self._holds_rest_until - self._loop.time(), 0)
+        alarm = self._loop.call_later(seconds, self._arrival.set)
+        await self._arrival.wait()
+        alarm.cancel()
 
     def close(self) -> None:
         """Refuse what comes from now on; ``run`` returns when what stands in line has been answered."""

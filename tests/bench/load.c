@@ -1,13 +1,16 @@
 /* A load generator: closed loop, many connections, a fixed depth; one thread, epoll. It costs a few microseconds for each
  * request, so that what is measured is the server.
  *
- *     load PORTS CONNECTIONS DEPTH REQUESTS LINES MARK TEMPLATE...
+ *     load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS EXPECTED TEMPLATE...
  *
  * The connections take the PORTS of 127.0.0.1 (with commas between them) in turn. Each sends DEPTH requests at once, and
- * the next DEPTH when all of them are answered. With several TEMPLATEs, those are made of the first, then of the second,
- * and so on, with the same numbers: {n} in a template is a number that no other request has. \\n and \\r are escapes. A
- * reply has so many LINES, and is an error if MARK is in it. Prints JSON; latencies are from sending DEPTH requests to the
- * last of their replies.
+ * when all of them are answered waits for PAUSE_MS (which stops all connections: it is meant for one) and sends the next
+ * DEPTH, for so many SECONDS. With several TEMPLATEs those are made of the first, then of the second, and so on, with the
+ * same numbers. In a template, {n} is 26 characters that no other request has, and {e} six digits, a random number from 1
+ * to EVENTS. Each reply is a line that begins with EXPECTED; the first that does not ends it all.
+ *
+ * Prints JSON: how often a second all TEMPLATEs were answered, and percentiles of the milliseconds from sending the first
+ * of them to the last reply of the last.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,23 +27,22 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 1 << 20, TEMPLATES_MAX = 8, SECONDS_MAX = 300 };
+enum { READ_BYTES = 1 << 20, PORTS_MAX = 64, SILENT_MS_MAX = 30000, NUMBER_BYTES = 26, SHOWN_BYTES = 300 };
 
 struct connection {
     int socket, missing, turn;
-    long windows;
+    size_t column; /* how much of a reply has come */
     double sent;
+    long *numbers;
     char *out;
     size_t unsent, sent_bytes;
 };
 
-static char *templates[TEMPLATES_MAX];
-static int template_count, depth, lines_per_reply;
-static const char *mark;
-static size_t mark_length;
-static long next_number, errors, measured;
-static float *latencies;
-static size_t window_bytes_max;
+static char **templates;
+static int template_count, depth;
+static const char *expected;
+static size_t expected_bytes;
+static long next_number, events;
 static char number_prefix[32];
 
 static void fail(const char *what) {
@@ -54,23 +56,20 @@ static double now(void) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Replace the escapes of a template in place. */
-static char *unescaped(char *text) {
-    char *to = text;
-    for (char *from = text; *from; from++) {
-        if (from[0] == '\\' && (from[1] == 'n' || from[1] == 'r'))
-            *to++ = *++from == 'n' ? '\n' : '\r';
-        else
-            *to++ = *from;
-    }
-    *to = 0;
-    return text;
+static void *room(void *old, size_t bytes) {
+    void *new = realloc(old, bytes);
+    if (!new)
+        fail("memory");
+    return new;
 }
 
 static char *put_request(char *to, const char *from, long number) {
     while (*from) {
-        if (from[0] == '{' && from[1] == 'n' && from[2] == '}') {
+        if (!strncmp(from, "{n}", 3)) {
             to += sprintf(to, "%s%010ld", number_prefix, number);
+            from += 3;
+        } else if (!strncmp(from, "{e}", 3)) {
+            to += sprintf(to, "%06ld", 1 + random() % events);
             from += 3;
         } else
             *to++ = *from++;
@@ -91,20 +90,40 @@ static void flush_out(struct connection *c) {
     }
 }
 
-static void send_window(struct connection *c, long *numbers) {
+static void send_window(struct connection *c) {
     char *to = c->out;
-    /* With several templates each of the DEPTH requests goes through them with a number of its own. */
     for (int i = 0; i < depth; i++) {
         if (c->turn == 0)
-            numbers[i] = next_number++;
-        to = put_request(to, templates[c->turn], numbers[i]);
+            c->numbers[i] = next_number++;
+        to = put_request(to, templates[c->turn], c->numbers[i]);
     }
+    if (c->turn == 0)
+        c->sent = now();
     c->turn = (c->turn + 1) % template_count;
     c->unsent = to - c->out;
     c->sent_bytes = 0;
-    c->missing = depth * lines_per_reply;
-    c->sent = now();
+    c->missing = depth;
     flush_out(c);
+}
+
+static void take_replies(struct connection *c, const char *at, const char *end) {
+    while (at < end) {
+        const char *newline = memchr(at, '\n', end - at);
+        size_t length = (newline ? newline : end) - at;
+        size_t known = c->column < expected_bytes ? expected_bytes - c->column : 0;
+        if (memcmp(at, expected + expected_bytes - known, length < known ? length : known) || (newline && length < known)) {
+            int shown = length < SHOWN_BYTES ? length : SHOWN_BYTES;
+            fprintf(stderr, "load: a reply is not like %s: %.*s%.*s\n", expected, (int)(expected_bytes - known), expected,
+                    shown, at);
+            exit(1);
+        }
+        c->column += length;
+        if (!newline)
+            return;
+        c->column = 0;
+        c->missing--;
+        at = newline + 1;
+    }
 }
 
 static int by_size(const void *a, const void *b) {
@@ -113,40 +132,36 @@ static int by_size(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 8) {
-        fprintf(stderr, "usage: load PORTS CONNECTIONS DEPTH REQUESTS LINES MARK TEMPLATE...\n");
+    if (argc < 9) {
+        fprintf(stderr, "usage: load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS EXPECTED TEMPLATE...\n");
         return 2;
     }
-    int ports[64], port_count = 0;
-    for (char *port = strtok(argv[1], ","); port && port_count < 64; port = strtok(NULL, ","))
+    int ports[PORTS_MAX], port_count = 0;
+    for (char *port = strtok(argv[1], ","); port && port_count < PORTS_MAX; port = strtok(NULL, ","))
         ports[port_count++] = atoi(port);
     int connection_count = atoi(argv[2]);
     depth = atoi(argv[3]);
-    long requests = atol(argv[4]);
-    lines_per_reply = atoi(argv[5]);
-    mark = argv[6];
-    mark_length = strlen(mark);
+    double seconds = atof(argv[4]);
+    useconds_t pause = atof(argv[5]) * 1e3;
+    events = atol(argv[6]);
+    expected = argv[7];
+    expected_bytes = strlen(expected);
+    templates = argv + 8;
+    template_count = argc - 8;
     size_t longest = 0;
-    for (int i = 7; i < argc && template_count < TEMPLATES_MAX; i++) {
-        templates[template_count++] = unescaped(argv[i]);
-        if (strlen(argv[i]) > longest)
-            longest = strlen(argv[i]);
-    }
-    window_bytes_max = (longest + 64) * depth;
-    sprintf(number_prefix, "%lx-%x-", (long)time(NULL), getpid());
+    for (int i = 0; i < template_count; i++)
+        if (strlen(templates[i]) > longest)
+            longest = strlen(templates[i]);
+    sprintf(number_prefix, "%08lx-%06x-", (long)time(NULL), getpid() & 0xffffff);
+    srandom(getpid());
 
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
 
-    long windows = requests / ((long)connection_count * depth);
-    if (windows < 1)
-        windows = 1;
-    latencies = malloc(sizeof *latencies * windows * connection_count);
     struct connection *connections = calloc(connection_count, sizeof *connections);
-    long *numbers = calloc((size_t)connection_count * depth, sizeof *numbers);
-    char *buffer = malloc(READ_BYTES + 1);
+    char *buffer = room(NULL, READ_BYTES);
     int poll = epoll_create1(0);
     for (int i = 0; i < connection_count; i++) {
         struct connection *c = &connections[i];
@@ -157,60 +172,62 @@ int main(int argc, char **argv) {
         if (c->socket < 0 || connect(c->socket, (struct sockaddr *)&to, sizeof to) < 0)
             fail("connect");
         setsockopt(c->socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        c->out = malloc(window_bytes_max);
-        c->windows = windows;
+        /* Of {n} and {e}, three characters become 26 or six; the end of sprintf is one more. */
+        c->out = room(NULL, longest * NUMBER_BYTES / 3 * depth + 1);
+        c->numbers = room(NULL, sizeof *c->numbers * depth);
         if (fcntl(c->socket, F_SETFL, O_NONBLOCK) < 0)
             fail("nonblock");
-        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = i};
+        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
         epoll_ctl(poll, EPOLL_CTL_ADD, c->socket, &event);
     }
-    double began = now();
+
+    float *latencies = NULL;
+    size_t measured = 0, measurable = 0;
+    double began = now(), ended = began;
     for (int i = 0; i < connection_count; i++)
-        send_window(&connections[i], numbers + (size_t)i * depth);
+        send_window(&connections[i]);
     int busy = connection_count;
-    struct epoll_event events[256];
+    struct epoll_event ready[256];
     while (busy) {
-        int n = epoll_wait(poll, events, 256, 1000);
-        if (n < 0 && errno != EINTR)
-            fail("epoll_wait");
-        if (now() - began > SECONDS_MAX) {
+        int n = epoll_wait(poll, ready, 256, SILENT_MS_MAX);
+        if (n == 0)
             errno = ETIMEDOUT;
+        if (n <= 0 && errno != EINTR)
             fail("replies");
-        }
         for (int e = 0; e < n; e++) {
-            int i = events[e].data.u32;
-            struct connection *c = &connections[i];
+            struct connection *c = ready[e].data.ptr;
             flush_out(c);
             for (;;) {
                 ssize_t got = read(c->socket, buffer, READ_BYTES);
                 if (got < 0 && errno == EAGAIN)
                     break;
-                if (got <= 0) {
-                    if (!got)
-                        errno = ECONNRESET;
+                if (got == 0)
+                    errno = ECONNRESET;
+                if (got <= 0)
                     fail("read");
-                }
-                buffer[got] = 0;
-                for (char *at = buffer, *end = buffer + got; (at = memchr(at, '\n', end - at)); at++)
-                    c->missing--;
-                for (char *at = buffer; mark_length && (at = memmem(at, buffer + got - at, mark, mark_length)); at++)
-                    errors++;
-                if (c->missing == 0) {
-                    latencies[measured++] = (now() - c->sent) * 1e3;
-                    if (--c->windows)
-                        send_window(c, numbers + (size_t)i * depth);
-                    else {
-                        c->missing = -1;
+                take_replies(c, buffer, buffer + got);
+                if (c->missing > 0)
+                    continue;
+                if (c->turn == 0) {
+                    if (measured == measurable) {
+                        measurable = measurable ? measurable * 2 : 1 << 16;
+                        latencies = room(latencies, measurable * sizeof *latencies);
+                    }
+                    ended = now();
+                    latencies[measured++] = (ended - c->sent) * 1e3;
+                    if (ended - began > seconds) {
                         busy--;
                         break;
                     }
+                    if (pause)
+                        usleep(pause);
                 }
+                send_window(c);
             }
         }
     }
-    double seconds = now() - began;
     qsort(latencies, measured, sizeof *latencies, by_size);
-    printf("{\"requests_per_second\":%.1f,\"p50_ms\":%.4f,\"p99_ms\":%.4f,\"errors\":%ld}\n",
-           measured * depth / seconds, latencies[measured / 2], latencies[measured * 99 / 100], errors);
+    printf("{\"value\":%.1f,\"p50_ms\":%.4f,\"p99_ms\":%.4f}\n", measured * depth / (ended - began),
+           latencies[measured / 2], latencies[measured * 99 / 100]);
     return 0;
 }

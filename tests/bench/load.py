@@ -1,44 +1,81 @@
 """A load generator: closed loop, many connections, a fixed depth, in a process of its own.
 
-It is ``load.c`` where there is a C compiler; its work hardly stands in the server's way. Without one it is this module.
+It is ``load.c``, which tells what its arguments mean, where there is a C compiler; its work hardly stands in the
+server's way. Without one it is this module.
 """
 
 import asyncio
 import atexit
+import os
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import cast
 
 import msgspec
 import uvloop
 
+from tests.bench.table import Figures
 
-class Report(msgspec.Struct):
-    """What one run came to. Latencies are of one round trip of a whole window of requests."""
+# How long one measurement takes.
+SECONDS = 2.0
+# How long the last replies may take.
+END_SECONDS_MAX = 30.0
 
-    requests_per_second: float
-    p50_ms: float
-    p99_ms: float
-    errors: int
+BOOK = '{"cmd":"book","event":"e{e}","quantity":1,"booking":"{n}"}\n'
+BOOKED = '{"reply":"booking"'
+ECHOED = '{"cmd":'
+# How long what stands for these in a template is.
+WIDTHS = {"{n}": 26, "{e}": 6}
 
 
-BOOK = '{"cmd":"book","event":"1","quantity":1,"booking":"{n}"}\n'
+class LoadError(Exception):
+    """A reply was not as expected, or did not come."""
 
 
-def load(ports: Sequence[int], connections: int, depth: int, requests: int, template: str = BOOK) -> Report:
-    """Send so many requests from connections that are spread over these ports, and return what came of it.
+@dataclass(frozen=True)
+class Load:
+    """So many connections that each send ``depth`` requests at once, of one template after the other."""
 
-    ``{n}`` in the template is a number that no other request has.
-    """
-    numbers = [",".join(map(str, ports)), str(connections), str(depth), str(requests), "1"]
-    command = [*_generator(), *numbers, '"reply":"error"', template.replace("\n", "\\n")]
-    return msgspec.json.decode(subprocess.run(command, check=True, capture_output=True).stdout, type=Report)
+    connections: int
+    depth: int
+    templates: Sequence[str] = (BOOK,)
+    expected: str = BOOKED
+    events: int = 1
+    pause_ms: float = 0
+
+    def measure(self, *ports: int, seconds: float = SECONDS) -> Figures:
+        """Return how often a second all templates were answered. A reply that is not as expected is an error."""
+        done = subprocess.run(self._command(ports, seconds), capture_output=True, text=True)
+        if done.returncode:
+            raise LoadError(done.stderr)
+        return msgspec.json.decode(done.stdout, type=Figures)
+
+    @contextmanager
+    def running(self, *ports: int, seconds: float) -> Iterator[None]:
+        """Do it while the block runs, and then to its end."""
+        process = subprocess.Popen(self._command(ports, seconds), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            yield
+            _, told = process.communicate(timeout=seconds + END_SECONDS_MAX)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode:
+            raise LoadError(told.decode())
+
+    def _command(self, ports: Sequence[int], seconds: float) -> list[str]:
+        numbers = [self.connections, self.depth, seconds, self.pause_ms, self.events]
+        return [*_generator(), ",".join(map(str, ports)), *map(str, numbers), self.expected, *self.templates]
 
 
 @cache
@@ -55,70 +92,76 @@ def _generator() -> list[str]:
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, name: str, template: str, depth: int, windows: int) -> None:
-        self._name = name
-        self._template = template
-        self._depth = depth
-        self._left = windows
-        self._missing = depth
+    def __init__(self, load: Load, numbers: Iterator[int], until: float) -> None:
+        self._load = load
+        self._numbers = numbers
+        self._until = until
+        self._received = b""
+        self._turn = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.latencies: list[float] = []
-        self.errors = 0
+        self.latencies_ms: list[float] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
-    def start(self) -> None:
-        self._missing = self._depth
-        self._sent = time.perf_counter()
-        lines = (self._template.replace("{n}", f"{self._name}-{self._left}-{number}") for number in range(self._depth))
-        self._transport.write("".join(lines).encode())
+    def send(self) -> None:
+        if self._turn == 0:
+            self._sent = time.perf_counter()
+            prefix = f"{int(time.time()):08x}-{os.getpid() & 0xFFFFFF:06x}"
+            self._names = [f"{prefix}-{next(self._numbers):010d}" for _ in range(self._load.depth)]
+        template = self._load.templates[self._turn]
+        self._turn = (self._turn + 1) % len(self._load.templates)
+        requests = (
+            template.replace("{n}", name).replace("{e}", f"{random.randint(1, self._load.events):06d}")
+            for name in self._names
+        )
+        self._transport.write("".join(requests).encode())
 
     def data_received(self, data: bytes) -> None:
-        self._missing -= data.count(b"\n")
-        if b'"error"' in data:
-            self.errors += data.count(b'"error"')
-        if self._missing == 0:
-            self.latencies.append(time.perf_counter() - self._sent)
-            self._left -= 1
-            if self._left:
-                self.start()
-            else:
+        self._received += data
+        if self._received.count(b"\n") < self._load.depth:
+            return
+        for line in self._received.splitlines():
+            if not line.startswith(self._load.expected.encode()):
+                self.done.set_exception(ValueError(f"a reply is not like {self._load.expected}: {line[:300]!r}"))
+                return
+        self._received = b""
+        if self._turn == 0:
+            now = time.perf_counter()
+            self.latencies_ms.append((now - self._sent) * 1e3)
+            if now > self._until:
                 self.done.set_result(None)
+                return
+            if self._load.pause_ms:
+                time.sleep(self._load.pause_ms / 1e3)
+        self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
             self.done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
 
-async def _run(ports: Sequence[int], connections: int, depth: int, requests: int, template: str) -> Report:
+async def _run(load: Load, ports: Sequence[int], seconds: float) -> Figures:
     loop = asyncio.get_running_loop()
-    windows = max(1, requests // (connections * depth))
-    clients: list[_Client] = []
-    for number in range(connections):
-        name = f"{time.time_ns():x}-{number}"
-        client_of = partial(_Client, name, template, depth, windows)
-        _, client = await loop.create_connection(client_of, "127.0.0.1", ports[number % len(ports)])
-        clients.append(client)
     began = time.perf_counter()
+    client_of = partial(_Client, load, count(), began + seconds)
+    clients = [
+        (await loop.create_connection(client_of, "127.0.0.1", ports[number % len(ports)]))[1]
+        for number in range(load.connections)
+    ]
     for client in clients:
-        client.start()
-    async with asyncio.timeout(120):
-        await asyncio.gather(*(client.done for client in clients))
-    seconds = time.perf_counter() - began
-    latencies = sorted(latency for client in clients for latency in client.latencies)
-    return Report(
-        requests_per_second=connections * depth * windows / seconds,
-        p50_ms=latencies[len(latencies) // 2] * 1e3,
-        p99_ms=latencies[len(latencies) * 99 // 100] * 1e3,
-        errors=sum(client.errors for client in clients),
+        client.send()
+    await asyncio.gather(*(client.done for client in clients))
+    took = time.perf_counter() - began
+    latencies = sorted(latency for client in clients for latency in client.latencies_ms)
+    return Figures(
+        len(latencies) * load.depth / took, latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
     )
 
 
 if __name__ == "__main__":
-    where, connections, depth, requests, _lines, _mark, template = sys.argv[1:]
-    ports = [int(port) for port in where.split(",")]
-    template = template.replace("\\n", "\n")
-    report = uvloop.run(_run(ports, int(connections), int(depth), int(requests), template))
-    sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+    where, connections, depth, seconds, pause_ms, events, expected, *templates = sys.argv[1:]
+    load = Load(int(connections), int(depth), templates, expected, int(events), float(pause_ms))
+    figures = uvloop.run(_run(load, [int(port) for port in where.split(",")], float(seconds)))
+    sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")

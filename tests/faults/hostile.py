@@ -24,8 +24,8 @@ import msgspec
 import uvloop
 
 from tests.daemon import Daemon, running, until
-from ticketd.server import DESCRIPTORS_KEPT
 from ticketd.connection import READ_BYTES, WRITE_BYTES
+from ticketd.server import DESCRIPTORS_KEPT
 
 HOSTILE = 500
 GOOD = 10

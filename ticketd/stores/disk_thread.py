@@ -7,6 +7,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from ticketd.deadline import Deadline
 from ticketd.stores.base import LedgerFailedError
 
 T = TypeVar("T")
@@ -21,33 +22,44 @@ class DiskThread:
     def __init__(self, seconds_max: float) -> None:
         self._seconds_max = seconds_max
         self._work: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
+        self._deadline: Deadline | None = None
+        self._awaited: asyncio.Future[Any] | None = None
+        self._waking = False
         # Nobody can wait for a disk that does not answer: the process must be able to end.
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
     async def do(self, work: Callable[[], T]) -> T:
-        """Return what the work returns, or raise what it raises. Raises LedgerFailedError when the time has passed."""
+        """Return what the work returns, or raise what it raises. Raises LedgerFailedError when the time has passed.
+
+        Not to be called again before it has returned.
+        """
         loop = asyncio.get_running_loop()
+        if self._deadline is None:
+            self._deadline = Deadline(self._deadline_passed)
         done: asyncio.Future[T] = loop.create_future()
+        self._awaited, self._waking = done, False
+        self._deadline.set(loop.time() + self._seconds_max)
         self._work.put((work, done))
-        timers: list[asyncio.TimerHandle] = []
-
-        def wait_for_its_waking() -> None:
-            timers.append(loop.call_later(WAKING_SECONDS, give_up))
-
-        def give_up() -> None:
-            if not done.done():
-                done.set_exception(LedgerFailedError(f"the disk did not answer within {self._seconds_max:g} s"))
-
-        timers.append(loop.call_later(self._seconds_max, wait_for_its_waking))
         try:
             return await done
         finally:
-            for timer in timers:
-                timer.cancel()
+            self._deadline.clear()
+
+    def _deadline_passed(self) -> None:
+        assert self._deadline
+        assert self._awaited
+        if not self._waking:
+            self._waking = True
+            self._deadline.set(asyncio.get_running_loop().time() + WAKING_SECONDS)
+        elif not self._awaited.done():
+            error = LedgerFailedError(f"the disk did not answer within {self._seconds_max:g} s")
+            self._awaited.set_exception(error)
 
     def close(self) -> None:
         """Let the thread end when its work is done."""
+        if self._deadline:
+            self._deadline.close()
         self._work.put(None)
 
     def _run(self) -> None:

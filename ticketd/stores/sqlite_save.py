@@ -61,7 +61,7 @@ def parameters(books: Books, commits: int, folded: int) -> tuple[Any, ...]:
         _json(map(ROWS.of_booking, books.changed_bookings.values())),
         _json(map(ROWS.of_ticket, books.changed_tickets.values())),
         msgspec.json.encode(expired).decode(),
-        milliseconds(books.now),
+        milliseconds(books.now) if expired else None,
         commits,
         folded,
     )

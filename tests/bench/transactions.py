@@ -1,0 +1,112 @@
+"""The PostgreSQL peer: a transaction for each booking, as programs without desks do it; with asyncpg and with pgbench.
+
+Each locks its event, sees that the booking is new, sells, and keeps the booking and its ticket.
+"""
+
+import asyncio
+import random
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import asyncpg
+import uvloop
+
+from tests.bench.load import SECONDS
+from tests.bench.table import Figures
+from tests.postgres import Postgres
+from ticketd.ids import new_id
+from ticketd.model import CAPACITY_MAX
+
+# In its favour: more memory than it takes unasked.
+SETTINGS = {"shared_buffers": "256MB"}
+
+_TABLES = f"""
+CREATE TABLE events (
+    id text COLLATE "C" PRIMARY KEY, available integer NOT NULL CHECK (available >= 0), sold integer NOT NULL,
+    version bigint NOT NULL
+) WITH (fillfactor = 50);
+CREATE TABLE bookings (
+    id text COLLATE "C" PRIMARY KEY, event text COLLATE "C" NOT NULL, quantity integer NOT NULL, state text NOT NULL,
+    available integer NOT NULL, version bigint NOT NULL
+);
+CREATE TABLE tickets (
+    id text COLLATE "C" PRIMARY KEY, event text COLLATE "C" NOT NULL, booking text COLLATE "C" NOT NULL,
+    state text NOT NULL
+);
+INSERT INTO events SELECT 'e' || lpad(number::text, 6, '0'), {CAPACITY_MAX}, 0, 0 FROM generate_series(1, %d) AS number;
+"""
+_STATEMENTS = (
+    "SELECT available, sold, version FROM events WHERE id = {event} FOR UPDATE",
+    "SELECT 1 FROM bookings WHERE id = {id}",
+    "UPDATE events SET available = available - 1, sold = sold + 1, version = version + 1 WHERE id = {event}",
+    "INSERT INTO bookings VALUES ({id}, {event}, 1, 'confirmed', 1, 1)",
+    "INSERT INTO tickets VALUES ({id}, {event}, {id}, 'valid')",
+)
+
+
+class Transactions:
+    """A database with so many events."""
+
+    def __init__(self, postgres: Postgres, folder: Path, events: int) -> None:
+        self._url = postgres.new_database()
+        self._programs = postgres.programs
+        self._script = folder / f"{events}.sql"
+        self._events = events
+        uvloop.run(self._make())
+
+    def asyncpg(self, connections: int) -> Figures:
+        """Return bookings per second of so many connections of one Python program."""
+        return uvloop.run(self._book(connections))
+
+    def pgbench(self, connections: int) -> Figures:
+        """Return bookings per second of PostgreSQL's own load generator."""
+        variables = [
+            r"\set id random(1, 1000000000000)",
+            r"\set n random(1, 1000000000)",
+            rf"\set event random(1, {self._events})",
+        ]
+        names = {"id": "'p-' || :id || '-' || :client_id || '-' || :n", "event": "'e' || lpad(:event::text, 6, '0')"}
+        statements = [f"{statement.format(**names)};" for statement in _STATEMENTS]
+        self._script.write_text("\n".join([*variables, "BEGIN;", *statements, "COMMIT;"]))
+        how = ["-n", "-M", "prepared", "-c", str(connections), "-T", f"{SECONDS:.0f}", "-f", str(self._script)]
+        command = [str(self._programs / "pgbench"), *how, self._url]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rate, failed = re.search(r"tps = ([\d.]+)", output), re.search(r"failed transactions: (\d+)", output)
+        assert rate and failed and failed[1] == "0", output
+        return Figures(float(rate[1]))
+
+    async def _make(self) -> None:
+        connection = await asyncpg.connect(self._url)
+        await connection.execute(_TABLES % self._events)
+        await connection.close()
+
+    async def _book(self, number: int) -> Figures:
+        connections = await asyncio.gather(*(asyncpg.connect(self._url) for _ in range(number)))
+        began = time.perf_counter()
+        latencies_ms: list[float] = []
+
+        async def book(connection: asyncpg.Connection) -> None:
+            while (sent := time.perf_counter()) - began < SECONDS:
+                values = {"id": new_id(), "event": f"e{random.randint(1, self._events):06d}"}
+                async with connection.transaction():
+                    for statement, names in _NUMBERED:
+                        await connection.fetch(statement, *(values[name] for name in names))
+                latencies_ms.append((time.perf_counter() - sent) * 1e3)
+
+        await asyncio.gather(*map(book, connections))
+        rate = len(latencies_ms) / (time.perf_counter() - began)
+        for connection in connections:
+            await connection.close()
+        latencies_ms.sort()
+        return Figures(rate, latencies_ms[len(latencies_ms) // 2], latencies_ms[len(latencies_ms) * 99 // 100])
+
+
+def _numbered(statement: str) -> tuple[str, list[str]]:
+    """Return a statement as asyncpg takes it, and the names of its values."""
+    names = [name for name in ("id", "event") if f"{{{name}}}" in statement]
+    return statement.format(**{name: f"${position}::text" for position, name in enumerate(names, 1)}), names
+
+
+_NUMBERED = [_numbered(statement) for statement in _STATEMENTS]
