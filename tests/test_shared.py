@@ -189,15 +189,17 @@ def test_a_hold_runs_out_by_the_clock_of_the_database_though_its_daemon_is_gone(
         assert (event["available"], event["held"], event["version"]) == (100, 0, 2)
 
 
-def test_a_daemon_that_freezes_in_the_middle_of_a_sale_does_not_stop_the_others(database: str, tmp_path: Path) -> None:
+def test_a_daemon_that_freezes_in_the_middle_of_a_commit_does_not_stop_the_others(
+    database: str, tmp_path: Path
+) -> None:
     write_events(tmp_path, 100_000)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle in transaction'"
     with daemons(tmp_path, database, 2) as (here, there), there.connect() as buyer, ExitStack() as stack:
-        # Frozen again and again, until it is within a transaction.
+        # Frozen again and again, until it is within a transaction. A hold takes several statements.
         while True:
             crowd = [stack.enter_context(here.connect()) for _ in range(5)]
             for connection in crowd:
-                connection.send(b"book 1 1\n" * 200)
+                connection.send(b"hold 1 1\n" * 200)
             crowd[0].read()
             here.process.send_signal(signal.SIGSTOP)
             if query(database, waiting, name_of(database))[0][0]:

@@ -65,6 +65,24 @@ def test_wherever_its_commit_is_cut_a_request_gets_the_one_reply_that_is_true(
         fleet.end()
 
 
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("how", HOWS)
+def test_wherever_a_sale_is_cut_it_is_done_once_and_its_reply_is_true(
+    side: Side, part: float, how: How, proxy: Proxy, tmp_path: Path, database: str
+) -> None:
+    write_events(tmp_path, 10)
+    with Fleet(tmp_path, database) as fleet, fleet.start(url=proxy.url).connect() as client:
+        # From the second batch of a connection on, a sale is one statement.
+        client.ask("book 1 1")
+        proxy.inject([Fault(side, "commit", 0, part, how)])
+        booked = client.ask("book 1 2 --booking a")
+        assert (booked["available"], booked["version"], "replayed" in booked) == (7, 2, False)
+        assert proxy.struck.qsize() == 1
+        assert client.ask("show a") == booked
+        assert client.ask("book 1 2 --booking a") == booked | {"replayed": True}
+
+
 def test_a_connection_that_stays_frozen_locks_no_event_for_longer_than_requests_wait(
     proxy: Proxy, tmp_path: Path, database: str
 ) -> None:

@@ -23,7 +23,7 @@ from msgspec import UNSET
 
 from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import Booking, Event, Ticket
-from ticketd.protocol import Book, Bookings, Hold, Reply, Show, Tickets
+from ticketd.protocol import Book, BookingReply, Bookings, Hold, Reply, Show, Tickets
 from ticketd.rules import decide_all
 from ticketd.stores.base import (
     EPOCH,
@@ -33,9 +33,11 @@ from ticketd.stores.base import (
     LedgerAwayError,
     More,
     OutcomeUnknownError,
+    StorageFullError,
     nothing_more,
 )
 from ticketd.stores.postgres_link import TOLD_NOTHING, TRY_SECONDS_MAX, Line, Link
+from ticketd.stores.postgres_sale import sale_of
 from ticketd.stores.postgres_save import ROWS, save
 from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS
 
@@ -93,9 +95,11 @@ SELECT clock_timestamp(), pg_snapshot_xmin(pg_current_snapshot())::text,
     (SELECT min(expires) FROM bookings WHERE state = 'held'), {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
 """
-# Waits for a transaction that has marked this row, and returns the mark of the last one that was committed.
+# Waits for a transaction that has marked this row, and returns the mark of the last one that was committed. The line is
+# over then: see ``Sale``.
 _LAST_COMMIT = """
-INSERT INTO commits (line) VALUES ($1) ON CONFLICT (line) DO UPDATE SET line = excluded.line RETURNING batch
+INSERT INTO commits (line, at) VALUES ($1, '-infinity') ON CONFLICT (line) DO UPDATE SET at = excluded.at
+RETURNING batch
 """
 
 
@@ -114,6 +118,8 @@ class PostgresStore:
         self._commit_seconds_max = commit_seconds_max
         self._loop = asyncio.get_running_loop()
         self.next_expiry: datetime | None = EPOCH
+        # As they were when they were last seen; others may have changed them since.
+        self._events: dict[str, Event] = {}
         # What the clock of the database showed when that of the loop was at 0.
         self._clock_began = EPOCH
 
@@ -130,6 +136,8 @@ class PostgresStore:
         reading = all(isinstance(request, (Show, Bookings, Tickets)) for request in requests)
         if reading and not sweeping and (answered := await self._read(requests)):
             return answered
+        if not sweeping and (sold := await self._sell(requests)):
+            return sold
         for _ in range(TRIES_MAX):
             try:
                 return await self._transact(requests, more, sweeping)
@@ -172,7 +180,9 @@ class PostgresStore:
             rows = await line.fetch(_NEWS, line.told)
         now, line.told, self.next_expiry = rows[0][:3]
         self._set_clock(now)
-        return [ROWS.event_of(row[3:]) for row in rows if row[3] is not None]
+        events = [ROWS.event_of(row[3:]) for row in rows if row[3] is not None]
+        self._events.update((event.id, event) for event in events)
+        return events
 
     async def _read(self, requests: Sequence[LedgerRequest]) -> Committed | None:
         """Return what they came to by one snapshot, or None if they need a commit."""
@@ -186,6 +196,35 @@ class PostgresStore:
             await line.execute("ROLLBACK")
         return None if books.changed else Committed(replies, seen, changed=False)
 
+    async def _sell(self, requests: list[LedgerRequest]) -> Committed | None:
+        """Return what a sale came to, or None if nothing was done: then there is the long way."""
+        sale = sale_of(requests, self._events, self._new_id)
+        if sale is None:
+            return None
+        batch = self._new_id()
+        async with self._link.lend() as line:
+            try:
+                async with self._link.within(COMMIT_SECONDS_MAX):
+                    sold = await sale.sell(line, batch)
+            except (EventsLockedError, StorageFullError):
+                raise
+            except Exception:
+                line.terminate()
+                if await self._last_commit(line) != batch:
+                    raise
+            else:
+                return sold and self._noted(sold)
+        # It was sold, but nobody heard by how much it was shifted.
+        again = await self._transact(requests, nothing_more, sweeping=False)
+        for reply in again.replies:
+            assert isinstance(reply, BookingReply)
+            reply.replayed = False
+        return again._replace(changed=True)
+
+    def _noted(self, committed: Committed) -> Committed:
+        self._events.update((event.id, event) for event in committed.events)
+        return committed
+
     async def _transact(self, requests: list[LedgerRequest], more: More, sweeping: bool) -> Committed:
         async with self._link.lend() as line:
             async with self._link.within(TRY_SECONDS_MAX):
@@ -196,7 +235,7 @@ class PostgresStore:
                 replies = decide_all(books, requests)
                 if not books.changed:
                     await line.execute("ROLLBACK")
-                    return Committed(replies, seen, changed=False)
+                    return self._noted(Committed(replies, seen, changed=False))
             due = sum(books.due.values())
             async with self._link.within(TRY_SECONDS_MAX + due / HOLDS_PER_SECOND_MIN):
                 if due > HOLDS_PER_SECOND_MIN:
@@ -207,7 +246,7 @@ class PostgresStore:
         for booking in books.changed_bookings.values():
             if booking.state == "held" and booking.expires:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
-        return Committed(replies, [*seen, *books.changed_events.values()], changed=True)
+        return self._noted(Committed(replies, [*seen, *books.changed_events.values()], changed=True))
 
     async def _lock_and_load(self, line: Line, requests: list[LedgerRequest], more: More, sweeping: bool) -> Books:
         needs = Needs(requests)
