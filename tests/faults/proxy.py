@@ -1,7 +1,7 @@
 """Stands between a daemon and PostgreSQL, and breaks connections at a chosen byte or message of either side.
 
-It knows of the protocol where messages begin and end, and which of them commits: COMMIT, or the end of a sale, which is a
-transaction of one statement.
+It knows of the protocol where messages begin and end, and which of them commits: COMMIT, or the end of a sale, which is
+a transaction of one statement.
 """
 
 import asyncio

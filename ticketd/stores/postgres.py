@@ -14,15 +14,14 @@ What PostgreSQL's documentation says, and this module relies on:
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 import asyncpg
-from msgspec import UNSET
 
 from ticketd.books import Books, LedgerRequest, Needs
-from ticketd.model import Booking, Event, Ticket
+from ticketd.model import Event
 from ticketd.protocol import Book, BookingReply, Bookings, Hold, Reply, Show, Tickets
 from ticketd.rules import decide_all
 from ticketd.stores.base import (
@@ -37,9 +36,10 @@ from ticketd.stores.base import (
     nothing_more,
 )
 from ticketd.stores.postgres_link import TOLD_NOTHING, TRY_SECONDS_MAX, Line, Link
+from ticketd.stores.postgres_load import EVENTS, events_of, load, seen_in
 from ticketd.stores.postgres_sale import sale_of
 from ticketd.stores.postgres_save import ROWS, save
-from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS
+from ticketd.stores.rows import EVENT_COLUMNS
 
 log = logging.getLogger(__name__)
 
@@ -67,27 +67,12 @@ _AGAIN = (
 )
 
 
-_EVENTS_OF = """
-SELECT event FROM bookings WHERE id = ANY($1::text[]) UNION SELECT event FROM tickets WHERE id = ANY($2::text[])
-"""
-_EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
-_LOCK_EVENTS = f"{_EVENTS} ORDER BY id FOR UPDATE"
+_LOCK_EVENTS = f"{EVENTS} ORDER BY id FOR UPDATE"
 # Who holds the lock of one of these is at it already, or will find what is due.
 _LOCK_DUE_EVENTS = f"""
 SELECT {EVENT_COLUMNS} FROM events
 WHERE id <> ALL($1::text[]) AND id IN (SELECT event FROM bookings WHERE state = 'held' AND expires <= now())
 ORDER BY id LIMIT {EVENTS_PER_SWEEP_MAX} FOR UPDATE SKIP LOCKED
-"""
-_BOOKINGS = f"""
-SELECT clock_timestamp(), {", ".join(f"bookings.{column}" for column in BOOKING_COLUMNS.split(", "))}
-FROM (VALUES (1)) AS once LEFT JOIN bookings ON bookings.id = ANY($1::text[])
-"""
-_TICKETS = f"SELECT {TICKET_COLUMNS} FROM tickets WHERE id = ANY($1::text[])"
-_PAGE_OF_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id > $1 ORDER BY id LIMIT $2"
-_PAGE_OF_TICKETS = f"SELECT {TICKET_COLUMNS} FROM tickets WHERE id > $1 ORDER BY id LIMIT $2"
-_DUE = """
-SELECT event, sum(quantity) AS quantity FROM bookings
-WHERE state = 'held' AND expires <= $1 AND event = ANY($2::text[]) GROUP BY event
 """
 _NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > $1"
 _NEWS = f"""
@@ -189,9 +174,10 @@ class PostgresStore:
         async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
             await line.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             needs = Needs(requests)
-            needs.events.update(await self._events_of(line, needs))
-            books = await self._load(line, needs, await line.fetch(_EVENTS, list(needs.events)))
-            seen = await self._seen(line, books)
+            needs.events.update(await events_of(line, needs))
+            books = await load(line, needs, await line.fetch(EVENTS, list(needs.events)), self._new_id)
+            self._set_clock(books.now)
+            seen = await seen_in(line, books)
             replies = decide_all(books, requests)
             await line.execute("ROLLBACK")
         return None if books.changed else Committed(replies, seen, changed=False)
@@ -230,7 +216,7 @@ class PostgresStore:
             async with self._link.within(TRY_SECONDS_MAX):
                 await line.execute("BEGIN")
                 books = await self._lock_and_load(line, requests, more, sweeping)
-                seen = await self._seen(line, books)
+                seen = await seen_in(line, books)
                 known = (set(books.events), set(books.bookings), set(books.tickets))
                 replies = decide_all(books, requests)
                 if not books.changed:
@@ -253,14 +239,15 @@ class PostgresStore:
         # Bookings and tickets stay with their event, so the events of those that are there can be locked at once.
         others = Needs(request for request in requests if not isinstance(request, (Book, Hold)))
         if others.bookings or others.tickets:
-            needs.events.update(await self._events_of(line, others))
+            needs.events.update(await events_of(line, others))
         events = await line.fetch(_LOCK_EVENTS, list(needs.events)) if needs.events else []
         if sweeping:
             events += (others_due := await line.fetch(_LOCK_DUE_EVENTS, list(needs.events)))
         # Others may have had the events until now.
         requests += more()
         locked, needs = needs.events, Needs(requests)
-        books = await self._load(line, needs, events)
+        books = await load(line, needs, events, self._new_id)
+        self._set_clock(books.now)
         if sweeping and len(others_due) < EVENTS_PER_SWEEP_MAX:
             self.next_expiry = await line.fetchval(_NEXT_EXPIRY, books.now)
         named = {books.bookings[id].event for id in others.bookings if id in books.bookings}
@@ -268,49 +255,6 @@ class PostgresStore:
         if not needs.events <= locked or not named <= books.events.keys():
             raise _MovedError
         return books
-
-    async def _events_of(self, line: Line, needs: Needs) -> list[str]:
-        rows = await line.fetch(_EVENTS_OF, list(needs.bookings), list(needs.tickets))
-        return [event for [event] in rows]
-
-    async def _load(self, line: Line, needs: Needs, events: Iterable[asyncpg.Record]) -> Books:
-        books = Books(self._new_id, EPOCH)
-        for row in events:
-            books.events[row[0]] = ROWS.event_of(row)
-        await self._load_tickets(line, books, needs.tickets)
-        needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
-        bookings = await line.fetch(_BOOKINGS, list(needs.bookings))
-        now = bookings[0][0]
-        self._set_clock(now)
-        books.now = now.replace(microsecond=now.microsecond // 1_000 * 1_000)
-        for row in bookings:
-            if row["id"] is not None:
-                books.bookings[row["id"]] = ROWS.booking_of(row[1:])
-        if holding := [event.id for event in books.events.values() if event.held]:
-            books.due = {row["event"]: row["quantity"] for row in await line.fetch(_DUE, books.now, holding)}
-        of_bookings = [books.bookings[id].tickets for id in needs.with_tickets if id in books.bookings]
-        more = {ticket for tickets in of_bookings for ticket in tickets} - books.tickets.keys()
-        await self._load_tickets(line, books, more)
-        for page in needs.pages:
-            books.pages.append(await self._page(line, page))
-        return books
-
-    async def _seen(self, line: Line, books: Books) -> list[Event]:
-        """Return all events that the books tell of."""
-        in_pages = {item.event for page in books.pages for item in page} - books.events.keys()
-        rows = await line.fetch(_EVENTS, list(in_pages)) if in_pages else []
-        return [*books.events.values(), *map(ROWS.event_of, rows)]
-
-    async def _load_tickets(self, line: Line, books: Books, ids: Iterable[str]) -> None:
-        if ids:
-            for row in await line.fetch(_TICKETS, list(ids)):
-                books.tickets[row[0]] = ROWS.ticket_of(row)
-
-    async def _page(self, line: Line, page: Bookings | Tickets) -> list[Booking] | list[Ticket]:
-        after = "" if page.after is UNSET else page.after
-        if isinstance(page, Bookings):
-            return [ROWS.booking_of(row) for row in await line.fetch(_PAGE_OF_BOOKINGS, after, page.limit)]
-        return [ROWS.ticket_of(row) for row in await line.fetch(_PAGE_OF_TICKETS, after, page.limit)]
 
     async def _commit(self, line: Line, batch: str) -> None:
         try:
