@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 # How often the file is looked at, and brought up to date if need be.
 INTERVAL_SECONDS = 1.0
+# A catalogue of a hundred thousand events takes a second to write, and selling comes first.
+TIME_SHARE_MAX = 0.05
 
 
 class NotTakenInError(Exception):
@@ -44,10 +46,13 @@ class Keeper:
         """Keep them in step until ``finish``."""
         if self._file.missing:
             log.warning("%s does not exist; it is made when there is an event", self._file.path)
+        loop = asyncio.get_running_loop()
         while not self._ending.is_set():
+            began = loop.time()
             await self._step()
+            seconds = max(INTERVAL_SECONDS, (loop.time() - began) / TIME_SHARE_MAX)
             try:
-                async with asyncio.timeout(INTERVAL_SECONDS):
+                async with asyncio.timeout(seconds):
                     await self._ending.wait()
             except TimeoutError:
                 continue
