@@ -156,9 +156,11 @@ class BoxOffice:
                 self._call_idle()
                 self._refuse(batch.late)
                 try:
-                    await self._commit(batch)
+                    outcome = await self._commit(batch)
                 finally:
                     self._desks.done(batch)
+                if outcome:
+                    await self._tell(batch, *outcome)
                 await self._store.tidy()
             else:
                 self._arrival.clear()
@@ -215,7 +217,7 @@ class BoxOffice:
 
     def rows(self, request: LedgerRequest) -> int:
         """Return about how many rows a request reads or writes, which is what it costs."""
-        if not isinstance(request, _OF_A_BOOKING):
+        if isinstance(request, _TAKES) or not isinstance(request, _OF_A_BOOKING):
             return rows(request)
         known = self._remembered.get(request.id if isinstance(request, Show) else request.booking)
         return 1 + known[1] if known else rows(request)
@@ -226,24 +228,24 @@ class BoxOffice:
             if len(self._remembered) > BOOKINGS_REMEMBERED_MAX:
                 del self._remembered[next(iter(self._remembered))]
 
-    async def _commit(self, batch: Batch) -> None:
+    async def _commit(self, batch: Batch) -> tuple[list[Reply], bool] | None:
+        """Return the replies, and whether there was a commit; or None if the parties were refused or put back."""
         requests = [request for party in batch.parties for request in party.requests]
         try:
-            replies, committed = await self._decide(requests, batch)
+            return await self._decide(requests, batch)
         except EventsLockedError:
             for party in batch.parties:
                 # Those of other events shall not wait for it again.
                 party.alone = len(batch.desks) > 1
             self._desks.put_back(batch)
-            return
         except LedgerAwayError as error:
             for party in batch.parties:
                 if not party.requests:
-                    # It only asked for the end of holds.
+                    # It only asked for the end of holds, and waits no longer.
                     party.answer([])
+            batch.parties = [party for party in batch.parties if party.requests]
             self._desks.put_back(batch)
             await self._wait_for_ledger(error)
-            return
         except OutcomeUnknownError as error:
             message = "the outcome is unknown; send it again with the same id, which settles it"
             for party in batch.parties:
@@ -251,7 +253,6 @@ class BoxOffice:
             if isinstance(error, LedgerFailedError):
                 raise
             log.warning("%s: requests=%d", error, len(requests))
-            return
         except Exception:
             if not batch.parties:
                 raise
@@ -259,14 +260,20 @@ class BoxOffice:
                 for party in batch.parties:
                     party.alone = True
                 self._desks.put_back(batch)
-                return
+                return None
             log.exception("a bug: %r", requests)
             batch.parties[0].refuse("internal", "the daemon has a bug; nothing was done, its log tells more")
-            return
+            return None
+        return None
+
+    async def _tell(self, batch: Batch, replies: list[Reply], committed: bool) -> None:
         for reply in replies:
             self._remember(reply)
-        # Not now: first the next commit begins, and while it is being synced these are encoded and written.
-        self._loop.call_soon(_answer, batch.parties, replies)
+        if self._desks.anybody:
+            # First the next commit begins, and while it is being synced these are encoded and written.
+            self._loop.call_soon(_answer, batch.parties, replies)
+        else:
+            _answer(batch.parties, replies)
         sales_log.record(self.counts, batch.parties, replies, committed=committed)
         if not committed:
             # Nothing was waited for: the turn of the others.

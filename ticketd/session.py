@@ -17,14 +17,23 @@ from ticketd.connection import WRITE_BYTES, Connection, pause
 from ticketd.errors import TicketError
 from ticketd.framing import Lines
 from ticketd.protocol import (
+    Amend,
+    Book,
     Bookings,
+    Cancel,
+    Confirm,
+    Create,
     ErrorReply,
     Help,
+    Hold,
     List,
     Ping,
     PongReply,
+    Redeem,
+    Release,
     Reply,
     Request,
+    Restore,
     Show,
     Stats,
     StatsReply,
@@ -40,8 +49,9 @@ log = logging.getLogger(__name__)
 # A chunk of so few lines and bytes is answered at once; any other waits for its turn.
 MODEST_FRAMES = 16
 MODEST_BYTES = 1_024
-# What is answered from memory, and what is asked of the ledger by itself. Everything else goes there together.
-_AT_ONCE = (List, Watch, Stats, Ping, Help, ErrorReply)
+# What goes to the ledger together, the commonest first; and what is asked of it by itself. The rest is answered from
+# memory, ``show`` where it is of an event.
+_CHANGES = (Book, Hold, Confirm, Release, Cancel, Redeem, Create, Amend, Restore)
 _PAGES = (Bookings, Tickets)
 _SHOWS_EVENTS = (List, Show, Watch)
 
@@ -142,16 +152,17 @@ class Session:
         size = 0
         for turn in self._turns(requests):
             self._stop_watching()
-            if isinstance(turn, _SHOWS_EVENTS) and self._house.box_office.holds_ran_out():
-                await self._ask_ledger([])
             if isinstance(turn, list):
                 answer = await self._ask_ledger(turn)
-            elif isinstance(turn, Watch):
-                await self._turn()
-                # From here to the write nothing waits, so no change comes before the state that it changes.
-                answer = self._watch(turn)
             else:
-                answer = [self._answer_at_once(turn)]
+                if isinstance(turn, _SHOWS_EVENTS) and self._house.box_office.holds_ran_out():
+                    await self._ask_ledger([])
+                if isinstance(turn, Watch):
+                    await self._turn()
+                    # From here to the write nothing waits, so no change comes before the state that it changes.
+                    answer = self._watch(turn)
+                else:
+                    answer = [self._answer_at_once(turn)]
             frames += answer
             size += sum(map(len, answer))
             if size > WRITE_BYTES:
@@ -175,13 +186,9 @@ class Session:
         party: list[LedgerRequest] = []
         cost = 0
         for request in requests:
-            if isinstance(request, _AT_ONCE):
-                alone: list[LedgerRequest] | List | Show | Stats | Ping | Help | Watch | ErrorReply = request
-            elif isinstance(request, _PAGES):
-                alone = [request]
-            elif isinstance(request, Show) and self._house.catalogue.get(request.id):
-                alone = request
-            else:
+            if isinstance(request, _CHANGES) or (
+                isinstance(request, Show) and self._house.catalogue.get(request.id) is None
+            ):
                 more = rows(request)
                 if party and cost + more > self._house.limits.rows_per_desk_max:
                     yield party
@@ -192,7 +199,7 @@ class Session:
             if party:
                 yield party
                 party, cost = [], 0
-            yield alone
+            yield [request] if isinstance(request, _PAGES) else request
         if party:
             yield party
 

@@ -90,9 +90,11 @@ SELECT count(*) FROM events INDEXED BY sqlite_autoindex_events_1;
 SELECT count(*) FROM bookings INDEXED BY holds WHERE state = 'held';
 SELECT count(*) FROM tickets;
 """
-# This reads those, and finds texts that break off: a page of zeros has the checksum of zeros, and ends a text.
+# This reads those, and finds texts that break off: a page of zeros has the checksum of zeros, and ends a text. Rows of
+# less than a thousand bytes have no further pages, which is most bookings by far.
 _BROKEN_OFF = """
-SELECT count(*) FROM bookings WHERE length(tickets) <> octet_length(tickets) OR length(changes) <> octet_length(changes)
+SELECT count(*) FROM bookings WHERE (quantity > 10 OR changes IS NOT NULL)
+AND (length(tickets) <> octet_length(tickets) OR length(changes) <> octet_length(changes))
 """
 
 
