@@ -46,10 +46,10 @@ class Lines(RuleBasedStateMachine):
         self.desks.add(somebody)
 
     @precondition(lambda self: self.desks.anybody)
-    @rule(late=st.sampled_from([0, 0, 0, 5]), half=st.booleans())
-    def a_batch_is_taken(self, late: int, half: bool) -> None:
+    @rule(late=st.sampled_from([0, 0, 0, 5]))
+    def a_batch_is_taken(self, late: int) -> None:
         oldest = next(self.clock) - late if late else -1
-        batch = self.desks.take(oldest, half=half)
+        batch = self.desks.take(oldest)
         assert batch.parties or batch.late, "nobody is kept waiting while nothing is being done"
         for somebody in batch.late:
             assert somebody.arrived < oldest
@@ -105,3 +105,26 @@ class Lines(RuleBasedStateMachine):
 
 def test_everybody_is_served_once_and_in_turn_whatever_happens_to_the_batches() -> None:
     run_state_machine_as_test(Lines, settings=settings(deadline=None, max_examples=200, stateful_step_count=30))
+
+
+def test_a_crowd_that_asks_again_and_again_is_served_in_halves() -> None:
+    desks = Desks(Limits())
+    arrivals = count()
+
+    def come(number: int) -> None:
+        for _ in range(number):
+            desks.add(party("a", next(arrivals)))
+
+    come(501)
+    sizes: list[int] = []
+    answered = 0
+    for turn in range(8):
+        batch = desks.take(-1)
+        # While it is committed those ask again who were answered before. Once some are slow, and then both halves meet.
+        come(answered if turn != 3 else answered - 150)
+        if turn == 4:
+            come(150)
+        desks.done(batch)
+        answered = len(batch.parties)
+        sizes.append(answered)
+    assert sizes == [251, 250, 251, 250, 101, 251, 250, 251]

@@ -7,7 +7,7 @@ events.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import UNSET
 
@@ -15,7 +15,7 @@ from ticketd import sales_log
 from ticketd.books import ROWS_OF_A_BOOKING_GUESS, Adopt, LedgerRequest, rows
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
-from ticketd.desks import Batch, Desks, Party
+from ticketd.desks import CROWD_MIN, Batch, Desks, Party
 from ticketd.ids import new_event_id, new_id
 from ticketd.protocol import (
     Amend,
@@ -146,13 +146,9 @@ class BoxOffice:
             party.refuse("busy", BUSY[self._away > 0], RETRY_AFTER_SECONDS)
 
     async def _work(self) -> None:
-        idle = False
         while self._desks.anybody or not self._closing:
             if self._desks.anybody or self.holds_ran_out():
-                # A crowd that was answered together asks again together. Half of it waits for the next commit, so that
-                # from then on one half is answered while the other is committed.
-                batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max, half=idle)
-                idle = False
+                batch = self._desks.take(self._loop.time() - self._limits.desk_seconds_max)
                 self._call_idle()
                 self._refuse(batch.late)
                 try:
@@ -165,7 +161,6 @@ class BoxOffice:
             else:
                 self._arrival.clear()
                 await self._wait()
-                idle = True
 
     def _call_idle(self) -> None:
         # Who comes to a desk that is being served waits for whoever serves it.
@@ -269,11 +264,17 @@ class BoxOffice:
     async def _tell(self, batch: Batch, replies: list[Reply], committed: bool) -> None:
         for reply in replies:
             self._remember(reply)
-        if self._desks.anybody:
-            # First the next commit begins, and while it is being synced these are encoded and written.
-            self._loop.call_soon(_answer, batch.parties, replies)
-        else:
-            _answer(batch.parties, replies)
+        answers: list[tuple[Party, list[Reply]]] = []
+        start = 0
+        for party in batch.parties:
+            end = start + len(party.requests)
+            answers.append((party, replies[start:end]))
+            start = end
+        # Who waited longest stands first, such as those of a quiet event. While the others are answered, which takes
+        # time, the next commit is being synced.
+        _answer(answers[:CROWD_MIN])
+        if len(answers) > CROWD_MIN:
+            self._loop.call_soon(_answer, answers[CROWD_MIN:])
         sales_log.record(self.counts, batch.parties, replies, committed=committed)
         if not committed:
             # Nothing was waited for: the turn of the others.
@@ -321,9 +322,6 @@ class BoxOffice:
         return [await self._store.read(request) or refusal for request in requests]
 
 
-def _answer(parties: list[Party], replies: list[Reply]) -> None:
-    start = 0
-    for party in parties:
-        end = start + len(party.requests)
-        party.answer(replies[start:end])
-        start = end
+def _answer(answers: Iterable[tuple[Party, list[Reply]]]) -> None:
+    for party, replies in answers:
+        party.answer(replies)

@@ -13,6 +13,9 @@ from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.protocol import Book, ErrorReply, Hold, Reply
 
+# A line that is no longer than this is no crowd: all of it goes into a batch.
+CROWD_MIN = 8
+
 
 @dataclass(slots=True, eq=False)
 class Party:
@@ -34,6 +37,14 @@ class Party:
     def refuse(self, code: Code, message: str, retry_after: float | None = None) -> None:
         """Answer all requests with the same error."""
         self.answer([ErrorReply(code, message, retry_after=retry_after) for _ in self.requests])
+
+
+class _Line(deque[Party]):
+    """Who stands at a desk, and how many of them the last batch took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = 0
 
 
 @dataclass(slots=True)
@@ -59,9 +70,9 @@ class Desks:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         # Desks where somebody waits. The first is the next to be served.
-        self._open: OrderedDict[str, deque[Party]] = OrderedDict()
+        self._open: OrderedDict[str, _Line] = OrderedDict()
         # Desks that are being served, with who still stands there.
-        self._serving: dict[str, deque[Party]] = {}
+        self._serving: dict[str, _Line] = {}
 
     @property
     def anybody(self) -> bool:
@@ -79,11 +90,14 @@ class Desks:
         """Let a party stand at the end of its line."""
         line = self._serving.get(party.desk)
         if line is None:
-            line = self._open.setdefault(party.desk, deque())
+            line = self._open.setdefault(party.desk, _Line())
         line.append(party)
 
-    def take(self, oldest: float, *, half: bool = False) -> Batch:
-        """Take the next batch, or the first half of each line. Who arrived before ``oldest`` is late.
+    def take(self, oldest: float) -> Batch:
+        """Take the next batch, and of a crowd half. Who arrived before ``oldest`` is late.
+
+        A crowd that was answered together asks again together. If half of it waits for the next commit, one half is
+        answered while the other is committed. So much are those who wait and those who were taken last.
 
         Of a desk that was not reached the turn comes first next time.
         """
@@ -92,7 +106,7 @@ class Desks:
             desk, line = self._open.popitem(last=False)
             quota = self._limits.rows_per_desk_max
             taken = len(batch.parties)
-            rest = len(line) // 2 if half else 0
+            rest = max(len(line) - max((len(line) + line.taken + 1) // 2, CROWD_MIN), 0)
             while len(line) > rest and quota > 0 and batch.fits(line[0]):
                 party = line.popleft()
                 if party.arrived < oldest:
@@ -103,9 +117,10 @@ class Desks:
                 batch.room = 0 if party.alone else batch.room - party.rows
                 if party.alone:
                     break
-            if len(batch.parties) > taken:
+            line.taken = len(batch.parties) - taken
+            if line.taken:
                 self._serving[desk] = line
-                batch.desks[desk] = 0 if half else quota
+                batch.desks[desk] = 0 if rest else quota
             elif line:
                 self._open[desk] = line
                 self._open.move_to_end(desk, last=False)
@@ -124,6 +139,7 @@ class Desks:
                 more.append(party)
                 quota -= party.rows
                 batch.room -= party.rows
+                line.taken += 1
             batch.desks[desk] = quota
         batch.parties += more
         return more
