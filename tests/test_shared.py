@@ -12,13 +12,15 @@ import asyncpg
 import msgspec
 import pytest
 
+from tests.conftest import SECONDS_MAX
 from tests.daemon import Daemon, running, until, write_events
 from tests.ledgers import PostgresLedger
 from tests.postgres import Postgres, Server, name_of, query
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
-from ticketd.protocol import Book, BookingReply, Create, EventReply, Hold, Show
+from ticketd.protocol import Book, BookingReply, Confirm, Create, EventReply, Hold, Show
+from ticketd.stores.base import EPOCH
 from ticketd.stores.postgres import PostgresStore
 
 DATE = "2027-03-11T20:00:00Z"
@@ -322,16 +324,21 @@ async def selling(database: str, *events: str) -> AsyncIterator[tuple[BoxOffice,
         await store.close()
 
 
+async def until_somebody_waits_for_a_lock(other: asyncpg.Connection) -> None:
+    async with asyncio.timeout(SECONDS_MAX):
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            pass
+
+
 async def test_who_comes_while_others_have_the_event_joins_the_batch(database: str) -> None:
     other = await asyncpg.connect(database)
     async with selling(database, "jazz") as (box_office, _):
         commits = box_office.counts.commits
         async with other.transaction():
             await other.execute("SELECT FROM ticketd.events FOR UPDATE")
-            first = box_office.submit([Book("jazz", 1)], "first")
-            waiting = 0
-            while not waiting:
-                waiting = await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            # Not a sale, which is one statement.
+            first = box_office.submit([Hold("jazz", 1, 60)], "first")
+            await until_somebody_waits_for_a_lock(other)
             more = [box_office.submit([Book("jazz", 1), Hold("jazz", 1, 60)], "others") for _ in range(20)]
             late = box_office.submit([Book("jazz", 1), Show("jazz")], "last")
         replies = [reply for future in (first, *more, late) for reply in await future]
@@ -352,6 +359,40 @@ async def test_events_that_somebody_has_locked_do_not_stop_the_others(database: 
             assert not any(future.done() for future in locked)
         replies += [reply for future in locked for reply in await future]
         assert all(isinstance(reply, BookingReply) for reply in replies)
+    await other.close()
+
+
+async def test_holds_that_ran_out_at_a_locked_event_do_not_stop_the_others(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "held", "free") as (box_office, store):
+        await box_office.submit([Hold("held", 1, 60)], "test")
+        await other.execute("UPDATE ticketd.bookings SET expires = now() - interval '1 second'")
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events WHERE id = 'held' FOR UPDATE")
+            store.next_expiry = EPOCH
+            async with asyncio.timeout(SECONDS_MAX):
+                [booked] = await box_office.submit([Book("free", 1)], "test")
+            assert isinstance(booked, BookingReply)
+    await other.close()
+
+
+async def test_a_booking_that_comes_up_while_the_events_are_locked_is_found(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "jazz", "blues") as (box_office, _):
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events WHERE id = 'jazz' FOR UPDATE")
+            replies = box_office.submit([Confirm("mine"), Book("jazz", 1)], "test")
+            await until_somebody_waits_for_a_lock(other)
+            await other.execute("UPDATE ticketd.events SET available = 99, held = 1, version = 1 WHERE id = 'blues'")
+            await other.execute(
+                "INSERT INTO ticketd.bookings (id, event, quantity, state, tickets, available, version, seconds,"
+                " expires) VALUES ('mine', 'blues', 1, 'held', '', 99, 1, 60, now() + interval '1 minute')"
+            )
+        async with asyncio.timeout(SECONDS_MAX):
+            confirmed, booked = await replies
+        assert isinstance(confirmed, BookingReply)
+        assert isinstance(booked, BookingReply)
+        assert (confirmed.event, confirmed.version, booked.event, booked.version) == ("blues", 2, "jazz", 1)
     await other.close()
 
 
