@@ -30,8 +30,8 @@ from ticketd.protocol import (
     Reply,
     Show,
 )
-from ticketd.stores.base import OutcomeUnknownError
-from ticketd.stores.sqlite import CHECKPOINT_PAGES, SqliteStore
+from ticketd.stores.base import Committed, LedgerAwayError, More, OutcomeUnknownError, nothing_more
+from ticketd.stores.sqlite import CHECKPOINT_PAGES, PAGES_COUNTED_MAX, SqliteStore
 
 PAGE_BYTES = 4_096 + 24
 
@@ -301,17 +301,63 @@ async def test_on_a_full_disk_who_reads_does_not_suffer_for_who_writes(disk: Rea
 
 async def test_holds_of_thousands_of_events_run_out_in_one_commit(tmp_path: Path) -> None:
     clock = Clock()
-    store = SqliteStore(tmp_path / "events.db", new_id, 30, clock)
+    # A commit may take two seconds, and one more. It is a tenth, unless the time grows with events times holds.
+    store = SqliteStore(tmp_path / "events.db", new_id, 2, clock)
     date = datetime(2027, 3, 11, tzinfo=UTC)
-    numbers = range(5_000)
+    numbers = range(10_000)
     await store.transact([Create("Jazz", date, 5, f"e{number}") for number in numbers])
-    await store.transact([Hold(f"e{number}", 5, 60, f"h{number}") for number in numbers])
+    for holds, quantity in (("h", 2), ("k", 3)):
+        await store.transact([Hold(f"e{number}", quantity, 60, f"{holds}{number}") for number in numbers])
     clock.move(60)
     _, events, _ = await store.transact([])
-    assert (len(events), store.next_expiry) == (5_000, None)
+    assert (len(events), store.next_expiry) == (10_000, None)
     assert all(event.available == 5 for event in await store.events())
     shown = (await store.transact([Show(f"h{number}") for number in numbers])).replies
     assert {getattr(reply, "state", None) for reply in shown} == {"expired"}
+    await store.close()
+
+
+class AfterMonths(SqliteStore):
+    """Has written so many pages that their count begins anew soon."""
+
+    def _pages_written(self) -> int:
+        return (super()._pages_written() + PAGES_COUNTED_MAX - CHECKPOINT_PAGES) % PAGES_COUNTED_MAX
+
+
+async def test_the_log_is_folded_into_the_file_for_as_long_as_the_daemon_runs(tmp_path: Path) -> None:
+    store = AfterMonths(tmp_path / "events.db", new_id, 30)
+    await store.transact([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 100_000, "hot")])
+    for _ in range(100):
+        await store.transact([Book("hot", 1, new_id()) for _ in range(2_000)])
+        await store.tidy()
+    assert (tmp_path / "events.db-wal").stat().st_size < 2 * CHECKPOINT_PAGES * 4_096
+    await store.close()
+
+
+class AwayStore(SqliteStore):
+    """Cannot be reached for the first few times."""
+
+    tries = 0
+
+    async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
+        self.tries += 1
+        if self.tries <= 3:
+            raise LedgerAwayError("away")
+        return await super().transact(requests, more)
+
+
+async def test_while_the_ledger_is_away_who_only_looks_is_answered_once_and_the_others_wait(tmp_path: Path) -> None:
+    store = AwayStore(tmp_path / "events.db", new_id, 30)
+    box_office = BoxOffice(store, Catalogue([]), Limits())
+    answers: list[list[Reply]] = []
+    box_office.enter([], "looker", answers.append)
+    created = box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "jazz")], "test")
+    running = asyncio.create_task(box_office.run())
+    assert isinstance((await created)[0], EventReply)
+    assert store.tries == 4
+    assert answers == [[]]
+    box_office.close()
+    await running
     await store.close()
 
 

@@ -1,29 +1,36 @@
 """What a connection is promised: one coded reply a line, deadlines, the door, the drain. A real daemon, raw bytes."""
 
 import asyncio
+import gc
 import os
 import resource
 import select
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
+import uvloop
 
 from tests.daemon import Connection, Daemon, running, until, write_events
 from ticketd.box_office import BoxOffice
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
+from ticketd.connection import Connection as ServedConnection
 from ticketd.ids import new_id
 from ticketd.server import DESCRIPTORS_KEPT, Server
 from ticketd.session import House
 from ticketd.stores.sqlite import SqliteStore
 from ticketd.watchers import Watchers
 
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+# Of the loop, until a transport that was aborted is closed.
+ROUNDS_TO_CLOSE = 10
 PIPELINES = 50
 PIPELINED = 1_000
 PIPELINES_SECONDS_MAX = 60.0
@@ -338,6 +345,49 @@ async def test_a_crowd_that_pipelines_delays_who_asks_one_thing_at_a_time_by_a_f
     await store.close()
     assert house.requests == PIPELINES * PIPELINED + len(before_it)
     assert max(before_it) <= 5 * limits.frames_in_flight_max
+
+
+@pytest.mark.parametrize("loop_factory", LOOPS)
+def test_a_connection_that_has_ended_is_forgotten_at_once(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def converse() -> None:
+        limits = Limits()
+        store = SqliteStore(tmp_path / "events.db", new_id, limits.commit_seconds_max)
+        catalogue = Catalogue(await store.events())
+        box_office = BoxOffice(store, catalogue, limits)
+        selling = asyncio.create_task(box_office.run())
+        server = Server(House(box_office, catalogue, limits, Watchers(catalogue)))
+        [address] = await server.listen("127.0.0.1", 0)
+        for lines in (b"ping\n", b"watch\n", b"ping"):
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+                writer.write(lines)
+                if lines == b"ping\n":
+                    await reader.readline()
+                if lines == b"watch\n":
+                    # Not a farewell: it is reset.
+                    cast(asyncio.Transport, writer.transport).abort()
+                else:
+                    writer.write_eof()
+                    await reader.read()
+                    writer.close()
+                    await writer.wait_closed()
+        await server.drain(limits.drain_seconds_max)
+        for _ in range(ROUNDS_TO_CLOSE):
+            await asyncio.sleep(0)
+        assert not any(isinstance(thing, ServedConnection) for thing in gc.get_objects())
+        box_office.close()
+        await selling
+        await store.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(converse())
+    finally:
+        gc.enable()
 
 
 # The drain

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any, cast
 
@@ -48,9 +48,9 @@ class Connection(asyncio.Protocol):
     """Takes over the transport of a stream. ``converse`` is awaited once at the most, and ``farewell`` at the end."""
 
     def __init__(self, writer: asyncio.StreamWriter, limits: Limits) -> None:
-        # A stream that nobody holds closes its transport.
-        self._writer = writer
         self._transport = cast(asyncio.Transport, writer.transport)
+        # Knows the stream, which closes its transport once nobody holds it; and lets go of it when it hears of the end.
+        self._streams = self._transport.get_protocol()
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self.peer = _peer_name(writer)
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._conversation: Coroutine[None, Any, None] | None = None
         self._waits: _For | None = None
         self._interruption: TicketError | None = None
-        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
         self._input_ended: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._transport.set_protocol(self)
@@ -74,19 +74,27 @@ class Connection(asyncio.Protocol):
     async def converse(self, conversation: Coroutine[None, Any, None]) -> None:
         """Let a conversation run until it ends, and raise what it raises: TicketError, OSError, or a bug."""
         self._conversation = conversation
+        self._ended = ended = self._loop.create_future()
         try:
-            self.resume()
-            await self._ended
+            self._go_on(conversation.send, None)
+            await ended
         finally:
-            self._conversation = None
+            self._conversation = self._ended = None
             conversation.close()
 
     def resume(self, with_what: Any = None) -> None:
-        """Let the conversation go on with what it has waited for, unless it has ended meanwhile. Raises nothing."""
-        if self._conversation is None:
-            return
+        """Let the conversation go on with the replies, or the turn, that it has waited for. Raises nothing.
+
+        If it has ended meanwhile, nothing is done. What it does not wait for would be taken for something else.
+        """
+        if self._waits is not None:
+            log.error("a bug: peer=%s was resumed while it waits for %s", self.peer, self._waits.name)
+        elif self._conversation:
+            self._go_on(self._conversation.send, with_what)
+
+    def _go_on(self, how: Callable[[Any], object], with_what: Any) -> None:
         try:
-            self._conversation.send(with_what)
+            how(with_what)
         except StopIteration:
             self._end(None)
         except Exception as error:
@@ -107,10 +115,10 @@ class Connection(asyncio.Protocol):
         """
         if self._interruption:
             raise self._interruption
+        self._see_that_it_is_there()
         if self._input:
             return self._take()
         if self._input_over:
-            self._see_that_it_is_there()
             return b""
         self._line_pending = line_began is not None
         if line_began is not None:
@@ -200,7 +208,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
         if self._waits is _For.INPUT and len(data) <= READ_BYTES:
-            self.resume(data)
+            self._bring(data)
             return
         if self._input_over:
             return
@@ -209,13 +217,13 @@ class Connection(asyncio.Protocol):
             self._full = True
             self._transport.pause_reading()
         if self._waits is _For.INPUT:
-            self.resume(self._take())
+            self._bring(self._take())
 
     def eof_received(self) -> bool:
         """Called by the transport. It stays open: what was asked is answered still."""
         self._input_is_over()
         if self._waits is _For.INPUT:
-            self.resume(b"")
+            self._bring(b"")
         return True
 
     def pause_writing(self) -> None:
@@ -226,13 +234,14 @@ class Connection(asyncio.Protocol):
         """Called by the transport."""
         self._congested = False
         if self._waits is _For.ROOM:
-            self.resume()
+            self._bring(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the transport, once, after all else."""
         self._input_is_over()
         if not self._lost.done():
             self._lost.set_result(None)
+        self._streams.connection_lost(None)
         if self._waits:
             self._throw(ConnectionResetError())
 
@@ -249,18 +258,19 @@ class Connection(asyncio.Protocol):
         if not self._input_ended.done():
             self._input_ended.set_result(None)
 
+    def _bring(self, what: bytes | None) -> None:
+        assert self._conversation
+        self._waits = None
+        self._go_on(self._conversation.send, what)
+
     def _throw(self, error: Exception) -> None:
-        assert self._conversation is not None
-        try:
-            self._conversation.throw(error)
-        except StopIteration:
-            self._end(None)
-        except Exception as ending:
-            self._end(ending)
+        assert self._conversation
+        self._waits = None
+        self._go_on(self._conversation.throw, error)
 
     def _end(self, error: Exception | None) -> None:
         self._conversation = None
-        if self._ended.done():
+        if self._ended is None or self._ended.done():
             return
         if error is None:
             self._ended.set_result(None)

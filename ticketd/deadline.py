@@ -28,8 +28,9 @@ class Deadline:
         self._at = None
 
     def close(self) -> None:
-        """Clear it for good."""
+        """Clear it for good, and forget whom to call, who knows it."""
         self._at = None
+        self._passed = _nobody
         if self._timer:
             self._timer.cancel()
 
@@ -48,3 +49,6 @@ class Deadline:
         else:
             self._at = None
             self._passed()
+
+
+def _nobody() -> None: ...

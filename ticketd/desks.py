@@ -21,7 +21,7 @@ CROWD_MIN = 8
 class Party:
     """What one connection sent at once: decided whole, in the order sent, in one commit.
 
-    ``arrived`` is the time of the loop, and ``rows`` about what it costs. ``answer`` takes the replies, and raises
+    ``arrived`` is the time of the loop, and ``rows`` about what it costs. ``deliver`` takes the replies, and raises
     nothing.
     """
 
@@ -29,10 +29,16 @@ class Party:
     peer: str
     desk: str
     arrived: float
-    answer: Callable[[list[Reply]], None]
+    deliver: Callable[[list[Reply]], None] | None
     rows: int
     # After a batch that met a bug: it is tried alone, so that it spoils nobody else's.
     alone: bool = False
+
+    def answer(self, replies: list[Reply]) -> None:
+        """Give the replies to whoever waits for them. They are given once, whatever happens to the batch."""
+        deliver, self.deliver = self.deliver, None
+        if deliver:
+            deliver(replies)
 
     def refuse(self, code: Code, message: str, retry_after: float | None = None) -> None:
         """Answer all requests with the same error."""

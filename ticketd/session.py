@@ -108,7 +108,9 @@ class Session:
             await self._connection.converse(self._converse())
         except TicketError as ending:
             error = ending.with_traceback(None)
-        except OSError:
+        except OSError as loss:
+            # Its traceback knows what was to be sent.
+            loss.with_traceback(None)
             log.debug("lost peer=%s", self._connection.peer)
         finally:
             self._stop_watching()

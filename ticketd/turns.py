@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-# A booking takes some eight rounds of the loop from its bytes to its reply; a round without work takes microseconds.
+# A booking takes a few rounds of the loop from its bytes to its reply; a round without work takes microseconds.
 ROUNDS_BETWEEN = 3
 
 

@@ -24,7 +24,7 @@ PASSED_MAX = {"byte": 10_000, "message": 40, "commit": 3}
 FREEZES_SECONDS = (0.01, 0.01, 0.01, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5, 3.0)
 
 _COMMIT = re.compile(rb"Q....\s*COMMIT\s*;?\s*\0", re.DOTALL | re.IGNORECASE)
-_SALE = re.compile(rb"\A\s*WITH mark AS")
+_SALE = re.compile(rb"\A\s*WITH fence AS")
 # The ones for SSL and for GSSAPI.
 _ENCRYPTION_REQUESTS = [struct.pack(">ii", 8, code) for code in (80877103, 80877104)]
 

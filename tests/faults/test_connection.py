@@ -1,11 +1,14 @@
 """What is promised when the connection between a daemon and PostgreSQL breaks, freezes or comes back late."""
 
+import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.conftest import SECONDS_MAX
@@ -13,6 +16,11 @@ from tests.daemon import until, write_events
 from tests.faults import connection
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Fault, How, Proxy, Side
+from tests.ledgers import PostgresLedger
+from ticketd.box_office import BoxOffice
+from ticketd.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.protocol import Book, BookingReply, Create, ErrorReply
 
 FAULTS = 40
 SIDES: list[Side] = ["client", "server"]
@@ -81,6 +89,53 @@ def test_wherever_a_sale_is_cut_it_is_done_once_and_its_reply_is_true(
         assert proxy.struck.qsize() == 1
         assert client.ask("show a") == booked
         assert client.ask("book 1 2 --booking a") == booked | {"replayed": True}
+
+
+@pytest.mark.parametrize("passed", range(0, 24, 3))
+def test_whatever_breaks_while_the_daemon_finds_out_what_came_of_a_sale_its_reply_is_true(
+    passed: int, proxy: Proxy, tmp_path: Path, database: str
+) -> None:
+    write_events(tmp_path, 10)
+    with Fleet(tmp_path, database) as fleet, fleet.start(url=proxy.url).connect() as client:
+        client.ask("book 1 1")
+        breaks = [Fault("server", "message", passed, 0.0, how) for how in ("close", "reset", "close")]
+        proxy.inject([Fault("server", "commit", 0, 0.0, "close"), *breaks])
+        booked = client.ask("book 1 2 --booking a")
+        assert (booked["available"], booked["version"], "replayed" in booked) == (7, 2, False)
+        assert client.ask("book 1 2 --booking a") == booked | {"replayed": True}
+
+
+@asynccontextmanager
+async def selling(url: str) -> AsyncIterator[BoxOffice]:
+    """Sell in this process, where nothing follows what others sell."""
+    store = await PostgresLedger(url).open()
+    box_office = BoxOffice(store, Catalogue([]), Limits())
+    running = asyncio.create_task(box_office.run())
+    try:
+        yield box_office
+    finally:
+        box_office.close()
+        await running
+        await store.close()
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0])
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_sale_for_which_too_little_was_left_is_not_taken_for_done_when_its_answer_is_lost(
+    side: Side, part: float, proxy: Proxy, database: str
+) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(proxy.url) as box_office:
+        await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "1")], "test")
+        await box_office.submit([Book("1", 1)], "test")
+        await other.execute("UPDATE ticketd.events SET available = 2, sold = 3, version = 2")
+        proxy.inject([Fault(side, "commit", 0, part, "close")])
+        refused, booked = await box_office.submit([Book("1", 3, "a"), Book("1", 1, "b")], "test")
+        assert proxy.struck.qsize() == 1
+        assert isinstance(refused, ErrorReply)
+        assert isinstance(booked, BookingReply)
+        assert (refused.code, booked.available, booked.version, booked.replayed) == ("sold_out", 1, 3, False)
+    await other.close()
 
 
 def test_a_connection_that_stays_frozen_locks_no_event_for_longer_than_requests_wait(

@@ -14,15 +14,14 @@ What PostgreSQL's documentation says, and this module relies on:
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-
-import asyncpg
+from typing import TypeVar
 
 from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import Event
-from ticketd.protocol import Book, BookingReply, Bookings, Hold, Reply, Show, Tickets
+from ticketd.protocol import Book, Bookings, Hold, Reply, Show, Tickets
 from ticketd.rules import decide_all
 from ticketd.stores.base import (
     EPOCH,
@@ -35,13 +34,15 @@ from ticketd.stores.base import (
     StorageFullError,
     nothing_more,
 )
-from ticketd.stores.postgres_link import TOLD_NOTHING, TRY_SECONDS_MAX, Line, Link
+from ticketd.stores.postgres_link import CONFLICTS, TOLD_NOTHING, TRY_SECONDS_MAX, Line, Link
 from ticketd.stores.postgres_load import EVENTS, events_of, load, seen_in
 from ticketd.stores.postgres_sale import sale_of
 from ticketd.stores.postgres_save import ROWS, save
 from ticketd.stores.rows import EVENT_COLUMNS
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 COMMITS_AT_ONCE = 4
 TRIES_MAX = 20
@@ -55,16 +56,6 @@ EVENTS_PER_SWEEP_MAX = 100
 
 class _MovedError(Exception):
     """A booking or a ticket came up between two statements, of an event that is not locked."""
-
-
-# Others did the same at the same time; the batch is not done, and is decided anew by what is there now.
-_AGAIN = (
-    _MovedError,
-    asyncpg.UniqueViolationError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.InvalidCachedStatementError,
-)
 
 
 _LOCK_EVENTS = f"{EVENTS} ORDER BY id FOR UPDATE"
@@ -82,7 +73,7 @@ FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 O
 """
 # Waits for a transaction that has marked this row, and returns the mark of the last one that was committed. The line is
 # over then: see ``Sale``.
-_LAST_COMMIT = """
+_END_LINE = """
 INSERT INTO commits (line, at) VALUES ($1, '-infinity') ON CONFLICT (line) DO UPDATE SET at = excluded.at
 RETURNING batch
 """
@@ -126,7 +117,7 @@ class PostgresStore:
         for _ in range(TRIES_MAX):
             try:
                 return await self._transact(requests, more, sweeping)
-            except _AGAIN:
+            except (_MovedError, *CONFLICTS):
                 continue
         raise LedgerAwayError(f"others changed the same {TRIES_MAX} times in the database {self._link.name}")
 
@@ -175,8 +166,7 @@ class PostgresStore:
             await line.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             needs = Needs(requests)
             needs.events.update(await events_of(line, needs))
-            books = await load(line, needs, await line.fetch(EVENTS, list(needs.events)), self._new_id)
-            self._set_clock(books.now)
+            books = await load(line, needs, await line.fetch(EVENTS, list(needs.events)), self._new_id, self._set_clock)
             seen = await seen_in(line, books)
             replies = decide_all(books, requests)
             await line.execute("ROLLBACK")
@@ -195,17 +185,11 @@ class PostgresStore:
             except (EventsLockedError, StorageFullError):
                 raise
             except Exception:
-                line.terminate()
-                if await self._last_commit(line) != batch:
+                if await self._end(line) != batch:
                     raise
-            else:
-                return sold and self._noted(sold)
-        # It was sold, but nobody heard by how much it was shifted.
-        again = await self._transact(requests, nothing_more, sweeping=False)
-        for reply in again.replies:
-            assert isinstance(reply, BookingReply)
-            reply.replayed = False
-        return again._replace(changed=True)
+                # Nobody has heard by how much it was shifted.
+                sold = await self._ask(sale.look_up)
+        return sold and self._noted(sold)
 
     def _noted(self, committed: Committed) -> Committed:
         self._events.update((event.id, event) for event in committed.events)
@@ -246,8 +230,7 @@ class PostgresStore:
         # Others may have had the events until now.
         requests += more()
         locked, needs = needs.events, Needs(requests)
-        books = await load(line, needs, events, self._new_id)
-        self._set_clock(books.now)
+        books = await load(line, needs, events, self._new_id, self._set_clock)
         if sweeping and len(others_due) < EVENTS_PER_SWEEP_MAX:
             self.next_expiry = await line.fetchval(_NEXT_EXPIRY, books.now)
         named = {books.bookings[id].event for id in others.bookings if id in books.bookings}
@@ -261,19 +244,30 @@ class PostgresStore:
             async with self._link.within(COMMIT_SECONDS_MAX):
                 await line.execute("COMMIT")
         except Exception:
-            line.terminate()
-            if await self._last_commit(line) != batch:
+            if await self._end(line) != batch:
                 raise
 
-    async def _last_commit(self, line: Line) -> str | None:
-        """Return the mark of the last batch that was committed on a line that broke. Raises OutcomeUnknownError."""
+    async def _end(self, line: Line) -> str | None:
+        """End a line that broke, for good; return the mark of the last batch that was committed on it.
+
+        Raises OutcomeUnknownError.
+        """
         log.warning("a commit broke off; finding out what came of it")
+        line.terminate()
+
+        async def ended(another: Line) -> str | None:
+            mark: str | None = await another.fetchval(_END_LINE, line.name)
+            return mark
+
+        return await self._ask(ended)
+
+    async def _ask(self, question: Callable[[Line], Awaitable[T]]) -> T:
+        """Return what some line answers. Raises OutcomeUnknownError if none does for ``commit_seconds_max``."""
         deadline = self._loop.time() + self._commit_seconds_max
         while self._loop.time() < deadline:
             with suppress(LedgerAwayError, EventsLockedError):
-                async with self._link.lend() as another, self._link.within(TRY_SECONDS_MAX):
-                    mark: str | None = await another.fetchval(_LAST_COMMIT, line.name)
-                    return mark
+                async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
+                    return await question(line)
             await asyncio.sleep(ASK_AGAIN_SECONDS)
         raise OutcomeUnknownError(
             f"the database {self._link.name} did not tell within {self._commit_seconds_max:g} s what came of a commit"

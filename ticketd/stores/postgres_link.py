@@ -35,6 +35,7 @@ TOLD_NOTHING = "0"
 _SETTINGS = f"""
 SET search_path = {SCHEMA};
 SET synchronous_commit = on;
+SET default_transaction_isolation = 'read committed';
 SET idle_in_transaction_session_timeout = {SILENCE_MILLISECONDS_MAX};
 SET lock_timeout = {LOCK_MILLISECONDS_MAX};
 SET statement_timeout = {TRANSACTION_MILLISECONDS_MAX};
@@ -54,6 +55,14 @@ SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery(
 # By the class of its code, what PostgreSQL says when it cannot serve now, whatever it was asked: transactions that were
 # ended, authorization, databases, rights and tables, resources, operators, the system, its own bugs.
 _AWAY = ("25", "28", "3D", "42", "53", "57", "58", "XX")
+
+# Others did the same at the same time. Nothing is done, and it can be done anew by what is there now.
+CONFLICTS = (
+    asyncpg.UniqueViolationError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,
+)
 
 
 class Line(asyncpg.Connection):

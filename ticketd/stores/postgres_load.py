@@ -1,6 +1,7 @@
 """Fills the books of a batch from PostgreSQL. Its events are there already: locked, or read in the same snapshot."""
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 import asyncpg
 from msgspec import UNSET
@@ -36,8 +37,17 @@ async def events_of(line: Line, needs: Needs) -> list[str]:
     return [event for [event] in rows]
 
 
-async def load(line: Line, needs: Needs, events: Iterable[asyncpg.Record], new_id: Callable[[], str]) -> Books:
-    """Return books of these rows of events, and of whatever else of the needs is there, as of now in the database."""
+async def load(
+    line: Line,
+    needs: Needs,
+    events: Iterable[asyncpg.Record],
+    new_id: Callable[[], str],
+    tell: Callable[[datetime], None],
+) -> Books:
+    """Return books of these rows of events, and of whatever else of the needs is there.
+
+    ``tell`` is told the time of the database, by which they are decided.
+    """
     books = Books(new_id, EPOCH)
     for row in events:
         books.events[row[0]] = ROWS.event_of(row)
@@ -45,6 +55,7 @@ async def load(line: Line, needs: Needs, events: Iterable[asyncpg.Record], new_i
     needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
     bookings = await line.fetch(_BOOKINGS, list(needs.bookings))
     now = bookings[0][0]
+    tell(now)
     books.now = now.replace(microsecond=now.microsecond // 1_000 * 1_000)
     for row in bookings:
         if row["id"] is not None:

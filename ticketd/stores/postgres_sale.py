@@ -9,26 +9,29 @@ there already. Anything else takes the long way: lock, load, decide, save, commi
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
-import asyncpg
-
 from ticketd.books import Books, LedgerRequest
 from ticketd.model import Event
 from ticketd.protocol import Book, BookingReply
 from ticketd.rules import decide_all
 from ticketd.stores.base import EPOCH, Committed
-from ticketd.stores.postgres_link import Line
+from ticketd.stores.postgres_link import CONFLICTS, Line
+from ticketd.stores.postgres_load import EVENTS
 from ticketd.stores.postgres_save import ROWS
 from ticketd.stores.rows import BOOKING_COLUMNS, EVENT_COLUMNS, TICKET_COLUMNS
 
-# The mark comes first: who waits for its row knows that this has ended. Of a line that is over, or has none yet,
-# nothing is sold, however late this arrives.
+# The row of the mark comes first: whoever gets at it knows that this has ended. On a line that is over, or has no such
+# row yet, nothing is sold, however late this arrives. Holds that have run out are for the long way.
 _SELL = f"""
-WITH mark AS (
-    UPDATE commits SET batch = $2, at = now() WHERE line = $1 AND at > '-infinity' RETURNING line
+WITH fence AS (
+    SELECT line FROM commits WHERE line = $1 AND at > '-infinity' FOR UPDATE
 ), event AS (
     UPDATE events SET available = available - $4, sold = sold + $4, version = version + $5,
         changed = pg_current_xact_id()
-    FROM mark WHERE id = $3 AND available >= $4 RETURNING {EVENT_COLUMNS}
+    FROM fence WHERE id = $3 AND available >= $4 AND (held = 0 OR NOT EXISTS (
+        SELECT FROM bookings WHERE state = 'held' AND event = $3 AND expires <= now()
+    )) RETURNING {EVENT_COLUMNS}
+), mark AS (
+    UPDATE commits SET batch = $2, at = now() FROM event WHERE line = $1
 ), shift AS (
     SELECT available - $6 AS available, version - $7 AS version FROM event
 ), new_bookings AS (
@@ -43,6 +46,7 @@ WITH mark AS (
 )
 SELECT {EVENT_COLUMNS} FROM event
 """
+_SOLD = "SELECT id, available, version FROM bookings WHERE id = ANY($1::text[])"
 
 
 class Sale:
@@ -54,7 +58,7 @@ class Sale:
         self._replies = replies
 
     async def sell(self, line: Line, batch: str) -> Committed | None:
-        """Sell, and mark it as this batch, or do nothing and return None. Raises what asyncpg raises."""
+        """Sell, and mark it as this batch, or do nothing and return None. What asyncpg raises else tells nothing."""
         event, bookings = self._event, self._books.changed_bookings.values()
         tickets = self._books.changed_tickets.values()
         try:
@@ -75,7 +79,7 @@ class Sale:
                 [ticket.id for ticket in tickets],
                 [ticket.booking for ticket in tickets],
             )
-        except asyncpg.UniqueViolationError:
+        except CONFLICTS:
             return None
         if row is None:
             return None
@@ -84,6 +88,14 @@ class Sale:
             reply.available += now.available - event.available
             reply.version += now.version - event.version
         return Committed([*self._replies], [now], changed=True)
+
+    async def look_up(self, line: Line) -> Committed:
+        """Return what it came to, once it is known that it was sold."""
+        rows = await line.fetch(_SOLD, [reply.id for reply in self._replies])
+        found = {row["id"]: row for row in rows}
+        for reply in self._replies:
+            reply.available, reply.version = found[reply.id]["available"], found[reply.id]["version"]
+        return Committed([*self._replies], list(map(ROWS.event_of, await line.fetch(EVENTS, [self._event.id]))), True)
 
 
 def sale_of(requests: Sequence[LedgerRequest], known: Mapping[str, Event], new_id: Callable[[], str]) -> Sale | None:

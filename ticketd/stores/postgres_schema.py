@@ -91,4 +91,4 @@ async def migrate(connection: asyncpg.Connection, name: str) -> None:
         for migration in _MIGRATIONS[version:]:
             await connection.execute(migration)
         await connection.execute("UPDATE ledger SET schema_version = $1", len(_MIGRATIONS))
-        await connection.execute("DELETE FROM commits WHERE at < now() - interval '1 day'")
+        await connection.execute("DELETE FROM commits WHERE at > '-infinity' AND at < now() - interval '1 day'")

@@ -36,6 +36,8 @@ from ticketd.stores.sqlite_file import UNREADABLE, damaged, open_ledger, reason
 from ticketd.stores.sqlite_save import ROWS, SAVE, SETUP, milliseconds, parameters, time_of
 
 CHECKPOINT_PAGES = 2_000
+# SQLite counts them with 32 bits.
+PAGES_COUNTED_MAX = 1 << 32
 
 _DUE = "SELECT event, sum(quantity) FROM bookings WHERE state = 'held' AND expires <= ? GROUP BY event"
 _NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > ?"
@@ -86,14 +88,13 @@ class SqliteStore:
         # All of them, as they are committed: nobody else writes to the file.
         self._events = {event.id: event for event in self._read_events()}
         self._disk = DiskThread(commit_seconds_max)
-        self._folded_pages = self._written_pages()
+        self._fold_soon = False
+        self._pages_before = self._pages_written()
 
     async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
         """See Store. Nothing is waited for, so there is nothing more."""
         books, replies = self._decide(requests, self._clock())
         if books.changed:
-            if _inode(self._path) != self._inode:
-                raise LedgerFailedError(f"the ledger {self._path} is not there any more: put it back")
             await self._disk.do(partial(self._commit, parameters(books, self._commits + 1, self._folded)))
             self._events |= books.changed_events
         if books.due or self.next_expiry == EPOCH or any(map(_expires, books.changed_bookings.values())):
@@ -117,7 +118,8 @@ class SqliteStore:
 
     async def tidy(self) -> None:
         """See Store."""
-        if self._written_pages() - self._folded_pages >= CHECKPOINT_PAGES:
+        pages_in_log = (self._pages_written() - self._pages_before) % PAGES_COUNTED_MAX
+        if self._fold_soon or pages_in_log >= CHECKPOINT_PAGES:
             await self._disk.do(self._checkpoint)
 
     async def close(self) -> None:
@@ -186,11 +188,13 @@ class SqliteStore:
             raise damaged(self._path, error) from error
 
     def _commit(self, batch: tuple[Any, ...]) -> None:
+        if _inode(self._path) != self._inode:
+            raise LedgerFailedError(f"the ledger {self._path} is not there any more: put it back")
         try:
             self._cursor.execute(SAVE, batch)
         except apsw.FullError as error:
             # Folding the log into the file may make room.
-            self._folded_pages -= CHECKPOINT_PAGES
+            self._fold_soon = True
             raise StorageFullError(f"there is no room for the ledger {self._path}: {error}") from None
         except apsw.ConstraintError:
             # A bug that the ledger has not let through. Nothing is done.
@@ -212,17 +216,21 @@ class SqliteStore:
         except apsw.FullError:
             # The log keeps what the database file has no room for. The next commit, done or not, asks for another try;
             # who only reads meanwhile does not wait for one.
-            self._folded_pages = self._written_pages()
+            self._note_checkpoint()
             return
         except apsw.Error as error:
             raise LedgerFailedError(f"checkpoint failed: {error}") from error
         if moved != log:
             raise LedgerFailedError(f"checkpoint moved {moved} of {log} pages")
-        self._folded_pages = self._written_pages()
+        self._note_checkpoint()
         self._folded = self._commits
 
-    def _written_pages(self) -> int:
-        """Return how many pages have been written to the log so far."""
+    def _note_checkpoint(self) -> None:
+        self._fold_soon = False
+        self._pages_before = self._pages_written()
+
+    def _pages_written(self) -> int:
+        """Return how many pages have been written to the log so far, modulo PAGES_COUNTED_MAX."""
         return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
 
 
