@@ -48,7 +48,8 @@ class Catalogue:
                 self._positions[event_id] = len(self._encoded)
                 self._encoded.append(b"")
         self._events |= news
-        self._stale |= news.keys()
+        # Not with |=, which would make a new set of all.
+        self._stale.update(news)
         self._whole_list = None
         self.revision += 1
         for subscriber in self._subscribers:
