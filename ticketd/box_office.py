@@ -15,7 +15,7 @@ from ticketd import sales_log
 from ticketd.books import ROWS_OF_A_BOOKING_GUESS, Adopt, LedgerRequest, rows
 from ticketd.catalogue import Catalogue
 from ticketd.config import Limits
-from ticketd.desks import CROWD_MIN, Batch, Desks, Party
+from ticketd.desks import Batch, Desks, Party
 from ticketd.ids import new_event_id, new_id
 from ticketd.protocol import (
     Amend,
@@ -47,6 +47,8 @@ AWAY_RETRY_SECONDS = 0.1
 CLOCK_LOOK_SECONDS = 1.0
 LATE_LOOK_SECONDS = 0.5
 BOOKINGS_REMEMBERED_MAX = 50_000
+# So many of a batch are answered before the next commit begins.
+ANSWERS_FIRST = 8
 # By whether the ledger is away.
 BUSY = {
     False: "too many are before you; nothing was done, try again",
@@ -272,9 +274,9 @@ class BoxOffice:
             start = end
         # Who waited longest stands first, such as those of a quiet event. While the others are answered, which takes
         # time, the next commit is being synced.
-        _answer(answers[:CROWD_MIN])
-        if len(answers) > CROWD_MIN:
-            self._loop.call_soon(_answer, answers[CROWD_MIN:])
+        _answer(answers[:ANSWERS_FIRST])
+        if len(answers) > ANSWERS_FIRST:
+            self._loop.call_soon(_answer, answers[ANSWERS_FIRST:])
         sales_log.record(self.counts, batch.parties, replies, committed=committed)
         if not committed:
             # Nothing was waited for: the turn of the others.

@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, writer: asyncio.StreamWriter, limits: Limits) -> None:
         self._transport = cast(asyncio.Transport, writer.transport)
-        # Knows the stream, which closes its transport once nobody holds it; and lets go of it when it hears of the end.
+        # A stream that nobody holds closes its transport. What it stands on must hear of the end, to let go of it.
+        self._writer: asyncio.StreamWriter | None = writer
         self._streams = self._transport.get_protocol()
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -242,6 +243,7 @@ class Connection(asyncio.Protocol):
         if not self._lost.done():
             self._lost.set_result(None)
         self._streams.connection_lost(None)
+        self._writer = None
         if self._waits:
             self._throw(ConnectionResetError())
 

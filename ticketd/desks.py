@@ -13,8 +13,8 @@ from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.protocol import Book, ErrorReply, Hold, Reply
 
-# A line that is no longer than this is no crowd: all of it goes into a batch.
-CROWD_MIN = 8
+# Fewer are no crowd: all of them go into a batch.
+CROWD_MIN = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -110,14 +110,14 @@ class Desks:
         batch = Batch(self._limits.rows_per_commit_max)
         for _ in range(len(self._open)):
             desk, line = self._open.popitem(last=False)
+            while line and line[0].arrived < oldest:
+                batch.late.append(line.popleft())
             quota = self._limits.rows_per_desk_max
             taken = len(batch.parties)
-            rest = max(len(line) - max((len(line) + line.taken + 1) // 2, CROWD_MIN), 0)
+            crowd = len(line) + line.taken
+            rest = max(len(line) - (crowd + 1) // 2, 0) if crowd >= CROWD_MIN else 0
             while len(line) > rest and quota > 0 and batch.fits(line[0]):
                 party = line.popleft()
-                if party.arrived < oldest:
-                    batch.late.append(party)
-                    continue
                 batch.parties.append(party)
                 quota -= party.rows
                 batch.room = 0 if party.alone else batch.room - party.rows
@@ -163,7 +163,9 @@ class Desks:
     def put_back(self, batch: Batch) -> None:
         """Let all of a batch stand first in their lines again."""
         for party in reversed(batch.parties):
-            self._serving[party.desk].appendleft(party)
+            line = self._serving[party.desk]
+            line.appendleft(party)
+            line.taken -= 1
 
     def done(self, batch: Batch) -> None:
         """Let the next batch take from the desks of this one."""

@@ -138,6 +138,25 @@ async def test_a_sale_for_which_too_little_was_left_is_not_taken_for_done_when_i
     await other.close()
 
 
+async def test_an_error_of_the_database_is_no_answer_to_what_came_of_a_sale(proxy: Proxy, database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(proxy.url) as box_office:
+        await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "1")], "test")
+        await other.execute(
+            "CREATE SEQUENCE tries; CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN IF nextval('public.tries') <= 2 THEN RAISE 'full' USING ERRCODE = '53100'; END IF;"
+            " RETURN NEW; END $$;"
+            "CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON ticketd.commits FOR EACH ROW WHEN (NEW.at = '-infinity')"
+            " EXECUTE FUNCTION public.full()"
+        )
+        proxy.inject([Fault("server", "commit", 0, 0.0, "close")])
+        [booked] = await box_office.submit([Book("1", 2, "a")], "test")
+        assert isinstance(booked, BookingReply)
+        assert (booked.available, booked.version, booked.replayed) == (3, 1, False)
+        assert await other.fetchval("SELECT last_value FROM tries") > 2
+    await other.close()
+
+
 def test_a_connection_that_stays_frozen_locks_no_event_for_longer_than_requests_wait(
     proxy: Proxy, tmp_path: Path, database: str
 ) -> None:

@@ -72,7 +72,7 @@ class Store(Protocol):
 
         Before anything else, holds that have run out by now expire: those of the events that the requests name, and
         all of them if there are no requests. When this returns, the commit is durable. A batch that changed nothing
-        costs no commit. Raises StorageFullError, EventsLockedError, LedgerAwayError,
+        costs no commit, where the store can tell before. Raises StorageFullError, EventsLockedError, LedgerAwayError,
         OutcomeUnknownError or LedgerFailedError.
         """
         ...

@@ -19,6 +19,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+import asyncpg
+
 from ticketd.books import Books, LedgerRequest, Needs
 from ticketd.model import Event
 from ticketd.protocol import Book, Bookings, Hold, Reply, Show, Tickets
@@ -265,7 +267,8 @@ class PostgresStore:
         """Return what some line answers. Raises OutcomeUnknownError if none does for ``commit_seconds_max``."""
         deadline = self._loop.time() + self._commit_seconds_max
         while self._loop.time() < deadline:
-            with suppress(LedgerAwayError, EventsLockedError):
+            # Whatever is the matter, it is no answer.
+            with suppress(LedgerAwayError, EventsLockedError, StorageFullError, asyncpg.PostgresError):
                 async with self._link.lend() as line, self._link.within(TRY_SECONDS_MAX):
                     return await question(line)
             await asyncio.sleep(ASK_AGAIN_SECONDS)
