@@ -67,7 +67,7 @@ BAD_LINES = [
     (b'{"cmd":"list"} x', "bad_frame", "JSON"),
     (b'{"cmd":"book","event":"\xff","quantity":1}', "bad_frame", "UTF-8"),
     (b"book \xff\xfe 1", "bad_frame", "UTF-8"),
-    (b'{"a":' * 3_000, "bad_frame", "nested"),
+    (b'{"a":' * 3_000, "bad_frame", "this line is not JSON"),
     (b"[" * 16_000, "unknown_command", "[[["),
     (b'create "Jazz', "bad_request", "quot"),
     (b"list --after nope", "event_not_found", "nope"),
