@@ -47,6 +47,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.sections) - SECTIONS.keys():
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 or more")
     for signum in _SIGNALS:
         signal.signal(signum, _exit)
     # PostgreSQL makes a folder of its own there.
