@@ -1,0 +1,224 @@
+"""Owns the table of commands: one Row per command, with everything the daemon does with it. Pure."""
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from msgspec import UNSET
+
+from ticketd.model import ticket_parts
+from ticketd.rules import bookings, door, events, reading
+from ticketd.rules.memory import Memory
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
+from ticketd.wire.replies import Reply
+from ticketd.wire.requests import (
+    Amend,
+    Book,
+    Bookings,
+    Cancel,
+    Confirm,
+    Create,
+    Help,
+    Hold,
+    List,
+    Ping,
+    Redeem,
+    Release,
+    Show,
+    Stats,
+    Watch,
+)
+
+# The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
+# ones one commit loads.
+ROWS_OF_A_BOOKING = 16
+# The same for a cancellation, which writes all of the tickets again.
+ROWS_OF_A_CANCELLATION = 64
+
+
+def _nothing(_reads: ReadSet, _request: Any) -> None: ...
+
+
+def _cost_of_one_row(_memory: Memory, _request: Any) -> int:
+    return 1
+
+
+def _cost_of_quantity(_memory: Memory, request: Book) -> int:
+    return request.quantity
+
+
+def _cost_of_booking(_memory: Memory, _request: Any) -> int:
+    return ROWS_OF_A_BOOKING
+
+
+def _cost_of_hold(memory: Memory, request: Confirm) -> int:
+    # Each of its tickets is made now.
+    held = memory.held(request.booking)
+    return held[1] if held else ROWS_OF_A_BOOKING
+
+
+def _cost_of_cancellation(_memory: Memory, _request: Any) -> int:
+    return ROWS_OF_A_CANCELLATION
+
+
+def _always(_memory: Memory, _request: Any) -> bool:
+    return True
+
+
+class Row(NamedTuple):
+    """What the daemon does with one command. It has at least one of ``decide``, ``read`` and ``answer``, or streams.
+
+    **From memory**, at once, if there is ``answer`` and ``in_memory`` is true: ``answer`` returns the reply, or its
+    encoded line. It may raise TicketError.
+
+    **In a commit**, in a batch with others, if there is ``decide``:
+
+    - ``decide`` returns the reply, and changes the working set. A refused request changes nothing.
+    - ``reads`` adds what it reads to the read set.
+    - ``event`` returns the id of its event, in whose queue it waits. Without ``event``, ``booking`` returns the id of
+      its booking, whose event may be known. If no event is known, it waits with others like it.
+    - ``cost`` estimates how many rows of the ledger it reads or writes.
+    - ``verb`` is its name in the log when it is done.
+    - ``sells`` says that the tickets of its booking count as sold in ``stats``.
+
+    **From the ledger**, between commits, if there is ``read``, which returns the reply from what ``reads`` names.
+
+    ``shows_events`` says that due holds must be ended before it is answered from memory or by ``read``.
+    """
+
+    decide: Callable[[WorkingSet, Any], Reply] | None = None
+    reads: Callable[[ReadSet, Any], None] = _nothing
+    event: Callable[[Any], str] | None = None
+    booking: Callable[[Any], str] | None = None
+    cost: Callable[[Memory, Any], int] = _cost_of_one_row
+    verb: str | None = None
+    sells: bool = False
+    read: Callable[[WorkingSet, Any], Reply] | None = None
+    answer: Callable[[Memory, Any], Reply | bytes] | None = None
+    in_memory: Callable[[Memory, Any], bool] = _always
+    shows_events: bool = False
+
+
+def _event(reads: ReadSet, request: Amend) -> None:
+    reads.events.add(request.event)
+
+
+def _new_event(reads: ReadSet, request: Create) -> None:
+    reads.events.add(str(request.id))
+
+
+def _adopted_event(reads: ReadSet, request: Adopt) -> None:
+    reads.events.add(request.event.id)
+
+
+def _new_booking(reads: ReadSet, request: Book | Hold) -> None:
+    reads.events.add(request.event)
+    reads.new_bookings.add(str(request.booking))
+
+
+def _booking(reads: ReadSet, request: Confirm | Release) -> None:
+    reads.bookings.add(request.booking)
+
+
+def _booking_and_redemptions(reads: ReadSet, request: Cancel) -> None:
+    reads.bookings.add(request.booking)
+    if request.tickets is UNSET:
+        reads.redemptions_of.add(request.booking)
+    else:
+        reads.redemptions.update(map(ticket_parts, request.tickets))
+
+
+def _ticket(reads: ReadSet, request: Redeem) -> None:
+    parts = ticket_parts(request.ticket)
+    reads.bookings.add(parts[0])
+    reads.redemptions.add(parts)
+
+
+def _anything_with_the_id(reads: ReadSet, request: Show) -> None:
+    reads.events.add(request.id)
+    reads.bookings.add(request.id)
+    reads.redemptions_of.add(request.id)
+    if (parts := ticket_parts(request.id))[0]:
+        reads.bookings.add(parts[0])
+        reads.redemptions.add(parts)
+
+
+def _page(reads: ReadSet, request: Bookings) -> None:
+    reads.page = Page(request.after or "", request.limit)
+
+
+_EVENT_ID = attrgetter("event")
+_BOOKING_ID = attrgetter("booking")
+
+TABLE: dict[type, Row] = {
+    List: Row(answer=reading.list_events, shows_events=True),
+    Show: Row(
+        read=reading.show,
+        reads=_anything_with_the_id,
+        answer=reading.show_event,
+        in_memory=reading.is_event,
+        shows_events=True,
+    ),
+    Create: Row(decide=events.create, reads=_new_event, event=attrgetter("id"), verb="created"),
+    Book: Row(
+        decide=bookings.book,
+        reads=_new_booking,
+        event=_EVENT_ID,
+        cost=_cost_of_quantity,
+        verb="booked",
+        sells=True,
+        answer=bookings.refuse,
+        in_memory=bookings.is_refused,
+        shows_events=True,
+    ),
+    Hold: Row(
+        decide=bookings.hold,
+        reads=_new_booking,
+        event=_EVENT_ID,
+        verb="held",
+        answer=bookings.refuse,
+        in_memory=bookings.is_refused,
+        shows_events=True,
+    ),
+    Confirm: Row(
+        decide=bookings.confirm,
+        reads=_booking,
+        booking=_BOOKING_ID,
+        cost=_cost_of_hold,
+        verb="confirmed",
+        sells=True,
+    ),
+    Release: Row(decide=bookings.release, reads=_booking, booking=_BOOKING_ID, verb="released"),
+    Cancel: Row(
+        decide=bookings.cancel,
+        reads=_booking_and_redemptions,
+        booking=_BOOKING_ID,
+        cost=_cost_of_cancellation,
+        verb="cancelled",
+    ),
+    Redeem: Row(decide=door.redeem, reads=_ticket, cost=_cost_of_booking, verb="redeemed"),
+    Amend: Row(decide=events.amend, reads=_event, event=_EVENT_ID, verb="amended"),
+    # The connection streams it.
+    Watch: Row(shows_events=True),
+    Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),
+    Stats: Row(answer=reading.stats),
+    Ping: Row(answer=reading.ping),
+    Help: Row(answer=reading.explain),
+    # From events.json, not from a client.
+    Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),
+}
+
+
+def read_set(requests: Iterable[LedgerRequest]) -> ReadSet:
+    """Return what must be in the working set before the requests can be answered."""
+    reads = ReadSet()
+    for request in requests:
+        TABLE[type(request)].reads(reads, request)
+    return reads
+
+
+def decide_all(working_set: WorkingSet, requests: Iterable[LedgerRequest]) -> list[Reply]:
+    """Decide the requests in order and return their replies. Holds that have run out go back on sale first."""
+    if working_set.due:
+        bookings.expire_due(working_set)
+    return [TABLE[type(request)].decide(working_set, request) for request in requests]  # type: ignore[misc]

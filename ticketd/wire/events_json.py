@@ -1,0 +1,109 @@
+"""The format of events.json: the catalogue as people read and write it. Pure."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ticketd.model import Capacity, Date, Event, Id, Name, checked_name, printable, utc
+
+Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]
+
+_RENAMED = {
+    "id": "ID",
+    "name": "Name",
+    "date": "Date",
+    "capacity": "TotalTickets",
+    "available": "AvailableTickets",
+}
+
+
+class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED):
+    """One event of the file. Unknown fields are refused: writing the file back would lose them."""
+
+    id: Id
+    name: Name
+    date: Date
+    capacity: Capacity
+    available: Available
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        checked_name(self.name)
+        self.date = utc(self.date)
+        if self.available > self.capacity:
+            raise ValueError(f"AvailableTickets is {self.available}, more than TotalTickets, {self.capacity}")
+
+    def event(self) -> Event:
+        """Return it as a new event of the ledger; tickets that are not available count as sold elsewhere."""
+        sold = self.capacity - self.available
+        return Event(self.id, self.name, self.date, self.capacity, self.available, 0, sold, 0, sold)
+
+
+class _File(Struct, forbid_unknown_fields=True):
+    events: list[FileEvent]
+
+
+class _RawFile(Struct, forbid_unknown_fields=True):
+    events: list[msgspec.Raw]
+
+
+class EventsJsonError(Exception):
+    """The file is no valid catalogue; the message says why.
+
+    ``line`` is the number of the line, counted from 1, or None if no single line is at fault.
+    """
+
+    def __init__(self, line: int | None, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def file_events(events: Iterable[Event]) -> list[FileEvent]:
+    """Return events in the format of the file."""
+    return [FileEvent(event.id, event.name, event.date, event.capacity, event.available) for event in events]
+
+
+def encode_file(events: list[FileEvent]) -> bytes:
+    """Return the content of a file with these events, indented for people."""
+    return msgspec.json.format(msgspec.json.encode(_File(events)), indent=2) + b"\n"
+
+
+def decode_file(data: bytes) -> list[FileEvent]:
+    """Return the events of a file with this content. Raises EventsJsonError."""
+    try:
+        events = msgspec.json.decode(data, type=_File).events
+    except msgspec.ValidationError as error:
+        position, reason = _first_invalid(data) or (0, str(error))
+    except msgspec.DecodeError as error:
+        # "JSON is malformed: expected ',' (byte 123)"
+        reason, _, byte = str(error).removesuffix(")").partition(" (byte ")
+        position = int(byte) if byte else len(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        reason, position = str(error), 0
+    else:
+        seen: set[str] = set()
+        for event in events:
+            if event.id in seen:
+                raise EventsJsonError(None, f"the ID {event.id} is used twice")
+            seen.add(event.id)
+        return events
+    raise EventsJsonError(data.count(b"\n", 0, position) + 1, printable(reason))
+
+
+def _first_invalid(data: bytes) -> tuple[int, str] | None:
+    """Return the offset of the first invalid event and what is wrong with it, or None if no event is at fault."""
+    try:
+        raws = msgspec.json.decode(data, type=_RawFile).events
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    position = 0
+    for raw in raws:
+        position = data.index(bytes(raw), position)
+        try:
+            msgspec.json.decode(raw, type=FileEvent)
+        except msgspec.ValidationError as error:
+            return position, str(error).replace(" - at `$.", " in `")
+        position += len(bytes(raw))
+    return None

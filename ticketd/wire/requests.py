@@ -1,0 +1,261 @@
+"""The requests: one Struct per command, with everything that both sides must know about it. Pure.
+
+A command is defined by its Struct and nowhere else. The ``help`` reply, the words that people type, the subcommands of
+ticketctl and the tables of protocol.md all come from its docstring and from the order, types, bounds and descriptions
+of its fields. Its class variables say how a client may use it.
+"""
+
+from functools import cache
+from typing import Annotated, ClassVar
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ticketd.errors import TicketError
+from ticketd.model import (
+    CAPACITY_MAX,
+    HOLD_SECONDS_DEFAULT,
+    Capacity,
+    Date,
+    Id,
+    Name,
+    Quantity,
+    Seconds,
+    TicketId,
+    checked_name,
+    utc,
+)
+from ticketd.wire.replies import HelpReply
+from ticketd.wire.schema import Command, listed, shown
+
+EVENTS_PER_PAGE_MAX = 100_000
+BOOKINGS_PER_PAGE_MAX = 100
+# So many fit into a line, however long their ids are.
+TICKETS_PER_CANCEL_MAX = 190
+
+BookingId = Annotated[Id, Meta(description="the id of the booking")]
+NewBookingId = Annotated[Id, Meta(description="the id of the new booking; sent again, it books nothing new")]
+EventId = Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
+TicketIds = Annotated[
+    list[TicketId],
+    Meta(
+        min_length=1,
+        max_length=TICKETS_PER_CANCEL_MAX,
+        title=f"1 to {TICKETS_PER_CANCEL_MAX} ids of tickets",
+        description="only these tickets; all of the booking if left out",
+    ),
+]
+
+
+class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
+    """The base of all requests. Each subclass is a command, and its tag is the name of the command."""
+
+    # Whether it may change the ledger. If so, and no reply comes, the outcome is unknown.
+    writes: ClassVar[bool] = False
+    # Whether it is done only once however often it is sent with the same ids. If not, only a person may send it again.
+    repeatable: ClassVar[bool] = True
+    # The field to ``show`` to learn the outcome, if sending it again would not show it.
+    outcome_shown_by: ClassVar[str | None] = None
+    # Whether it is answered by a stream of replies, until the client sends another line.
+    streams: ClassVar[bool] = False
+    # The field with the id of what it creates. The id is minted if the field is left out.
+    minted: ClassVar[str | None] = None
+
+
+class List(Request, tag="list"):
+    """Show the events and how many of their tickets are left."""
+
+    after: (
+        Annotated[Id, Meta(description="only events listed after the one with this id", extra={"completes": "events"})]
+        | UnsetType
+    ) = UNSET
+    limit: (
+        Annotated[int, Meta(ge=1, le=EVENTS_PER_PAGE_MAX, description="how many events at most; all if left out")]
+        | UnsetType
+    ) = UNSET
+
+
+class Show(Request, tag="show"):
+    """Show the event, booking or ticket with this id, looked up in this order."""
+
+    id: Annotated[
+        TicketId, Meta(description="the id of an event, a booking or a ticket", extra={"completes": "events"})
+    ]
+
+
+class Create(Request, tag="create"):
+    """Put a new event on sale."""
+
+    writes: ClassVar[bool] = True
+    minted: ClassVar[str | None] = "id"
+
+    name: Annotated[Name, Meta(description="what the event is called")]
+    date: Annotated[Date, Meta(description="when it begins")]
+    capacity: Annotated[Capacity, Meta(description="how many tickets there are")]
+    id: Annotated[Id, Meta(description="the id of the new event; sent again, it creates nothing new")] | UnsetType = (
+        UNSET
+    )
+    available: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=CAPACITY_MAX,
+                title="a whole number from 0 to the capacity",
+                description="how many of them are on sale here; the others count as sold elsewhere",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        checked_name(self.name)
+        self.date = utc(self.date)
+        if self.available is not UNSET and self.available > self.capacity:
+            raise ValueError(f"available must not be more than capacity, {self.capacity}, and it is {self.available}")
+
+
+class Book(Request, tag="book"):
+    """Buy tickets of an event."""
+
+    writes: ClassVar[bool] = True
+    minted: ClassVar[str | None] = "booking"
+
+    event: EventId
+    quantity: Annotated[Quantity, Meta(description="how many tickets")]
+    booking: NewBookingId | UnsetType = UNSET
+
+
+class Hold(Request, tag="hold"):
+    """Keep tickets of an event for a buyer who is still paying."""
+
+    writes: ClassVar[bool] = True
+    minted: ClassVar[str | None] = "booking"
+
+    event: EventId
+    quantity: Annotated[Quantity, Meta(description="how many tickets")]
+    seconds: Annotated[Seconds, Meta(description="for how long")] = HOLD_SECONDS_DEFAULT
+    booking: NewBookingId | UnsetType = UNSET
+
+
+class Confirm(Request, tag="confirm"):
+    """Sell what is held."""
+
+    writes: ClassVar[bool] = True
+
+    booking: BookingId
+
+
+class Release(Request, tag="release"):
+    """Put what is held back on sale."""
+
+    writes: ClassVar[bool] = True
+
+    booking: BookingId
+
+
+class Cancel(Request, tag="cancel"):
+    """Take back tickets that were sold, and put them on sale again."""
+
+    writes: ClassVar[bool] = True
+
+    booking: BookingId
+    tickets: TicketIds | UnsetType = UNSET
+
+
+class Redeem(Request, tag="redeem"):
+    """Let the owner of a ticket in, once."""
+
+    writes: ClassVar[bool] = True
+    # The second attempt is refused, as it must be.
+    repeatable: ClassVar[bool] = False
+    outcome_shown_by: ClassVar[str | None] = "ticket"
+
+    ticket: Annotated[TicketId, Meta(description="the id of the ticket")]
+
+
+class Amend(Request, tag="amend"):
+    """Change the name, the date or the capacity of an event."""
+
+    writes: ClassVar[bool] = True
+    # It could undo what somebody else has changed in between.
+    repeatable: ClassVar[bool] = False
+
+    event: EventId
+    name: Annotated[Name, Meta(description="the new name")] | UnsetType = UNSET
+    date: Annotated[Date, Meta(description="the new date and time")] | UnsetType = UNSET
+    capacity: (
+        Annotated[Capacity, Meta(description="the new number of tickets; at least as many as are sold and held")]
+        | UnsetType
+    ) = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        if self.name is UNSET and self.date is UNSET and self.capacity is UNSET:
+            raise ValueError("amend needs name, date or capacity, else there is nothing to change")
+        if self.name is not UNSET:
+            checked_name(self.name)
+        if self.date is not UNSET:
+            self.date = utc(self.date)
+
+
+class Watch(Request, tag="watch"):
+    """Stream the events, or one event, as they change, until the next line is sent."""
+
+    streams: ClassVar[bool] = True
+
+    event: (
+        Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
+        | UnsetType
+    ) = UNSET
+
+
+class Bookings(Request, tag="bookings"):
+    """Read the bookings, a page at a time, in the order of their ids."""
+
+    after: Annotated[Id, Meta(description="only bookings after the one with this id")] | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=BOOKINGS_PER_PAGE_MAX, description="how many at most")] = BOOKINGS_PER_PAGE_MAX
+
+
+class Stats(Request, tag="stats"):
+    """Show what the daemon is doing."""
+
+
+class Ping(Request, tag="ping"):
+    """Check whether the daemon answers."""
+
+
+class Help(Request, tag="help"):
+    """Show the commands, or one of them with its fields."""
+
+    command: (
+        Annotated[
+            str,
+            Meta(
+                title="a command",
+                description="the command to explain",
+                extra={"positional": True, "completes": "commands"},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+@cache
+def commands() -> dict[str, Command]:
+    """Return all commands by name. Cached, so every Struct must be defined before the first call."""
+    return {command.name: command for command in map(Command, Request.__subclasses__())}
+
+
+def unknown_command(name: object) -> TicketError:
+    """Return the error for a command that does not exist."""
+    return TicketError("unknown_command", f"there is no command {shown(name)}; there are {listed(commands())}")
+
+
+def help_reply(request: Help) -> HelpReply:
+    """Return the reply to ``help``. Raises TicketError (unknown_command)."""
+    if request.command is UNSET:
+        return HelpReply([command.help for command in commands().values()])
+    if request.command not in commands():
+        raise unknown_command(request.command)
+    return HelpReply([commands()[request.command].help])

@@ -1,0 +1,122 @@
+"""Derives from a request Struct the fields, usage and help of its command, and explains values that do not fit.
+
+Knows no particular command: those are in ``requests``.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ticketd.model import printable
+from ticketd.wire.replies import CommandHelp, FieldHelp
+
+_SHOWN_CHARS_MAX = 40
+
+
+class Field:
+    """One field of a command: its name, its Python type, what a value must be, and what it is for."""
+
+    def __init__(self, name: str, annotation: Any, required: bool) -> None:
+        self.name = name
+        self.required = required
+        # The type of an optional field is the union of an Annotated type and UnsetType.
+        annotated = annotation if hasattr(annotation, "__metadata__") else get_args(annotation)[0]
+        self.type: Any = get_origin(annotated.__origin__) or annotated.__origin__
+        metas: tuple[Meta, ...] = annotated.__metadata__
+        self.must_be = must_be(annotated)
+        self.description = next(meta.description for meta in metas if meta.description)
+        extra = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
+        self.positional = required or bool(extra.get("positional"))
+        # What a shell can complete in this field: "events" or "commands".
+        self.completes: str | None = extra.get("completes")
+        if self.positional:
+            self.metavar = name.upper()
+        else:
+            pattern = any(meta.pattern for meta in metas)
+            self.metavar = "ID" if pattern else {int: "N", list: "ID,ID", datetime: "TIME"}.get(self.type, name.upper())
+
+    @property
+    def usage(self) -> str:
+        """The field as it is typed: ``EVENT``, ``[COMMAND]`` or ``[--booking ID]``."""
+        typed = self.metavar if self.positional else f"--{self.name} {self.metavar}"
+        return typed if self.required else f"[{typed}]"
+
+
+def must_be(annotated: Any) -> str:
+    """Return what a value of an Annotated type must be: the title of the type, or its bounds in words."""
+    metas: tuple[Meta, ...] = annotated.__metadata__
+    if title := next((meta.title for meta in metas if meta.title), None):
+        return title
+    [bounds] = [meta for meta in metas if meta.le is not None]
+    if annotated.__origin__ is int:
+        return f"a whole number from {bounds.ge} to {bounds.le}"
+    return f"a number above {bounds.gt}, up to {bounds.le}"
+
+
+class Command:
+    """A command as its Struct defines it. ``summary`` is the first line of the docstring."""
+
+    def __init__(self, request: type[Struct]) -> None:
+        self.request = request
+        self.name = str(request.__struct_config__.tag)
+        self.summary = (request.__doc__ or "").partition("\n")[0]
+        hints = get_type_hints(request, include_extras=True)
+        names = request.__struct_fields__
+        required = names[: len(names) - len(request.__struct_defaults__)]
+        self.fields = [Field(name, hints[name], name in required) for name in names]
+
+    @property
+    def usage(self) -> str:
+        """The command as it is typed, such as ``book EVENT QUANTITY [--booking ID]``."""
+        return " ".join([self.name, *(field.usage for field in self.fields)])
+
+    @cached_property
+    def help(self) -> CommandHelp:
+        """The command as ``help`` shows it."""
+        fields = [FieldHelp(field.name, field.required, field.must_be, field.description) for field in self.fields]
+        return CommandHelp(self.name, self.usage, self.summary, fields)
+
+    def explain(self, wrong: str, given: dict[str, object]) -> str:
+        """Reword msgspec's message about the given fields so that it helps the person who sent them."""
+        if match := re.fullmatch(r"Object missing required field `(\w+)`", wrong):
+            field = next(field for field in self.fields if field.name == match[1])
+            return f"{self.name} needs {field.name}: {field.description}, {field.must_be}; usage: {self.usage}"
+        if match := re.fullmatch(r"Object contains unknown field `(.*)`", wrong, re.DOTALL):
+            takes = listed(field.name for field in self.fields) or "no fields"
+            return f"{self.name} has no field {shown(match[1])}; it takes {takes}"
+        # `$.field` is the field itself, `$.field[...]` something inside it.
+        if match := re.search(r" - at `\$\.(\w+)", wrong):
+            for field in self.fields:
+                if field.name == match[1]:
+                    return f"{field.name} must be {field.must_be}, not {shown(given.get(field.name))}"
+        # The message comes from a Struct's __post_init__, and names the field already.
+        return wrong.partition(" - at `$")[0]
+
+
+def quoted(text: str) -> str:
+    """Return text in quotes, escaped so that it can neither end the quotes nor begin a new line."""
+    return '"' + printable(text.replace("\\", r"\\").replace('"', r"\"")) + '"'
+
+
+def shown(value: object) -> str:
+    """Return a received value, ready for a message: on one line, escaped, and cut after _SHOWN_CHARS_MAX characters."""
+    match value:
+        case str():
+            text = quoted(value)
+        case dict():
+            text = "an object"
+        case list():
+            text = "an array"
+        case _:
+            text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}..."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list within a sentence."""
+    return ", ".join(names)
