@@ -1,0 +1,127 @@
+"""The contract of every ledger: what it answers, and which errors it reports. Knows no database.
+
+A ledger loads what a batch names, lets the rules decide, and saves the changes, all in one commit.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from ticketd.model import Event
+from ticketd.rules.working_set import LedgerRequest
+from ticketd.wire.replies import Reply
+from ticketd.wire.requests import Request
+
+
+class Answers(NamedTuple):
+    """A reply to each request, in order, and whether anything was changed.
+
+    ``events`` are at least the changed events in their new state. A SharedLedger returns all events that the replies
+    show, in that state or a later one, so that the catalogue never falls behind a reply.
+    """
+
+    replies: Sequence[Reply]
+    events: Sequence[Event] = ()
+    changed: bool = False
+
+
+# Gets the result of a call that was not answered at once, or its error.
+Done = Callable[[Answers | Exception], None]
+
+
+class CannotOpenError(Exception):
+    """The ledger cannot be opened; the message says why and what to do."""
+
+
+class StorageFullError(Exception):
+    """There is no room for the commit. Nothing was done."""
+
+
+class LedgerUnavailableError(Exception):
+    """The ledger cannot be reached now; the message says why. Nothing was done; try again."""
+
+
+class EventsLockedError(Exception):
+    """Another daemon has locked an event of the batch for too long. Nothing was done; try again."""
+
+
+class OutcomeUnknownError(Exception):
+    """The batch may be committed or not."""
+
+
+class LedgerFailedError(OutcomeUnknownError):
+    """The batch may be committed or not, and the ledger cannot be trusted any more.
+
+    The process must end without another write. The next start reads what is durable.
+    """
+
+
+class Ledger(Protocol):
+    """A ledger. Its methods are called from the loop.
+
+    Methods with ``done`` return the result if it is known at once. Otherwise they return None, and the loop later calls
+    ``done`` exactly once, with the result or the error: StorageFullError, EventsLockedError, LedgerUnavailableError,
+    OutcomeUnknownError, LedgerFailedError, or a bug.
+    """
+
+    # How many calls of ``transact`` may wait for their results at the same time.
+    commits_at_once: int
+
+    def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
+        """Decide the requests in order and commit all their changes, or none.
+
+        First, holds that have run out expire: at least those of the requests' events, or all if there are no requests.
+        If anything changed, ``done`` gets the result when it is durable, not before. Raises LedgerFailedError.
+        """
+        ...
+
+    def without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply, done: Done) -> Answers | None:
+        """Decide each request by itself, and answer those that need a commit with ``refusal``.
+
+        The replies show what is committed, so holds that have run out are still held. Raises LedgerFailedError.
+        """
+        ...
+
+    @property
+    def can_read(self) -> bool:
+        """Whether ``read`` may be called now."""
+        ...
+
+    def read(self, requests: Sequence[Request], done: Done) -> Answers | None:
+        """Answer the first requests from what is committed: at least one, and at most a slice.
+
+        None of them may change anything. Raises LedgerFailedError.
+        """
+        ...
+
+    def held(self, booking: str) -> tuple[str, int] | None:
+        """Return the event and the quantity of a booking that is held, if that is known without a query."""
+        ...
+
+    @property
+    def next_expiry(self) -> int | None:
+        """When the first hold runs out or ran out, in milliseconds since 1970; None if no hold is known."""
+        ...
+
+    def now(self) -> int:
+        """Return the time in milliseconds since 1970, by the clock that decides when holds run out."""
+        ...
+
+    async def events(self) -> list[Event]:
+        """Return every committed event in the order of creation. Raises CannotOpenError."""
+        ...
+
+    async def close(self) -> None:
+        """Fold the log, if there is one, and close the ledger. Raises LedgerFailedError."""
+        ...
+
+
+@runtime_checkable
+class SharedLedger(Ledger, Protocol):
+    """A ledger that other daemons write to too."""
+
+    async def fetch_changes(self) -> list[Event]:
+        """Return at least the events that any daemon has changed since the last call.
+
+        Raises LedgerUnavailableError.
+        """
+        ...

@@ -1,0 +1,173 @@
+"""Checks the files of an embedded ledger: pages, log, seal and SQLite's own check. Changes nothing, not even on disk.
+
+A ledger without a log is opened as immutable, under a lock that keeps daemons out. One with a log is opened for
+writing, since SQLite reads a log only then; but the connection is exclusive, and neither folds nor removes the log.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import apsw
+
+from ticketd.ledger.audit import SHOWN_MAX, Findings
+from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.embedded.files import (
+    CHECKSUM_BYTES,
+    UNREADABLE,
+    load_checksums,
+    log_path,
+    reason,
+    seal_path,
+    size_of,
+)
+from ticketd.ledger.embedded.offline import EmbeddedReader
+from ticketd.ledger.embedded.opening import (
+    count_commits,
+    find_loss,
+    is_empty,
+    read_mark,
+    refuse_log_without_file,
+    translated_errors,
+)
+from ticketd.ledger.embedded.schema import SCHEMA_VERSION
+from ticketd.ledger.embedded.seal import read_seal
+from ticketd.ledger.marks import Mark
+
+# Where things are in the header of a database, of a log, and of a page in it (https://sqlite.org/fileformat2.html).
+_HEADER_BYTES = 100
+_PAGE_SIZE = slice(16, 18)
+_RESERVED_BYTES = 20
+_LOG_HEADER_BYTES = 32
+_LOG_SALTS = slice(16, 24)
+_FRAME_HEADER_BYTES = 24
+_FRAME_PAGE = slice(0, 4)
+_FRAME_COMMITS = slice(4, 8)
+_FRAME_SALTS = slice(8, 16)
+
+
+@contextmanager
+def examining(path: Path, findings: Findings) -> Iterator[tuple[EmbeddedReader, Mark] | None]:
+    """Check the files, and return a reader of the tables and the mark, or None if they cannot be read.
+
+    No daemon can serve the ledger before the end of the block. Raises CannotOpenError if it is served, or no ledger.
+    """
+    load_checksums()
+    path = path.resolve()
+    with translated_errors(path), ExitStack() as stack:
+        connection = _connect(path, stack)
+        findings.note(f"ledger: {path}, embedded, schema {SCHEMA_VERSION}")
+        _check_pages(path, findings)
+        try:
+            mark = _check_commits(connection, path, findings)
+            _check_integrity(connection, findings)
+        except UNREADABLE as error:
+            findings.wrong("tables", f"the rest cannot be read: {reason(error)}")
+            yield None
+        else:
+            yield EmbeddedReader(connection, path), mark
+
+
+def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
+    refuse_log_without_file(path)
+    if not size_of(path):
+        raise CannotOpenError(f"there is no ledger {path}")
+    if size_of(path.with_name(path.name + "-journal")):
+        raise CannotOpenError(f"a crash broke off the making of the ledger {path}; start ticketd on it once")
+    if size_of(log_path(path)):
+        connection = stack.enter_context(closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)))
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.pragma("query_only", True)
+        # Takes effect with the first read.
+        connection.pragma("locking_mode", "EXCLUSIVE")
+    else:
+        file = stack.enter_context(_opened(path, apsw.SQLITE_OPEN_MAIN_DB))
+        file.xLock(apsw.SQLITE_LOCK_SHARED)
+        stack.callback(file.xUnlock, apsw.SQLITE_LOCK_NONE)
+        if size_of(log_path(path)):
+            raise apsw.BusyError
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = stack.enter_context(closing(apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags)))
+    try:
+        if is_empty(connection, path):
+            raise CannotOpenError(f"there is no ledger in {path}, which is empty")
+    except UNREADABLE:
+        # With a seal it is a ledger, so report what is damaged.
+        if not size_of(seal_path(path)):
+            raise
+    return connection
+
+
+def _check_pages(path: Path, findings: Findings) -> None:
+    """Read every page of the file, in use or not, except those that the log replaces."""
+    with _opened(path, apsw.SQLITE_OPEN_MAIN_DB) as file:
+        header = file.xRead(_HEADER_BYTES, 0)
+        # 1 stands for 65,536.
+        page_bytes = int.from_bytes(header[_PAGE_SIZE], "big")
+        page_bytes = 1 << 16 if page_bytes == 1 else page_bytes
+        if page_bytes < 512 or page_bytes & (page_bytes - 1) or header[_RESERVED_BYTES] != CHECKSUM_BYTES:
+            findings.wrong("pages", f"the first page of {path.name} is not that of a ledger")
+            return
+        pages, rest = divmod(file.xFileSize(), page_bytes)
+        if rest:
+            findings.wrong("pages", f"the last page of {path.name} is not whole")
+        in_log = _pages_in_log(path, page_bytes)
+        for page in range(1, pages + 1):
+            if page not in in_log:
+                try:
+                    file.xRead(page_bytes, (page - 1) * page_bytes)
+                except apsw.IOError as error:
+                    findings.wrong("pages", f"page {page} of {path.name}: {reason(error)}")
+    findings.fact("pages", f"{pages:,} in the file, {len(in_log):,} in the log", "each has its checksum")
+
+
+def _pages_in_log(path: Path, page_bytes: int) -> set[int]:
+    """Return the numbers of the pages in commits of the log. A crash in a checkpoint may have torn them in the file."""
+    pages: set[int] = set()
+    uncommitted: set[int] = set()
+    if size := size_of(log_path(path)):
+        with _opened(log_path(path), apsw.SQLITE_OPEN_WAL) as file:
+            salts = file.xRead(_LOG_HEADER_BYTES, 0)[_LOG_SALTS] if size > _LOG_HEADER_BYTES else b""
+            for start in range(_LOG_HEADER_BYTES, size - page_bytes, _FRAME_HEADER_BYTES + page_bytes):
+                frame = file.xRead(_FRAME_HEADER_BYTES, start)
+                if frame[_FRAME_SALTS] != salts:
+                    break
+                uncommitted.add(int.from_bytes(frame[_FRAME_PAGE], "big"))
+                if any(frame[_FRAME_COMMITS]):
+                    pages |= uncommitted
+                    uncommitted.clear()
+    return pages
+
+
+def _check_commits(connection: apsw.Connection, path: Path, findings: Findings) -> Mark:
+    mark = read_mark(connection)
+    try:
+        commits = count_commits(connection, path)
+    except CannotOpenError as error:
+        findings.wrong("seal", str(error))
+    else:
+        acknowledged, seal_is_damaged = read_seal(seal_path(path))
+        if loss := find_loss(acknowledged, seal_is_damaged, commits):
+            findings.wrong("seal", f"the ledger {path}: {loss}")
+        findings.fact(
+            "seal", f"{acknowledged or 0:,} commits acknowledged, {commits:,} in the ledger", "none is missing"
+        )
+    return mark
+
+
+def _check_integrity(connection: apsw.Connection, findings: Findings) -> None:
+    for [words] in connection.execute(f"PRAGMA integrity_check({SHOWN_MAX})"):
+        if words != "ok":
+            lines = words.removeprefix("*** in database main ***\n").splitlines()
+            findings.wrong("integrity", f"SQLite: {'; '.join(lines)}")
+    findings.fact("integrity", "SQLite's own check", "ok")
+
+
+@contextmanager
+def _opened(path: Path, kind: int) -> Iterator[apsw.VFSFile]:
+    # With its kind: for a database that is open already, SQLite then keeps its locks when this is closed.
+    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | kind, 0])
+    try:
+        yield file
+    finally:
+        file.xClose()

@@ -1,0 +1,83 @@
+"""Access to the files of an embedded ledger through SQLite's VFS: the database, its log and its seal."""
+
+from functools import cache
+from pathlib import Path
+
+import apsw
+import apsw.sqlite_extra
+
+from ticketd.ledger.base import CannotOpenError
+
+# SQLite's VFS counts the bytes of a write with 17 bits, so it reports a full disk for a write of 128 KiB.
+COPY_BYTES = 64 * 1024
+# The checksum VFS needs this many bytes at the end of each page.
+CHECKSUM_BYTES = 8
+# The errors of SQLite when the disk does not return what was written to it.
+UNREADABLE = (apsw.IOError, apsw.CorruptError, apsw.NotADBError)
+
+
+def log_path(path: Path) -> Path:
+    """Return where the log of a ledger is."""
+    return path.with_name(path.name + "-wal")
+
+
+def seal_path(path: Path) -> Path:
+    """Return where the seal of a ledger is."""
+    return path.with_name(path.name + "-seal")
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file as SQLite sees it, 0 if there is none."""
+    try:
+        # As a database: if SQLite has it open already, closing it here then does not drop SQLite's locks.
+        file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+    except apsw.CantOpenError:
+        return 0
+    try:
+        return file.xFileSize()
+    finally:
+        file.xClose()
+
+
+def damaged(path: Path, error: apsw.Error | str) -> CannotOpenError:
+    """Return the error for a ledger that cannot be read."""
+    return CannotOpenError(
+        f"the ledger {path} is damaged ({reason(error)}); restore it from a backup, with its -wal and -seal"
+    )
+
+
+def reason(error: apsw.Error | str) -> str:
+    """Return a phrase that says why a ledger cannot be read."""
+    if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_DATA:
+        return "a page has a wrong checksum"
+    return str(error)
+
+
+@cache
+def load_checksums() -> None:
+    """Verify the pages of every database that is opened from now on, if they have room for checksums."""
+    try:
+        with apsw.Connection(":memory:") as memory:
+            apsw.sqlite_extra.load(memory, "cksumvfs")
+    except (apsw.sqlite_extra.NotAvailable, LookupError) as error:
+        raise CannotOpenError(f"this apsw comes without the checksum VFS ({error}); install a wheel of apsw") from error
+
+
+def make_log_durable(path: Path) -> None:
+    """Rewrite the whole log and sync it.
+
+    The process that wrote it may have died before a sync, or because the sync failed. After a failed sync, Linux marks
+    pages as clean that are not on the disk, and the next sync succeeds without them (Rebello et al., "Can Applications
+    Recover from fsync Failures?", USENIX ATC 2020).
+    """
+    log = log_path(path)
+    size = size_of(log)
+    if not size:
+        return
+    file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0])
+    try:
+        for start in range(0, size, COPY_BYTES):
+            file.xWrite(file.xRead(min(COPY_BYTES, size - start), start), start)
+        file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()

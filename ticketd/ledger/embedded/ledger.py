@@ -1,0 +1,300 @@
+"""Owns the embedded ledger: one SQLite file, one connection, held exclusively. At most one commit is in flight.
+
+The way of a batch:
+
+1. The loop loads what it names and decides it. If nothing changes, it reports the result at once.
+2. The writer thread saves and commits the changes by one statement, which syncs the log, and then writes the seal.
+   Meanwhile the loop does not use the connection.
+3. The loop takes the changes over into memory, and only now reports the result to the committer, which replies.
+
+When a step fails:
+
+- No room for the commit: SQLite rolls it back, so nothing was done (StorageFullError). The next commit first folds the
+  log into the file (a checkpoint), which may make room.
+- A constraint refuses the changes: that is a bug. SQLite rolls back, and the error is reported as it is.
+- No room for the seal: the commit is durable, and reported as such. The next commit writes the seal too.
+- Any other error, or no answer in time: LedgerFailedError. The process ends, and the next start reads what is durable.
+
+Nothing is reported before its sync, so nothing acknowledged is lost. That depends on these facts about SQLite and Linux
+(https://sqlite.org/pragma.html, https://sqlite.org/wal.html, https://sqlite.org/howtocorrupt.html, and tests):
+
+- ``synchronous=FULL`` syncs the log at every commit; NORMAL loses acknowledged commits in a power cut.
+- A commit that fails in fsync may or may not be there after a restart, and a later fsync may report success for pages
+  that never reached the disk (see ``files.make_log_durable``). So it is never tried again.
+- Automatic checkpoints swallow errors of the database file; explicit ones report them.
+- ``locking_mode=EXCLUSIVE`` keeps other processes out, until this one closes the file by another way than SQLite.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from copy import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from ticketd.ids import new_ticket
+from ticketd.ledger.base import Answers, Done, LedgerFailedError, StorageFullError
+from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
+from ticketd.ledger.embedded.holds import Holds
+from ticketd.ledger.embedded.opening import Use, open_ledger
+from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
+from ticketd.ledger.embedded.writer import Writer
+from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
+from ticketd.model import Event
+from ticketd.rules.commands import TABLE, decide_all, read_set
+from ticketd.rules.working_set import LedgerRequest, Page, ReadSet, WorkingSet
+from ticketd.wire.replies import Reply
+from ticketd.wire.requests import Request
+
+# A checkpoint is due after this many pages were written to the log.
+CHECKPOINT_PAGES = 2_000
+PAGES_COUNTED_MAX = 1 << 32  # SQLite's counter of written pages has 32 bits.
+# ``read`` stops when it has loaded this many bookings and tickets, so that the next commit waits no longer.
+ROWS_PER_SLICE = 256
+
+_SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
+_ACTIVE_HOLDS = "SELECT id, event, quantity, expires FROM bookings WHERE state = 'held'"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def system_clock() -> int:
+    """Return the time of the system's clock, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class EmbeddedLedger:
+    """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError.
+
+    ``commit_seconds_max`` is how long a commit with its checkpoint may take; ``clock`` returns milliseconds since 1970.
+    ``accept_losses`` opens a ledger even if acknowledged commits are missing from it.
+    """
+
+    commits_at_once = 1
+
+    def __init__(
+        self,
+        path: Path,
+        commit_seconds_max: float,
+        clock: Callable[[], int] = system_clock,
+        *,
+        accept_losses: bool = False,
+    ) -> None:
+        self._path = str(path)
+        self._clock = clock
+        self._connection, self._seal, self._commits, _ = open_ledger(path, Use(accept_losses=accept_losses))
+        # How many commits are in the file without its log.
+        self._folded = self._commits
+        self._inode = _inode(self._path)
+        self._cursor = self._connection.cursor()
+        self._cursor.execute(SETUP)
+        try:
+            # All committed events. They stay current, since only this process writes to the file.
+            rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
+            self._events = {event.id: event for event in map(event_of, rows)}
+            self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
+        except apsw.Error as error:
+            raise damaged(path, error) from error
+        self._writer = Writer(commit_seconds_max)
+        self._checkpoint_due = False
+        self._pages_at_checkpoint = self._pages_written()
+
+    def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
+        """See Ledger."""
+        working_set = self._load(read_set(requests), self._clock())
+        replies = decide_all(working_set, requests)
+        if not working_set.changed:
+            return Answers(replies, (), changed=False)
+        if _inode(self._path) != self._inode:
+            raise LedgerFailedError(f"the ledger {self._path} is not there any more: put it back")
+        pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
+        checkpoint = self._checkpoint_due or pages >= CHECKPOINT_PAGES
+        work = partial(self._commit, parameters(working_set, self._commits + 1), checkpoint)
+        self._writer.start(work, partial(self._committed, working_set, replies, done))
+        return None
+
+    def without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply, done: Done) -> Answers | None:
+        """See Ledger."""
+        replies: list[Reply] = []
+        for request in requests:
+            # At time 0, no hold has run out.
+            working_set = self._load(read_set([request]), 0)
+            [reply] = decide_all(working_set, [request])
+            replies.append(refusal if working_set.changed else reply)
+        return Answers(replies)
+
+    @property
+    def can_read(self) -> bool:
+        """See Ledger."""
+        return not self._writer.busy
+
+    def read(self, requests: Sequence[Request], done: Done) -> Answers | None:
+        """See Ledger."""
+        replies: list[Reply] = []
+        rows = 0
+        for request in requests:
+            working_set = self._load(read_set([request]), 0)
+            read = TABLE[type(request)].read
+            assert read is not None
+            replies.append(read(working_set, request))
+            # What finds nothing costs something too.
+            rows += 1 + sum(1 + len(booking.tickets) for booking in working_set.bookings.values())
+            if rows >= ROWS_PER_SLICE:
+                break
+        return Answers(replies)
+
+    def held(self, booking: str) -> tuple[str, int] | None:
+        """See Ledger."""
+        return self._holds.held(booking)
+
+    @property
+    def next_expiry(self) -> int | None:
+        """See Ledger."""
+        return self._holds.next_expiry
+
+    def now(self) -> int:
+        """See Ledger."""
+        return self._clock()
+
+    async def events(self) -> list[Event]:
+        """See Ledger."""
+        return list(self._events.values())
+
+    async def close(self) -> None:
+        """See Ledger."""
+        await self._writer.finish(self._checkpoint)
+        try:
+            # Without room, the seal stays as it is: it never counts too many commits.
+            with suppress(apsw.FullError):
+                self._seal.renew(self._commits)
+            if self._folded == self._commits:
+                # Closing may remove the log: all of it is in the file.
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            self._connection.close()
+            self._seal.close()
+        except apsw.Error as error:
+            raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
+        self._writer.close()
+
+    def _load(self, reads: ReadSet, now: int) -> WorkingSet:
+        working_set = WorkingSet(new_ticket, now)
+        expiry = self._holds.next_expiry
+        if expiry is not None and expiry <= now:
+            working_set.due = self._holds.take_due(now)
+            reads.events |= working_set.due.keys()
+        bookings = working_set.bookings
+        try:
+            if wanted := reads.bookings | reads.new_bookings if reads.bookings else reads.new_bookings:
+                for row in self._rows(_SELECT_BOOKINGS, wanted):
+                    bookings[row[0]] = booking_of(row)
+                reads.events.update([booking.event for booking in bookings.values()])
+            if reads.page:
+                self._load_page(working_set, reads, reads.page)
+            if reads.redemptions or reads.redemptions_of:
+                self._load_redemptions(working_set, reads)
+        except UNREADABLE as error:
+            # A disk that cannot be read must not be written to either.
+            raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error
+        for event_id in reads.events:
+            if event := self._events.get(event_id):
+                working_set.events[event_id] = copy(event)
+        return working_set
+
+    def _rows(self, select: str, ids: Iterable[str]) -> Iterable[tuple[Any, ...]]:
+        if len(ids := list(ids)) == 1:
+            return self._cursor.execute(f"{select} WHERE id = ?", ids)
+        return self._cursor.execute(f"{select} WHERE id IN (SELECT value FROM json_each(?))", (_encode(ids).decode(),))
+
+    def _load_page(self, working_set: WorkingSet, reads: ReadSet, page: Page) -> None:
+        # A statement that is not read to its end would block the next checkpoint; closing the cursor resets it.
+        with closing(self._connection.cursor()) as cursor:
+            rows = cursor.execute(f"{_SELECT_BOOKINGS} WHERE id > ? ORDER BY id", (page.after,))
+            working_set.fill_page(page, map(booking_of, rows))
+        reads.redemptions_of.update(booking.id for booking in working_set.page)
+
+    def _load_redemptions(self, working_set: WorkingSet, reads: ReadSet) -> None:
+        select = "SELECT booking, ticket, at FROM redemptions"
+        rows: list[tuple[Any, ...]] = []
+        if of := [id for id in reads.redemptions_of if id in working_set.bookings]:
+            ids = _encode(of).decode()
+            rows += self._cursor.execute(f"{select} WHERE booking IN (SELECT value FROM json_each(?))", (ids,))
+        if tickets := [parts for parts in reads.redemptions if parts[0] in working_set.bookings]:
+            pairs = _encode(tickets).decode()
+            wanted = "(SELECT value ->> 0, value ->> 1 FROM json_each(?))"
+            rows += self._cursor.execute(f"{select} WHERE (booking, ticket) IN {wanted}", (pairs,))
+        for booking, ticket, at in rows:
+            working_set.redemptions.setdefault(booking, {})[ticket] = at
+
+    def _commit(self, batch: tuple[Any, ...], checkpoint: bool) -> None:
+        """Save, commit, sync and seal a batch. Runs in the writer thread."""
+        if checkpoint:
+            self._checkpoint()
+        try:
+            self._cursor.execute(SAVE, (*batch, self._folded))
+        except apsw.FullError as error:
+            self._checkpoint_due = True
+            raise StorageFullError(f"there is no room for the ledger {self._path}: {error}") from None
+        except apsw.ConstraintError:
+            raise
+        except apsw.Error as error:
+            raise LedgerFailedError(f"COMMIT failed: {error}") from error
+        self._commits += 1
+        try:
+            self._seal.write(self._commits)
+        except apsw.FullError:
+            # The commit is durable all the same.
+            return
+        except apsw.Error as error:
+            raise LedgerFailedError(f"the seal cannot be written: {error}") from error
+
+    def _committed(
+        self,
+        working_set: WorkingSet,
+        replies: list[Reply],
+        done: Done,
+        error: Exception | None,
+    ) -> None:
+        if error:
+            self._holds.put_back_due()
+            done(error)
+            return
+        events = working_set.changed_events
+        self._events.update(events)
+        self._holds.apply(working_set.changed_bookings.values(), expired=bool(working_set.expired))
+        done(Answers(replies, list(events.values()), changed=True))
+
+    def _checkpoint(self) -> None:
+        """Fold the log into the file. Runs in the writer thread."""
+        try:
+            log, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            # What does not fit into the file stays in the log, until the next checkpoint is due.
+            self._note_checkpoint()
+            return
+        except apsw.Error as error:
+            raise LedgerFailedError(f"checkpoint failed: {error}") from error
+        if moved != log:
+            raise LedgerFailedError(f"checkpoint moved {moved} of {log} pages")
+        self._note_checkpoint()
+        self._folded = self._commits
+
+    def _note_checkpoint(self) -> None:
+        self._checkpoint_due = False
+        self._pages_at_checkpoint = self._pages_written()
+
+    def _pages_written(self) -> int:
+        """Return how many pages have been written to the log so far, modulo PAGES_COUNTED_MAX."""
+        return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
+
+
+def _inode(path: str) -> int | None:
+    try:
+        # Path.stat is slower, and every commit calls this.
+        return os.stat(path).st_ino  # noqa: PTH116
+    except OSError:
+        return None

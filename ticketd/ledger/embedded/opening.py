@@ -1,0 +1,278 @@
+"""Opens or creates the embedded ledger. A ledger that lacks anything acknowledged is not opened.
+
+SQLite alone does not ensure that: it reads a damaged log as a shorter one, and a damaged page without an error. Three
+checks do:
+
+- The commits in the ledger are counted: there must be as many as its seal says were acknowledged, and in the file
+  without its log as many as when the log was begun.
+- Every page has a checksum, which is verified whenever the page is read (https://sqlite.org/cksumvfs.html).
+- At the start the log is folded into the file (a checkpoint), and then every page that is in use is read.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.embedded.files import (
+    CHECKSUM_BYTES,
+    UNREADABLE,
+    damaged,
+    load_checksums,
+    log_path,
+    make_log_durable,
+    seal_path,
+    size_of,
+)
+from ticketd.ledger.embedded.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from ticketd.ledger.embedded.seal import Seal
+from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark, refusal
+
+log = logging.getLogger(__name__)
+
+PAGE_CACHE_KIB = 32 * 1024
+
+# Reads every page of all tables and indexes but ``bookings``, which _COUNT_TRUNCATED reads.
+_READ_ALL = """
+SELECT count(*) FROM events NOT INDEXED;
+SELECT count(*) FROM events INDEXED BY sqlite_autoindex_events_1;
+SELECT count(*) FROM bookings INDEXED BY holds WHERE state = 'held';
+SELECT count(*) FROM redemptions;
+"""
+# Reads every page of ``bookings``, and counts texts that end too early. The checksum of a page of zeros is valid, and a
+# zero ends a text. Only long rows have overflow pages that could be such; most bookings are shorter, and are skipped.
+_COUNT_TRUNCATED = """
+SELECT count(*) FROM bookings WHERE (quantity > 40 OR changes IS NOT NULL)
+AND (length(tickets) <> octet_length(tickets) OR length(changes) <> octet_length(changes))
+"""
+
+
+class Opened(NamedTuple):
+    """An open ledger that was verified."""
+
+    connection: apsw.Connection
+    seal: Seal
+    commits: int
+    mark: Mark
+
+
+class Use(NamedTuple):
+    """How to open a ledger.
+
+    If there is none, one is created with the mark ``new``, unless that is None. If it will be ``served``, it must not
+    have a mark. With ``accept_losses``, acknowledged commits may be missing, but no page may be damaged.
+    """
+
+    new: Mark | None = NO_MARK
+    served: bool = True
+    accept_losses: bool = False
+
+
+def open_ledger(path: Path, use: Use) -> Opened:
+    """Open the ledger at ``path``, or create it, and verify that it is whole. Raises CannotOpenError.
+
+    A ledger that is refused because it lacks commits or has a mark is left as it was.
+    """
+    load_checksums()
+    # SQLite keeps the log beside the file itself, not beside a symbolic link to it.
+    path = path.resolve()
+    with translated_errors(path):
+        refuse_log_without_file(path)
+        if use.new is None and not size_of(path):
+            raise CannotOpenError(f"there is no ledger {path}")
+        connection = apsw.Connection(str(path))
+        try:
+            # The log may belong to another file, so closing must not fold it into this one.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            return _open(connection, path, use)
+        except BaseException:
+            connection.close()
+            raise
+
+
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn apsw's errors into CannotOpenError, with the reason and what to do."""
+    try:
+        yield
+    except apsw.BusyError:
+        raise CannotOpenError(
+            f"the ledger {path} is in use by another ticketd, and two cannot sell the same tickets; stop that one first"
+        ) from None
+    except apsw.NotADBError:
+        if size_of(seal_path(path)):
+            raise damaged(path, "its first page is not that of a database") from None
+        raise CannotOpenError(f"{path} is not a ledger of ticketd; name another one") from None
+    except apsw.FullError:
+        raise CannotOpenError(f"the disk is full, and the ledger {path} cannot be opened; make room first") from None
+    except apsw.CantOpenError as error:
+        where = f"can it, its -wal and its -seal be written, and is {path.parent} a folder that can be written to?"
+        if not path.parent.is_dir():
+            where = f"there is no folder {path.parent}"
+        raise CannotOpenError(f"cannot open the ledger {path}: {error}; {where}") from error
+    except apsw.Error as error:
+        raise CannotOpenError(
+            f"cannot open the ledger {path}, its -wal or its -seal: {error}; can they be read and written?"
+        ) from error
+
+
+def _open(connection: apsw.Connection, path: Path, use: Use) -> Opened:
+    # This affects only a database that has no pages yet.
+    connection.reserve_bytes(reserve=CHECKSUM_BYTES)
+    connection.pragma("locking_mode", "EXCLUSIVE")
+    # A commit would write the first page of an empty file.
+    connection.execute("BEGIN EXCLUSIVE; ROLLBACK")
+    is_new = is_empty(connection, path)
+    if is_new and use.new is None:
+        raise CannotOpenError(f"there is no ledger in {path}, which is empty")
+    seal = Seal(seal_path(path))
+    try:
+        commits = 0 if is_new else count_commits(connection, path)
+        loss = None if is_new and seal.commits is None else find_loss(seal.commits, seal.damaged, commits)
+        if loss:
+            _refuse_unless_accepted(path, loss, use.accept_losses)
+        if is_new and use.new:
+            # The seal comes before the ledger, so that no ledger is ever without one. The tables come before the log,
+            # so that every page in the file has a checksum from the start.
+            seal.renew(0)
+            log.info("there is no ledger %s; creating a new one", path)
+            connection.execute("BEGIN")
+            connection.execute(SCHEMA)
+            connection.execute(f"UPDATE ledger SET ({MARK_COLUMNS}) = (?, ?, ?)", use.new)
+            connection.execute("COMMIT")
+        try:
+            mark = read_mark(connection)
+        except UNREADABLE as error:
+            raise damaged(path, error) from error
+        if use.served:
+            _refuse_marked(mark, path)
+        make_log_durable(path)
+        _configure(connection, path)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        _find_damage(connection, path)
+        seal.renew(commits)
+    except BaseException:
+        seal.close()
+        raise
+    return Opened(connection, seal, commits, mark)
+
+
+def refuse_log_without_file(path: Path) -> None:
+    """Raise CannotOpenError if there is a log, and no file that it belongs to."""
+    # SQLite would delete such a log as a leftover.
+    wal = log_path(path)
+    if not size_of(path) and size_of(wal):
+        raise CannotOpenError(
+            f"the ledger {path} is missing or empty, but its log {wal} exists: put back the {path.name} that belongs"
+            f" to it, or move {wal.name} and {path.name}-seal away to begin a new ledger"
+        )
+
+
+def is_empty(connection: apsw.Connection, path: Path) -> bool:
+    """Whether the database is empty. Raises CannotOpenError if it is neither empty nor a ledger of this version."""
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if not tables:
+        return True
+    if connection.pragma("application_id") != APPLICATION_ID:
+        if size_of(seal_path(path)):
+            raise damaged(path, "its first page is not that of a ledger")
+        raise CannotOpenError(f"{path} is a database of another program; name another one")
+    version = connection.pragma("user_version")
+    if version != SCHEMA_VERSION:
+        raise CannotOpenError(
+            f"the ledger {path} has schema {version}, and this ticketd knows schema {SCHEMA_VERSION} only;"
+            " start the ticketd that wrote it"
+        )
+    return False
+
+
+def count_commits(connection: apsw.Connection, path: Path) -> int:
+    """Return how many commits the ledger has. Raises CannotOpenError if its log belongs to another file."""
+    try:
+        commits, folded = connection.execute("SELECT commits, folded FROM ledger").get
+        in_file = _commits_in_file(path)
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
+    if in_file is not None and not folded <= in_file <= commits:
+        raise CannotOpenError(
+            f"the ledger {path} and its log do not belong together: the log has commits {folded} to {commits}, but the"
+            f" file without it has {in_file}. Put back the {path.name} that belongs to {path.name}-wal; or, to go on"
+            f" with the file alone, move {path.name}-wal away, and start once with --accept-losses"
+        )
+    return int(commits)
+
+
+def _commits_in_file(path: Path) -> int | None:
+    """Return how many commits the file has without its log, or None if a crash in a checkpoint tore it."""
+    try:
+        uri = f"{path.as_uri()}?immutable=1"
+        with closing(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as file:
+            return int(file.execute("SELECT commits FROM ledger").get)
+    except UNREADABLE:
+        return None
+    except apsw.SQLError:
+        return -1
+
+
+def find_loss(acknowledged: int | None, seal_is_damaged: bool, commits: int) -> str | None:
+    """Return a sentence about what a ledger with this many commits lacks by its seal, or None if it lacks nothing."""
+    if seal_is_damaged:
+        return "its seal is damaged, so nobody can tell whether it has all that was acknowledged"
+    if acknowledged is None:
+        return "its seal is missing, so nobody can tell whether it has all that was acknowledged"
+    if acknowledged > commits:
+        return f"it lacks {acknowledged - commits} of {acknowledged} commits that were acknowledged"
+    return None
+
+
+def read_mark(connection: apsw.Connection) -> Mark:
+    """Return the mark of a ledger."""
+    [row] = connection.execute(f"SELECT {MARK_COLUMNS} FROM ledger")
+    return Mark(*row)
+
+
+def _refuse_marked(mark: Mark, path: Path) -> None:
+    if refused := refusal(mark, str(path)):
+        raise CannotOpenError(refused)
+
+
+def _refuse_unless_accepted(path: Path, loss: str, accept_losses: bool) -> None:
+    if not accept_losses:
+        raise CannotOpenError(
+            f"the ledger {path} is not whole: {loss}. Put back {path.name}, {path.name}-wal and {path.name}-seal"
+            " that belong together, or start once with --accept-losses to go on with what is there"
+        )
+    log.warning("opening the ledger %s although %s; what missing commits sold is on sale again", path, loss)
+
+
+def _configure(connection: apsw.Connection, path: Path) -> None:
+    mode = connection.pragma("journal_mode", "WAL")
+    if mode != "wal":
+        raise CannotOpenError(f"the ledger {path} cannot have a write-ahead log (journal_mode is {mode})")
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("wal_autocheckpoint", 0)
+    connection.pragma("cache_size", -PAGE_CACHE_KIB)
+    # However large a transaction is, nothing is written to the log before its commit.
+    connection.pragma("cache_spill", False)
+    connection.pragma("temp_store", "MEMORY")
+    # Open the log now rather than at the first request.
+    connection.execute("BEGIN IMMEDIATE; COMMIT")
+
+
+def _find_damage(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("checksum_verification") != "1":
+        raise damaged(path, "its pages have no checksums")
+    if size_of(path) % connection.pragma("page_size"):
+        # SQLite would pad the last page with zeros, and not verify its checksum.
+        raise damaged(path, "its last page is not whole")
+    try:
+        connection.execute(_READ_ALL).fetchall()
+        truncated = connection.execute(_COUNT_TRUNCATED).get
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
+    if truncated:
+        raise damaged(path, f"{truncated} bookings are cut short")

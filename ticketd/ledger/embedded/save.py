@@ -1,0 +1,56 @@
+"""Saves the changes of a batch by one statement, which is its own transaction: SQLite saves, commits and syncs it.
+
+After each statement, a thread waits for the interpreter's lock, which a busy loop releases late. So there is only one:
+it inserts one row, with columns of JSON, into a view, and a trigger of the view writes the tables.
+"""
+
+from typing import Any
+
+import msgspec
+
+from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS
+from ticketd.rules.working_set import WorkingSet
+
+
+def _insert(table: str, columns: str) -> str:
+    values = ", ".join(f"value ->> {position}" for position in range(columns.count(",") + 1))
+    return f"INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(NEW.{table}) WHERE true"
+
+
+# To be run once for each connection. Columns that ON CONFLICT does not set never change. The LIMIT makes SQLite build
+# an indexed table of the expired events; without it, the JSON would be parsed again for each due hold.
+SETUP = f"""
+CREATE TEMP VIEW batch (events, bookings, redemptions, expired, now, commits, folded) AS SELECT 0, 0, 0, 0, 0, 0, 0;
+CREATE TEMP TRIGGER save_batch INSTEAD OF INSERT ON batch BEGIN
+{_insert("events", EVENT_COLUMNS)}
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
+    available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
+    sold_elsewhere = excluded.sold_elsewhere, original = excluded.original;
+{_insert("bookings", BOOKING_COLUMNS)}
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, tickets = excluded.tickets, changes = excluded.changes;
+{_insert("redemptions", REDEMPTION_COLUMNS)};
+UPDATE bookings SET state = 'expired', changes = change.value
+FROM (SELECT key, value FROM json_each(NEW.expired) LIMIT -1) AS change
+WHERE NEW.now IS NOT NULL AND state = 'held' AND expires <= NEW.now AND bookings.event = change.key;
+UPDATE ledger SET commits = NEW.commits, folded = NEW.folded;
+END;
+"""
+SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def parameters(working_set: WorkingSet, commits: int) -> tuple[Any, ...]:
+    """Return all parameters of SAVE but the last, which is the number of commits in the file without its log.
+
+    ``commits`` is the number of commits including this one.
+    """
+    expired = working_set.expired
+    return (
+        _encode(list(working_set.changed_events.values())).decode(),
+        _encode(list(working_set.changed_bookings.values())).decode(),
+        _encode(working_set.new_redemptions).decode() if working_set.new_redemptions else "[]",
+        _encode({event: [change] for event, change in expired.items()}).decode() if expired else "{}",
+        working_set.now if expired else None,
+        commits,
+    )

@@ -1,0 +1,58 @@
+"""Owns the tables of the embedded ledger."""
+
+from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
+
+APPLICATION_ID = 0x7469636B  # "tick", which identifies the file as a ledger
+SCHEMA_VERSION = 3
+
+# A booking is one row in one B-tree, and its tickets stand in it, as a JSON array. What becomes of a ticket is written
+# only when it happens: in the changes of the booking, or as a row of redemptions. The index `holds` has active holds
+# only, so a plain booking does not touch it. `ledger` is one row: the number of commits, the number when the log was
+# last folded into the file, and the mark of a move. Times are in milliseconds since 1970.
+SCHEMA = f"""
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    date TEXT NOT NULL,
+    capacity INTEGER NOT NULL CHECK (capacity BETWEEN 1 AND {CAPACITY_MAX}),
+    available INTEGER NOT NULL CHECK (available >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    sold INTEGER NOT NULL CHECK (sold >= sold_elsewhere),
+    version INTEGER NOT NULL CHECK (version >= 0),
+    sold_elsewhere INTEGER NOT NULL CHECK (sold_elsewhere >= 0),
+    original TEXT,
+    CHECK (sold + held + available = capacity)
+) STRICT;
+CREATE TABLE bookings (
+    id TEXT PRIMARY KEY,
+    event TEXT NOT NULL,
+    quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
+    state TEXT NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
+    tickets TEXT NOT NULL,
+    available INTEGER NOT NULL CHECK (available >= 0),
+    version INTEGER NOT NULL CHECK (version > 0),
+    seconds INTEGER,
+    expires INTEGER,
+    changes TEXT,
+    CHECK ((seconds IS NULL) = (expires IS NULL)),
+    CHECK (state <> 'held' OR expires IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
+CREATE TABLE redemptions (
+    booking TEXT NOT NULL,
+    ticket TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (booking, ticket)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE ledger (
+    commits INTEGER NOT NULL,
+    folded INTEGER NOT NULL,
+    move TEXT,
+    arriving_from TEXT,
+    moved_to TEXT
+) STRICT;
+INSERT INTO ledger VALUES (0, 0, NULL, NULL, NULL);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""

@@ -1,0 +1,79 @@
+"""Owns the seal: a small file beside the ledger with the number of commits that were acknowledged.
+
+SQLite cannot distinguish a damaged log from one that a power cut ended: it serves the commits before the damage. The
+seal shows that there were more. It is written after the sync of each commit, without a sync of its own. So it never
+counts a commit that is not durable; it is exact after kill -9, and a power cut may set it back a little.
+"""
+
+import re
+import zlib
+from pathlib import Path
+
+import apsw
+
+_LINE = re.compile(rb"ticketd seal: (\d{20}) commits acknowledged, check ([0-9a-f]{8})\n")
+# The file has room for two lines, each in a sector of its own. They are written alternately, so a crash can tear
+# only one of them.
+_SECTOR_BYTES = 512
+# SQLite syncs the folder along with a new journal, so the name of the file is durable too.
+_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_SUPER_JOURNAL
+
+
+class Seal:
+    """The seal at ``path``, which is created if it is missing. Its methods raise apsw.Error.
+
+    ``commits`` is the count that it had when it was opened: None if it was missing or ``damaged``. It is read and
+    written through SQLite's VFS, like the ledger itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = apsw.VFSFile("", str(path), [_FLAGS, 0])
+        try:
+            self.commits, self.damaged = _read(self._file)
+        except BaseException:
+            self.close()
+            raise
+
+    def renew(self, commits: int) -> None:
+        """Write the count to both sectors, and sync the file and its entry in the folder."""
+        self._write(commits, 0)
+        self._write(commits, _SECTOR_BYTES)
+        self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
+
+    def write(self, commits: int) -> None:
+        """Write the count to one sector, without a sync. The commits must be durable already."""
+        self._write(commits, commits % 2 * _SECTOR_BYTES)
+
+    def _write(self, commits: int, offset: int) -> None:
+        number = b"%020d" % commits
+        line = b"ticketd seal: %b commits acknowledged, check %08x\n" % (number, zlib.crc32(number))
+        self._file.xWrite(line, offset)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.xClose()
+
+
+def read_seal(path: Path) -> tuple[int | None, bool]:
+    """Return the count in the seal at ``path``, None if it is missing or damaged, and whether it is damaged."""
+    try:
+        file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_SUPER_JOURNAL, 0])
+    except apsw.CantOpenError:
+        return None, False
+    try:
+        return _read(file)
+    finally:
+        file.xClose()
+
+
+def _read(file: apsw.VFSFile) -> tuple[int | None, bool]:
+    size = min(file.xFileSize(), 2 * _SECTOR_BYTES)
+    data = file.xRead(size, 0) if size else b""
+    commits = max(_counts(data), default=None)
+    return commits, bool(data) and commits is None
+
+
+def _counts(data: bytes) -> list[int]:
+    """Return the counts in those lines that are intact."""
+    lines = (_LINE.match(data, start) for start in (0, _SECTOR_BYTES))
+    return [int(line[1]) for line in lines if line and zlib.crc32(line[1]) == int(line[2], 16)]

@@ -1,0 +1,94 @@
+"""Reads what is committed: one statement, so one snapshot, for a page, or for what several clients want to be shown."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import takewhile
+from typing import NamedTuple
+
+from ticketd.ledger.base import Answers
+from ticketd.ledger.postgres.load import load_committed, load_page
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
+from ticketd.ledger.postgres.tasks import Tasks
+from ticketd.rules.commands import TABLE, read_set
+from ticketd.rules.working_set import Page, WorkingSet
+from ticketd.wire.requests import Request
+
+READS_AT_ONCE = 2
+# How many bookings and tickets one statement reads for shows. Each may be of a booking with a thousand tickets.
+SHOWN_PER_READ = 32
+
+Done = Callable[[Answers | Exception], None]
+
+
+class _Asked(NamedTuple):
+    """What one client is answered next: a page, or what it wants to be shown before the next page."""
+
+    requests: Sequence[Request]
+    page: Page | None
+    done: Done
+
+
+class Reads:
+    """Reads, READS_AT_ONCE statements at a time. While they are under way, clients gather for the next one."""
+
+    def __init__(self, pool: Pool, tasks: Tasks) -> None:
+        self._pool = pool
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Asked] = deque()
+        self._under_way = 0
+        self._scheduled = False
+
+    @property
+    def can_read(self) -> bool:
+        """Whether there is room for one client more."""
+        return sum([len(asked.requests) for asked in self._waiting]) < SHOWN_PER_READ
+
+    def read(self, requests: Sequence[Request], done: Done) -> None:
+        """Answer the first of the requests, and more unless they ask for a page."""
+        page = read_set(requests[:1]).page
+        if page:
+            requests = requests[:1]
+        else:
+            requests = [*takewhile(lambda request: not read_set([request]).page, requests[:SHOWN_PER_READ])]
+        self._waiting.append(_Asked(requests, page, done))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled and self._under_way < READS_AT_ONCE:
+            self._scheduled = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._scheduled = False
+        batch = [self._waiting.popleft()]
+        room = SHOWN_PER_READ - len(batch[0].requests)
+        if not batch[0].page:
+            while self._waiting and not self._waiting[0].page and len(self._waiting[0].requests) <= room:
+                batch.append(self._waiting.popleft())
+                room -= len(batch[-1].requests)
+        self._under_way += 1
+        self._tasks.run(self._load(batch), partial(self._answer, batch))
+        self._schedule()
+
+    async def _load(self, batch: Sequence[_Asked]) -> WorkingSet:
+        async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
+            if page := batch[0].page:
+                return await load_page(connection, page)
+            return await load_committed(connection, read_set([each for asked in batch for each in asked.requests]))
+
+    def _answer(self, batch: Sequence[_Asked], loaded: WorkingSet | Exception) -> None:
+        self._under_way -= 1
+        self._schedule()
+        for asked in batch:
+            asked.done(loaded if isinstance(loaded, Exception) else _answers(loaded, asked.requests))
+
+
+def _answers(working_set: WorkingSet, requests: Sequence[Request]) -> Answers | Exception:
+    try:
+        replies = [TABLE[type(request)].read(working_set, request) for request in requests]  # type: ignore[misc]
+    except Exception as bug:
+        return bug
+    return Answers(replies, list(working_set.events.values()))

@@ -1,0 +1,107 @@
+"""Owns the tables of the ledger in PostgreSQL. They have a schema of their own, so the database can be shared.
+
+They are like those of the embedded ledger (see ``embedded.schema``). There are no foreign keys: a booking is
+only added under the lock of its event, nothing is ever deleted, and checking keys would take half of the time for which
+a hot event is locked. ``changed`` is the last transaction that changed an event, by which other daemons find changes.
+``commits`` has a row for each connection of a daemon, with the id of the last batch committed on it. ``ledger`` is one
+row, with the mark of a move.
+"""
+
+import logging
+
+import asyncpg
+
+from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.marks import MARK_COLUMNS, Mark
+from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "ticketd"
+# The key of the advisory lock under which the tables are created: two daemons may start at once.
+_LOCK = 0x7469636B
+
+# Each migration upgrades the tables by one version; the first creates them.
+_MIGRATIONS = [
+    f"""
+CREATE TABLE ledger (schema_version integer NOT NULL, move text, arriving_from text, moved_to text);
+INSERT INTO ledger VALUES (0);
+CREATE TABLE events (
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    id text COLLATE "C" PRIMARY KEY,
+    name text NOT NULL,
+    date timestamptz NOT NULL,
+    capacity integer NOT NULL CHECK (capacity BETWEEN 1 AND {CAPACITY_MAX}),
+    available integer NOT NULL CHECK (available >= 0),
+    held integer NOT NULL CHECK (held >= 0),
+    sold integer NOT NULL,
+    version bigint NOT NULL CHECK (version >= 0),
+    sold_elsewhere integer NOT NULL CHECK (sold_elsewhere >= 0),
+    original jsonb,
+    changed xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CHECK (sold >= sold_elsewhere),
+    CHECK (sold + held + available = capacity)
+) WITH (fillfactor = 50);
+CREATE TABLE bookings (
+    id text COLLATE "C" PRIMARY KEY,
+    event text COLLATE "C" NOT NULL,
+    quantity integer NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
+    state text NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
+    tickets jsonb NOT NULL,
+    available integer NOT NULL CHECK (available >= 0),
+    version bigint NOT NULL CHECK (version > 0),
+    seconds integer,
+    expires bigint,
+    changes jsonb,
+    CHECK ((seconds IS NULL) = (expires IS NULL)),
+    CHECK (state <> 'held' OR expires IS NOT NULL)
+);
+CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
+CREATE TABLE redemptions (
+    booking text COLLATE "C" NOT NULL,
+    ticket text COLLATE "C" NOT NULL,
+    at bigint NOT NULL,
+    PRIMARY KEY (booking, ticket)
+);
+CREATE TABLE commits (connection text COLLATE "C" PRIMARY KEY, batch text, at timestamptz NOT NULL DEFAULT now());
+""",
+]
+SCHEMA_VERSION = len(_MIGRATIONS)
+
+
+async def schema_version(connection: asyncpg.Connection) -> int | None:
+    """Return the version of the tables, or None if there are none."""
+    if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.ledger") is None:
+        return None
+    version: int = await connection.fetchval(f"SELECT schema_version FROM {SCHEMA}.ledger")
+    return version
+
+
+async def read_mark(connection: asyncpg.Connection) -> Mark:
+    """Return the mark of a ledger that exists."""
+    [row] = await connection.fetch(f"SELECT {MARK_COLUMNS} FROM {SCHEMA}.ledger")
+    return Mark(*row)
+
+
+async def migrate(connection: asyncpg.Connection, name: str) -> None:
+    """Create the tables, or upgrade those of an older ticketd.
+
+    ``name`` is the name of the database in the log. Raises CannotOpenError if the tables are of a newer ticketd.
+    """
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
+            await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+        version = await schema_version(connection) or 0
+        if version > SCHEMA_VERSION:
+            raise CannotOpenError(
+                f"the ledger in the database has schema {version}, and this ticketd knows none after"
+                f" {SCHEMA_VERSION}; start a newer ticketd"
+            )
+        if version == 0:
+            log.info("there is no ledger in the database %s; creating a new one", name)
+        for migration in _MIGRATIONS[version:]:
+            await connection.execute(migration)
+        await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
+        await connection.execute("DELETE FROM commits WHERE at > '-infinity' AND at < now() - interval '1 day'")
