@@ -1,0 +1,55 @@
+"""Clients of the committer and the reader (connections, or parts of the daemon), and the messages of refusals."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from ticketd.wire.replies import Reply
+
+# By whether the ledger is unreachable.
+BUSY = {
+    False: "too many requests are waiting; nothing was done, try again",
+    True: "the ledger cannot be reached; nothing was done, try again",
+}
+BUG = "the daemon has a bug; nothing was done, its log tells more"
+FULL = "the disk is full; nothing was done, try again when there is room"
+SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
+UNKNOWN = "the outcome is unknown; send it again with the same id, which settles it"
+
+
+class Client(Protocol):
+    """Submits requests, such as a connection. ``peer`` is its name in the log."""
+
+    peer: str
+
+    def deliver(self, replies: Sequence[Reply]) -> None:
+        """Take the replies to what was submitted. Must not raise."""
+        ...
+
+
+class InternalClient:
+    """A part of the daemon that submits requests and awaits ``replies``."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.replies: asyncio.Future[Sequence[Reply]] = asyncio.get_running_loop().create_future()
+
+    def deliver(self, replies: Sequence[Reply]) -> None:
+        """Take the replies, unless the waiting task was cancelled."""
+        if not self.replies.done():
+            self.replies.set_result(replies)
+
+
+class FirstDelivery:
+    """Passes only the first delivery on to its client: the replies, or those of a timeout."""
+
+    def __init__(self, client: Client) -> None:
+        self.peer = client.peer
+        self.delivered = False
+        self._client = client
+
+    def deliver(self, replies: Sequence[Reply]) -> None:
+        """Pass the replies on, unless the client has got some already."""
+        if not self.delivered:
+            self.delivered = True
+            self._client.deliver(replies)

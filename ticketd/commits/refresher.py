@@ -1,0 +1,38 @@
+"""Brings the commits of other daemons into the catalogue: one query for all clients, up to 10 times a second."""
+
+import asyncio
+import logging
+
+from ticketd.commits.catalogue import Catalogue
+from ticketd.ledger.base import LedgerUnavailableError, SharedLedger
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 0.1
+INTERVAL_SECONDS_MAX = 1.0
+# A shorter series of failures is not logged.
+LOGGED_AFTER = 5
+# Queries take at most this share of the time: the more events, the longer a query, and the longer the interval, up to
+# INTERVAL_SECONDS_MAX.
+TIME_SHARE_MAX = 0.05
+
+
+async def refresh(ledger: SharedLedger, catalogue: Catalogue) -> None:
+    """Publish the changes of other daemons until cancelled. While the ledger is unreachable, nothing changes."""
+    loop = asyncio.get_running_loop()
+    failures = 0
+    while True:
+        interval = INTERVAL_SECONDS
+        began = loop.time()
+        try:
+            catalogue.publish(await ledger.fetch_changes())
+            interval = max(interval, (loop.time() - began) / TIME_SHARE_MAX)
+            if failures >= LOGGED_AFTER:
+                log.info("the changes of other daemons are visible again")
+            failures = 0
+        except Exception as error:
+            failures += 1
+            bug = None if isinstance(error, LedgerUnavailableError) else error
+            if failures == LOGGED_AFTER:
+                log.warning("the changes of other daemons are not visible: %s", error, exc_info=bug)
+        await asyncio.sleep(min(interval, INTERVAL_SECONDS_MAX))
