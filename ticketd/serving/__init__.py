@@ -1,0 +1,1 @@
+"""Serving: the listener, the connections, and the sessions on them."""

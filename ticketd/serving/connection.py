@@ -1,0 +1,260 @@
+"""Owns a served connection: runs the steps that its ``Session`` returns, with their deadlines. Knows no commands.
+
+It is driven by callbacks of the transport, the committer and others: there is no task per step, and no future per
+request. At any time it waits for one thing (``_waiting_for``); the callback that brings it calls ``_advance``.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Literal
+
+from ticketd.deadline import Deadline
+from ticketd.errors import TicketError
+from ticketd.serving.service import Service
+from ticketd.serving.session import Session, Step
+from ticketd.serving.stream import READ_BYTES, Stream
+from ticketd.serving.watchers import Watcher
+from ticketd.wire.replies import Reply
+
+log = logging.getLogger(__name__)
+
+# Input of at most this size is decoded at once; more must wait for the fair share.
+AT_ONCE_LINES_MAX = 16
+AT_ONCE_BYTES_MAX = 4 * 1024
+
+# "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
+_WaitingFor = Literal["input", "replies", "share", "room", "nothing", "ended"]
+_Step = Step | Literal["watch now"]
+
+
+class Connection(Stream):
+    """A connection with a session. ``serve`` is awaited at most once, then ``close_gracefully``."""
+
+    def __init__(self, writer: asyncio.StreamWriter, service: Service) -> None:
+        super().__init__(writer, service.limits.write_seconds_max)
+        self._service = service
+        self._limits = service.limits
+        self._loop = asyncio.get_running_loop()
+        self._session: Session | None = None
+        self._waiting_for: _WaitingFor = "nothing"
+        # The step to take after the wait for room, or for the fair share.
+        self._pending_step: _Step | None = None
+        self._deadline = Deadline(self._deadline_passed)
+        # When the incomplete line began, in seconds of the loop's clock.
+        self._line_began: float | None = None
+        # The bytes in the write buffer when the wait for room began.
+        self._unsent_before = 0
+        self._watcher: Watcher | None = None
+        self._interruption: TicketError | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    async def serve(self) -> None:
+        """Serve until the client ends its input, a deadline passes, or ``interrupt`` is called.
+
+        Raises TicketError for an error to send before closing, ConnectionResetError if the client is gone, or a bug.
+        """
+        if self.lost.done():
+            # Lost while it waited for a place.
+            raise ConnectionResetError
+        self._ended = self._loop.create_future()
+        self._session = Session(self._service, self._limits)
+        self._advance()
+        try:
+            await self._ended
+        finally:
+            # Its exception would keep this frame alive, and with it this connection.
+            self._ended = None
+            self._clear()
+
+    def deliver(self, replies: Sequence[Reply]) -> None:
+        """Take the replies to what was submitted. Does not raise, even if the client is gone."""
+        if self._waiting_for == "replies" and self._session:
+            self._waiting_for = "nothing"
+            self._advance(replies=replies)
+
+    def interrupt(self, error: TicketError) -> None:
+        """Let ``serve`` raise the error, after all requests that were read before are answered."""
+        self._interruption = error
+        if self._waiting_for == "input":
+            self._end(error)
+
+    def _advance(self, data: bytes = b"", replies: Sequence[Reply] = ()) -> None:
+        """Take the input or the replies, then run steps until one has to wait. An exception ends ``serve``."""
+        try:
+            session = self._session
+            assert session
+            if data:
+                self._feed(session, data)
+            elif replies:
+                session.receive_replies(replies)
+            while self._waiting_for == "nothing":
+                step = self._pending_step or session.step()
+                self._pending_step = None
+                if step == "watch" and self.congested:
+                    # The client has not taken the replies before this one.
+                    self._pending_step = step
+                    self._wait_for_room()
+                    return
+                if self._watcher and (step != "input" or session.output):
+                    self._stop_watching()
+                if session.output:
+                    self.send(session.output)
+                    session.output = []
+                    if self.congested:
+                        self._pending_step = step
+                        self._wait_for_room()
+                        return
+                if step == "commit":
+                    self._waiting_for = "replies"
+                    self._service.committer.submit(self, session.group, session.rows)
+                else:
+                    self._run_step(session, step)
+        except Exception as error:
+            self._end(error)
+
+    def _run_step(self, session: Session, step: _Step) -> None:
+        if step == "input":
+            self._wait_for_input(session)
+        elif step == "read":
+            self._waiting_for = "replies"
+            self._service.committer.reader.submit(self, session.group)
+        elif step == "expire":
+            self._waiting_for = "replies"
+            self._service.committer.expire_holds(self)
+        elif step == "share":
+            self._wait_for_share()
+        elif step == "watch":
+            # The state of all events may be long, so it waits for the fair share.
+            self._pending_step = "watch now"
+            self._wait_for_share()
+        elif step == "watch now":
+            self._watch(getattr(session.group[0], "event", None) or None)
+        else:
+            self._end(session.final_error)
+
+    def _wait_for_input(self, session: Session) -> None:
+        """Feed input that has arrived already, or wait for more."""
+        if self._interruption:
+            raise self._interruption
+        if self.input:
+            self._feed(session, self.take_input())
+            return
+        if self.input_over:
+            session.receive_end()
+            return
+        self._waiting_for = "input"
+        now = self._loop.time()
+        if session.lines.pending:
+            if self._line_began is None:
+                self._line_began = now
+            self._deadline.set(self._line_began + self._limits.frame_seconds_max)
+        elif self._watcher:
+            # A watcher may send nothing for days.
+            self._deadline.clear()
+        else:
+            self._deadline.set(now + self._limits.idle_seconds_max)
+
+    def _feed(self, session: Session, data: bytes) -> None:
+        if lines := session.receive(data):
+            # The rest is part of a new line, whose time begins when input is awaited again.
+            self._line_began = None
+            if lines > AT_ONCE_LINES_MAX or len(data) > AT_ONCE_BYTES_MAX:
+                self._wait_for_share()
+
+    def _wait_for_share(self) -> None:
+        self._waiting_for = "share"
+        self._service.fair_share.wait(self._on_share)
+
+    def _on_share(self) -> None:
+        if self._waiting_for == "share" and self._session:
+            self._waiting_for = "nothing"
+            self._session.has_share = True
+            self._advance()
+
+    def _wait_for_room(self) -> None:
+        self._waiting_for = "room"
+        self._unsent_before = self.transport.get_write_buffer_size()
+        self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
+
+    def _watch(self, event: str | None) -> None:
+        """Send the current state, and then its changes."""
+        if self.transport.is_closing():
+            raise ConnectionResetError
+        # A watcher may send nothing for days, so only TCP keepalive notices when it is gone.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off)
+        # Nothing is awaited before the write, so no change is sent before this state.
+        state = self._service.watchers.add(self._watcher)
+        self._watcher.begin(state)
+
+    def _stop_watching(self) -> None:
+        if self._watcher:
+            self._service.watchers.remove(self._watcher)
+            self._watcher = None
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        if self._waiting_for == "input" and len(data) <= READ_BYTES:
+            self._waiting_for = "nothing"
+            self._advance(data)
+        else:
+            super().data_received(data)
+
+    def on_input(self) -> None:
+        """See Stream."""
+        if self._waiting_for == "input":
+            self._waiting_for = "nothing"
+            self._advance()
+
+    def on_room(self) -> None:
+        """See Stream."""
+        if self._waiting_for == "room":
+            self._waiting_for = "nothing"
+            self._advance()
+
+    def on_lost(self) -> None:
+        """See Stream."""
+        self._end(ConnectionResetError())
+
+    def abort(self) -> None:
+        """See Stream."""
+        self._deadline.close()
+        super().abort()
+
+    def _end(self, error: Exception | None) -> None:
+        """Let ``serve`` return, or raise the error."""
+        self._clear()
+        if self._ended is None or self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            # The traceback would keep the unsent output alive.
+            self._ended.set_exception(error.with_traceback(None) if isinstance(error, OSError | TicketError) else error)
+
+    def _clear(self) -> None:
+        self._waiting_for = "ended"
+        self._session = None
+        self._deadline.clear()
+        self._stop_watching()
+
+    def _deadline_passed(self) -> None:
+        if self._waiting_for == "room":
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent_before:
+                # The client is slow, but it reads.
+                self._wait_for_room()
+            else:
+                self._cut_off(unsent)
+        elif self._waiting_for == "input" and self._line_began is not None:
+            seconds = self._limits.frame_seconds_max
+            self.interrupt(TicketError("idle_timeout", f"a line must end within {seconds:g} s of its first byte"))
+        elif self._waiting_for == "input":
+            seconds = self._limits.idle_seconds_max
+            self.interrupt(TicketError("idle_timeout", f"nothing came for {seconds:g} s; connect again"))
+
+    def _cut_off(self, unsent: int) -> None:
+        log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
+        self.transport.abort()

@@ -1,0 +1,72 @@
+"""Owns what all sessions share: the parts that answer requests, and the counts of connections and requests."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ticketd import __version__
+from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.committer import Committer
+from ticketd.config import Limits
+from ticketd.model import Event
+from ticketd.serving.fair_share import FairShare
+from ticketd.serving.watchers import Watchers
+from ticketd.wire.replies import StatsReply
+from ticketd.wire.requests import List
+
+
+@dataclass
+class Service:
+    """Shared by all sessions. Implements ``Memory``, from which the rules answer without the ledger."""
+
+    committer: Committer
+    catalogue: Catalogue
+    limits: Limits
+    watchers: Watchers
+    started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    connections: int = 0
+    waiting: int = 0
+    requests: int = 0
+    fair_share: FairShare = field(default_factory=FairShare)
+
+    def has_due_holds(self) -> bool:
+        """See Memory."""
+        return self.committer.has_due_holds()
+
+    def event(self, event_id: str) -> Event | None:
+        """See Memory."""
+        return self.catalogue.get(event_id)
+
+    def is_settled(self, event_id: str) -> bool:
+        """See Memory."""
+        return self.committer.is_settled(event_id)
+
+    def held(self, booking: str) -> tuple[str, int] | None:
+        """See Memory."""
+        return self.committer.held(booking)
+
+    def count_refusal(self) -> None:
+        """See Memory."""
+        self.committer.activity.counts.refused += 1
+
+    def list_frame(self, request: List) -> bytes:
+        """See Memory."""
+        return self.catalogue.list_frame(request)
+
+    def stats(self) -> StatsReply:
+        """See Memory."""
+        counts = self.committer.activity.counts
+        return StatsReply(
+            version=__version__,
+            uptime_seconds=round(asyncio.get_running_loop().time() - self.started, 3),
+            connections=self.connections,
+            connections_max=self.limits.connections_max,
+            waiting=self.waiting,
+            events=len(self.catalogue),
+            requests=self.requests,
+            commits=counts.commits,
+            bookings=counts.bookings,
+            tickets=counts.tickets,
+            refused=counts.refused,
+            queued=self.committer.queued,
+            watchers=len(self.watchers),
+        )

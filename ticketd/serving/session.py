@@ -1,0 +1,194 @@
+"""Owns the order of requests and replies on a connection. Sans-I/O: knows no sockets, deadlines or ledger.
+
+The caller feeds it bytes with ``receive`` and calls ``step`` until that returns "input" or "end". After each step it
+sends the ``output``, does what the step says, and feeds the result with ``receive_replies``.
+"""
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from ticketd.config import Limits
+from ticketd.errors import TicketError
+from ticketd.rules.commands import TABLE
+from ticketd.rules.memory import Memory
+from ticketd.wire import codec, words
+from ticketd.wire.lines import Lines
+from ticketd.wire.replies import ErrorReply, Reply, error_reply
+from ticketd.wire.requests import Request
+
+# After this much output, it must be sent before more replies are made.
+_OUTPUT_BYTES = 256 * 1024
+
+_BRACE = ord("{")
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+
+
+# What the caller must do next. Requests are in ``Session.group``.
+Step = Literal[
+    "input",  # receive more input, or its end
+    "commit",  # submit the group to the committer, then receive the replies
+    "read",  # submit the group to the reader, then receive the replies to its first requests
+    "expire",  # end due holds, so that they are not shown as held, then receive no replies
+    "watch",  # stream what the group's only request asks for
+    "share",  # wait for the fair share, then set ``has_share``
+    "end",  # close the connection, after sending the ``final_error`` if there is one
+]
+
+
+class Session:
+    """The requests and replies of one connection. ``memory`` answers what needs no ledger."""
+
+    def __init__(self, memory: Memory, limits: Limits) -> None:
+        self._memory = memory
+        self._limits = limits
+        self.lines = Lines(limits.frame_bytes_max)
+        self._undecoded: deque[bytes] = deque()
+        # Requests that are not answered yet, in order. An ErrorReply stands for one that could not be decoded.
+        self._unanswered: deque[Request | ErrorReply] = deque()
+        # Whether due holds were ended for the first of them.
+        self._expired = False
+        self._input_over = False
+        self.group: list[Request] = []
+        # The estimated cost of the group.
+        self.rows = 0
+        # Bytes to send: joined, they are whole lines.
+        self.output: list[bytes] = []
+        self.has_share = True
+        self.final_error: TicketError | None = None
+
+    def receive(self, data: bytes) -> int:
+        """Take in bytes, and return how many lines they complete. Only after the step "input"."""
+        lines = self.lines.feed(data)
+        self._undecoded += lines
+        if self.lines.too_long and self.final_error is None:
+            limit = self._limits.frame_bytes_max
+            self.final_error = TicketError(
+                "frame_too_long", f"a line may have {limit} bytes; end each request with a newline"
+            )
+        return len(lines)
+
+    def receive_end(self) -> None:
+        """Take in the end of the input. Only after the step "input"."""
+        self._input_over = True
+        rest = self.lines.end()
+        if rest.startswith(b"{"):
+            self._undecoded.append(rest)
+        elif rest and self.final_error is None:
+            message = "the input ended within a line: not done, send it again with a newline"
+            self.final_error = TicketError("bad_frame", message)
+
+    def receive_replies(self, replies: Sequence[Reply]) -> None:
+        """Take in replies to the first requests of the group: at least one, but none after the step "expire"."""
+        for _ in replies:
+            self._unanswered.popleft()
+        if replies:
+            self.output.append(_encode_lines(replies))
+
+    def step(self) -> Step:
+        """Answer from memory as far as possible, and return what the caller must do next."""
+        size = 0
+        while True:
+            if not self._unanswered:
+                if not self._undecoded:
+                    return "end" if self.final_error or self._input_over else "input"
+                if not self.has_share:
+                    return "share"
+                self._decode()
+                continue
+            request = self._unanswered[0]
+            if isinstance(request, ErrorReply):
+                answer: Reply | bytes = request
+            else:
+                command = TABLE[type(request)]
+                in_memory = command.answer is not None and command.in_memory(self._memory, request)
+                if command.decide and not in_memory:
+                    # Holds were ended for this request, not for the next one.
+                    self._expired = False
+                    return self._make_group("commit")
+                if command.shows_events and not self._expired and self._memory.has_due_holds():
+                    self._expired = True
+                    return "expire"
+                self._expired = False
+                if command.read and not in_memory:
+                    return self._make_group("read")
+                try:
+                    if request.streams:
+                        self._check_event_exists(request)
+                        self._unanswered.popleft()
+                        self.group = [request]
+                        return "watch"
+                    assert command.answer
+                    answer = command.answer(self._memory, request)
+                    if command.decide:
+                        self._memory.count_refusal()
+                except TicketError as error:
+                    answer = error_reply(error)
+            self._unanswered.popleft()
+            size += self._append(answer)
+            if size > _OUTPUT_BYTES:
+                return "share"
+
+    def _make_group(self, step: Step) -> Step:
+        """Put the first requests into the group, as far as the same step answers them and one commit takes them."""
+        if len(self._unanswered) == 1 and not isinstance(request := self._unanswered[0], ErrorReply):
+            self.group, self.rows = [request], TABLE[type(request)].cost(self._memory, request)
+            return step
+        group: list[Request] = []
+        rows = 0
+        for request in self._unanswered:
+            if isinstance(request, ErrorReply):
+                break
+            command = TABLE[type(request)]
+            if step == "commit":
+                if command.decide is None:
+                    break
+                cost = command.cost(self._memory, request)
+                if group and rows + cost > self._limits.rows_per_event_max:
+                    break
+                rows += cost
+            elif command.read is None or (command.answer and command.in_memory(self._memory, request)):
+                break
+            group.append(request)
+        self.group, self.rows = group, rows
+        return step
+
+    def _check_event_exists(self, request: Request) -> None:
+        event: str | None = getattr(request, "event", None) or None
+        if event is not None and self._memory.event(event) is None:
+            raise TicketError("event_not_found", f"there is no event {event} to watch; list shows the events")
+
+    def _append(self, answer: Reply | bytes) -> int:
+        """Append an answer to the output, and return its length in bytes."""
+        if not isinstance(answer, bytes):
+            answer = codec.encode(answer)
+        # Separate items, since many connections share the bytes of a long list.
+        self.output += (answer, b"\n")
+        return len(answer)
+
+    def _decode(self) -> None:
+        """Decode up to ``frames_in_flight_max`` lines. If more wait, they need the fair share."""
+        count = min(len(self._undecoded), self._limits.frames_in_flight_max)
+        self._memory.requests += count
+        for _ in range(count):
+            line = self._undecoded.popleft()
+            try:
+                if line[0] == _BRACE:
+                    self._unanswered.append(codec.decode(line))
+                elif _HTTP.match(line):
+                    # A web page could make a browser send commands in the body of a request.
+                    self._undecoded.clear()
+                    message = "this is not a web server; send one request a line, such as list"
+                    self.final_error = TicketError("bad_frame", message)
+                    break
+                else:
+                    self._unanswered.append(words.decode(line))
+            except TicketError as error:
+                self._unanswered.append(error_reply(error))
+        if self._undecoded:
+            self.has_share = False

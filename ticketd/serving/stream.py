@@ -1,0 +1,151 @@
+"""Owns the bytes of a connection: input, output, back-pressure both ways, and a graceful close. Knows no requests."""
+
+import asyncio
+import contextlib
+import logging
+from typing import cast
+
+from ticketd.errors import TicketError
+from ticketd.wire import codec
+from ticketd.wire.replies import error_reply
+
+log = logging.getLogger(__name__)
+
+# With more unprocessed input than this, reading pauses.
+READ_BYTES = 16 * 1024
+# With more unsent output than this, the stream is congested.
+WRITE_BYTES = 256 * 1024
+# How long ``close_gracefully`` reads and drops input.
+LINGER_SECONDS_MAX = 1.0
+
+
+class Stream(asyncio.Protocol):
+    """Takes over the transport of a StreamWriter. The owner awaits ``close_gracefully`` at the end.
+
+    Subclasses override the callbacks ``on_input``, ``on_room`` and ``on_lost``.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter, write_seconds_max: float) -> None:
+        self.transport = cast(asyncio.Transport, writer.transport)
+        # Keep the StreamWriter alive: its finalizer closes the transport. Its protocol gets ``connection_lost``.
+        self._writer: asyncio.StreamWriter | None = writer
+        self._writer_protocol = self.transport.get_protocol()
+        self._write_seconds_max = write_seconds_max
+        self.peer = _peer_name(writer)
+        self.input = bytearray()
+        self.input_over = False
+        self.congested = False
+        self._reading_paused = False
+        loop = asyncio.get_running_loop()
+        self._input_ended: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.transport.set_protocol(self)
+        self.transport.set_write_buffer_limits(WRITE_BYTES)
+
+    def on_input(self) -> None:
+        """Called when there is input, or no more will come."""
+
+    def on_room(self) -> None:
+        """Called when it is no longer congested."""
+
+    def on_lost(self) -> None:
+        """Called once, when the connection is lost."""
+
+    def take_input(self) -> bytes:
+        """Take up to READ_BYTES of the input."""
+        chunk = bytes(self.input[:READ_BYTES])
+        del self.input[:READ_BYTES]
+        if self._reading_paused and len(self.input) <= READ_BYTES:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        return chunk
+
+    def send(self, output: list[bytes]) -> None:
+        """Write, or raise ConnectionResetError."""
+        if self.transport.is_closing():
+            # uvloop would raise RuntimeError.
+            raise ConnectionResetError
+        if len(output) == 1:
+            self.transport.write(output[0])
+        elif sum(map(len, output)) > WRITE_BYTES:
+            # Many connections share the bytes of a long list: do not copy them.
+            for data in output:
+                self.transport.write(data)
+        else:
+            self.transport.write(b"".join(output))
+
+    async def close_gracefully(self, error: TicketError | None = None) -> None:
+        """Send the error, if there is one, and close so that the client gets everything that was written.
+
+        If input were unread, closing would make the kernel reset the connection, and the client could lose its last
+        replies (RFC 1122, 4.2.2.13). So after an error, the sending side is closed first, and input is read and dropped
+        for up to LINGER_SECONDS_MAX. Then the output gets up to ``write_seconds_max`` to be sent.
+        """
+        with contextlib.suppress(OSError, RuntimeError):
+            if error and not self.transport.is_closing():
+                log.debug("ending peer=%s code=%s", self.peer, error.code)
+                self.transport.write(codec.encode(error_reply(error)) + b"\n")
+                self.transport.write_eof()
+                self.input_over = True
+                if self._reading_paused:
+                    self.transport.resume_reading()
+                async with asyncio.timeout(LINGER_SECONDS_MAX):
+                    await self._input_ended
+        self.transport.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._write_seconds_max):
+                await self.lost
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once, and drop unsent output."""
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        if self.input_over:
+            return
+        self.input += data
+        if len(self.input) > READ_BYTES and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+        self.on_input()
+
+    def eof_received(self) -> bool:
+        """Called by the transport. The sending side stays open, since requests may still be answered."""
+        self._end_input()
+        self.on_input()
+        return True
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self.congested = False
+        self.on_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the transport, once, as its last call."""
+        self._end_input()
+        if not self.lost.done():
+            self.lost.set_result(None)
+        self._writer_protocol.connection_lost(None)
+        self._writer = None
+        self.on_lost()
+
+    def _end_input(self) -> None:
+        self.input_over = True
+        if not self._input_ended.done():
+            self._input_ended.set_result(None)
+
+
+def _peer_name(writer: asyncio.StreamWriter) -> str:
+    """Return host and port of the other side, for the log."""
+    try:
+        host, port = writer.get_extra_info("peername")[:2]
+    except (AttributeError, OSError, TypeError):
+        # The client is gone already; uvloop raises AttributeError then.
+        return "unknown"
+    return f"{host}:{port}"
