@@ -1,3 +1,3 @@
-"""ticketd sells a finite number of tickets per event to a crowd, exactly once each."""
+"""ticketd sells a limited number of tickets per event to a crowd, each ticket exactly once."""
 
 __version__ = "0.1.0"

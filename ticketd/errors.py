@@ -35,9 +35,9 @@ Code = Literal[
 
 
 class TicketError(Exception):
-    """A refusal with a code from the closed list and a message that says what was wrong and what to do next.
+    """A refusal: a code from the closed list, and a message that says what was wrong and what to do next.
 
-    ``retry_after`` is in seconds, or None where trying again later makes no difference.
+    ``retry_after`` is in seconds, or None if trying again later makes no difference.
     """
 
     def __init__(self, code: Code, message: str, *, retry_after: float | None = None) -> None:

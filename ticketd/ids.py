@@ -1,24 +1,50 @@
-"""Mints ids. The only randomness there is; the server and ticketctl share it."""
+"""Mints ids, for the daemon and for ticketctl. Nothing else in the daemon is random."""
 
 import re
 import secrets
 import unicodedata
+from collections.abc import Iterator
 
 import uuid_utils
+from msgspec import UNSET
 
-_SUFFIX_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # nothing that is read or heard as something else
+from ticketd.model import TICKET_CHARS
+from ticketd.wire.requests import Request
+
+_SUFFIX_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # without 0, 1, i, l and o, which look alike
 _SUFFIX_CHARS = 6
 _SLUG_CHARS_MAX = 32
+_TICKETS_AT_ONCE = 512
 
 
 def new_id() -> str:
-    """Return a UUIDv7 (RFC 9562): not to be guessed, and growing with time, so that a ledger grows at its end."""
+    """Return a UUIDv7 (RFC 9562): hard to guess, and growing with time, so that new rows go to the end of a table."""
     return str(uuid_utils.uuid7())
 
 
+def _new_tickets() -> Iterator[str]:
+    # Drawn for many at once: each look at the system's randomness costs as much as a small booking.
+    while True:
+        digits = secrets.token_bytes(_TICKETS_AT_ONCE * TICKET_CHARS // 2).hex()
+        for start in range(0, len(digits), TICKET_CHARS):
+            yield digits[start : start + TICKET_CHARS]
+
+
+# Returns the last part of the id of a ticket: TICKET_CHARS random hexadecimal digits. For one thread only.
+new_ticket = _new_tickets().__next__
+
+
 def new_event_id(name: str) -> str:
-    """Return an id for an event that people can read and type, such as ``jazz-night-x7k2mq``."""
+    """Return an id for an event that people can read and type, such as ``jazz-night-x7k2mq``; at most 39 characters."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name)[:_SLUG_CHARS_MAX].strip("-")
     suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_CHARS))
     return f"{slug or 'event'}-{suffix}"
+
+
+def mint(request: Request) -> None:
+    """Mint the id of what the request creates, unless it has one or creates nothing."""
+    field = request.minted
+    if field and getattr(request, field) is UNSET:
+        name = getattr(request, "name", None)
+        setattr(request, field, new_id() if name is None else new_event_id(name))

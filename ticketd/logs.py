@@ -1,4 +1,4 @@
-"""Log lines on stderr, written by a thread, so that whoever does not read them never makes the daemon wait."""
+"""Writes log lines to stderr in a thread of its own, so that the daemon never waits for the reader of stderr."""
 
 import logging
 import os
@@ -9,14 +9,14 @@ from contextlib import suppress
 
 LINES_WAITING_MAX = 10_000
 CLOSE_SECONDS_MAX = 1.0
-# Each line that wakes the thread takes the interpreter from the loop. So lines are written together, 50 times a second.
+# A thread that wakes up takes the interpreter's lock from the loop. So lines are written together, 50 times a second.
 PAUSE_SECONDS = 0.02
 
 _STDERR = 2
 
 
 class StderrHandler(logging.Handler):
-    """Hands lines to the thread. Lines past LINES_WAITING_MAX are dropped, and their number is logged."""
+    """Queues lines for the thread. While LINES_WAITING_MAX lines wait, more are dropped, and the log says how many."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,18 +29,18 @@ class StderrHandler(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record as its line."""
-        self.say(self.format(record))
+        """Format a record and queue it."""
+        self.write_line(self.format(record))
 
-    def say(self, line: str) -> None:
-        """Queue a line as it is."""
+    def write_line(self, line: str) -> None:
+        """Queue a line as it is, without time and level."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:
             self._dropped += 1
 
     def close(self) -> None:
-        """Give the thread a moment (CLOSE_SECONDS_MAX) to write what waits. Called by logging at the end."""
+        """Wait for the thread to write what is queued, but not long (CLOSE_SECONDS_MAX). Called by logging at exit."""
         try:
             self._lines.put(None, timeout=CLOSE_SECONDS_MAX)
             self._thread.join(CLOSE_SECONDS_MAX)
@@ -60,7 +60,7 @@ class StderrHandler(logging.Handler):
             if dropped:
                 lines.append(f"({dropped} log lines were dropped: stderr was not read in time)")
             data = "".join(f"{line}\n" for line in lines if line is not None).encode(errors="backslashreplace")
-            # A closed stderr or a full disk: the log is lost, the sales are not.
+            # If stderr is closed or its disk is full, the log is lost, and the sale goes on.
             with suppress(OSError):
                 while data:
                     data = data[os.write(_STDERR, data) :]

@@ -1,0 +1,201 @@
+"""Owns the parts of the daemon: starts them, supervises them, and ends them in order."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ticketd import __version__
+from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.committer import Committer
+from ticketd.commits.events_file import EventsFile
+from ticketd.commits.file_sync import FileSync
+from ticketd.commits.refresher import refresh
+from ticketd.config import STATUS_BUG, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
+from ticketd.ledger.base import CannotOpenError, Ledger, LedgerFailedError, SharedLedger
+from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.ledger.postgres.url import is_database_url
+from ticketd.serving.server import TURNED_AWAY_MAX, Server
+from ticketd.serving.service import Service
+from ticketd.serving.watchers import Watchers
+
+log = logging.getLogger("ticketd")
+
+# After the ledger has failed, connections get this long to receive their last replies.
+FAILED_DRAIN_SECONDS_MAX = 2.0
+# With Python's default of 700, the garbage collector would run 100 times a second in a crowd, and find nothing.
+OBJECTS_PER_COLLECTION = 20_000
+# File descriptors for the ledger, its log, the listener and so on, besides those of connections.
+DESCRIPTORS_EXTRA = 64
+
+
+class CannotListenError(Exception):
+    """Cannot listen on the address; the message says why."""
+
+
+class Ending:
+    """When and how the daemon ends: in order after a signal or a bug, at once if vital work or the ledger fails."""
+
+    def __init__(self) -> None:
+        self._begun = asyncio.Event()
+        self.status = STATUS_ENDED
+        # Whether to exit without another write to the ledger. The next start reads what is durable.
+        self.at_once = False
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_exception)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._on_signal, signum)
+
+    async def wait(self) -> None:
+        """Wait until the daemon has to end."""
+        await self._begun.wait()
+
+    async def supervise(self, part: str, work: Coroutine[Any, Any, None], *, vital: bool = False) -> None:
+        """Await work that runs as long as the daemon. If it fails, log the reason and end the daemon.
+
+        After a bug in ``vital`` work, the daemon ends at once, since the state of the ledger is not known.
+        """
+        try:
+            await work
+        except LedgerFailedError as error:
+            log.critical("the ledger failed, ending; remove the cause and start it again: %s", error)
+            self._fail(STATUS_LEDGER_FAILED, at_once=True)
+        except Exception:
+            log.critical("a bug in the %s, ending; start it again", part, exc_info=True)
+            self._fail(STATUS_BUG, at_once=vital)
+
+    def _fail(self, status: int, *, at_once: bool) -> None:
+        self.status = self.status or status
+        self.at_once = self.at_once or at_once
+        self._begun.set()
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        if "handle" in context:
+            # A callback of the daemon itself failed, so part of its work was not done.
+            log.critical("a bug in a callback, ending; start it again")
+            self._fail(STATUS_BUG, at_once=True)
+
+    def _on_signal(self, signum: int) -> None:
+        if self._begun.is_set():
+            os._exit(128 + signum)
+        self._begun.set()
+
+
+async def run(options: Options, write_line: Callable[[str], None]) -> int:
+    """Serve until a signal or a failure, and return the exit status.
+
+    ``write_line`` writes a line of text to the log as it is. Raises CannotOpenError, EventsFileError or
+    CannotListenError.
+    """
+    ending = Ending()
+    limits = options.limits
+    _raise_open_files_limit(limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX)
+    file = EventsFile(options.events)
+    events_in_file = file.read()
+    ledger, name = await _open_ledger(options)
+    catalogue = Catalogue(await ledger.events())
+    committer = Committer(ledger, catalogue, limits)
+    file_sync = FileSync(file, catalogue, committer)
+    service = Service(committer, catalogue, limits, Watchers(catalogue))
+    server = Server(service)
+    cannot_listen: CannotListenError | None = None
+    async with asyncio.TaskGroup() as tasks:
+        committing = tasks.create_task(ending.supervise("committer", committer.run(), vital=True))
+        refreshing = syncing = None
+        if isinstance(ledger, SharedLedger):
+            refreshing = tasks.create_task(ending.supervise("refresher", refresh(ledger, catalogue)))
+        # End holds that ran out while the daemon was down, before the first client connects.
+        await committer.end_due_holds()
+        await file_sync.start(events_in_file)
+        if ending.at_once:
+            _exit_at_once(ending.status)
+        try:
+            addresses = await _listen(server, options)
+        except CannotListenError as error:
+            cannot_listen = error
+        else:
+            if options.sync_events:
+                syncing = tasks.create_task(ending.supervise("file sync", file_sync.run()))
+            _freeze_garbage_collector()
+            write_line(
+                f"ready listen={','.join(addresses)} ledger={name} events={len(catalogue)}"
+                f" loop={type(asyncio.get_running_loop()).__module__.partition('.')[0]} version={__version__}"
+            )
+            await ending.wait()
+            await _drain(server, service, limits, ending)
+        file_sync.close()
+        if syncing:
+            await syncing
+        if refreshing:
+            refreshing.cancel()
+        committer.close()
+        await committing
+        await ending.supervise("ledger", ledger.close(), vital=True)
+        if ending.at_once:
+            _exit_at_once(ending.status)
+    if cannot_listen:
+        raise cannot_listen
+    log.info("ended")
+    return ending.status
+
+
+async def _open_ledger(options: Options) -> tuple[Ledger, str]:
+    """Return the ledger and its name for the log. Raises CannotOpenError."""
+    seconds = options.limits.commit_seconds_max
+    if not is_database_url(options.ledger):
+        path = Path(options.ledger)
+        return EmbeddedLedger(path, seconds, accept_losses=options.accept_losses), options.ledger
+    try:
+        from ticketd.ledger.postgres.ledger import PostgresLedger
+    except ModuleNotFoundError as error:
+        raise CannotOpenError(
+            f"{error.name} is missing, and selling from PostgreSQL needs it: pip install {error.name}"
+        ) from None
+    ledger = await PostgresLedger.open(options.ledger, seconds)
+    return ledger, f"postgresql://{ledger.name}"
+
+
+async def _listen(server: Server, options: Options) -> list[str]:
+    try:
+        return await server.listen(options.host, options.port)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else str(error)
+        where = f"{options.host}:{options.port}"
+        raise CannotListenError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
+
+
+async def _drain(server: Server, service: Service, limits: Limits, ending: Ending) -> None:
+    if ending.at_once:
+        await server.drain(FAILED_DRAIN_SECONDS_MAX)
+        _exit_at_once(ending.status)
+    log.info("draining connections=%d", service.connections)
+    await server.drain(limits.drain_seconds_max)
+
+
+def _exit_at_once(status: int) -> NoReturn:
+    logging.shutdown()
+    os._exit(status)
+
+
+def _freeze_garbage_collector() -> None:
+    # What is alive now stays alive. A collection of all that takes tens of milliseconds, in which no client is served.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
+
+
+def _raise_open_files_limit(connections: int) -> None:
+    wanted = connections + DESCRIPTORS_EXTRA
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+        if possible < wanted:
+            log.warning("open files are limited to %d, and %d connections need %d", hard, connections, wanted)

@@ -1,0 +1,114 @@
+"""The command line of ``ticketd move`` and ``ticketd check``: arguments, output and exit statuses."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+from ticketd.config import STATUS_CANNOT_OPEN, STATUS_ENDED, STATUS_USAGE
+from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.check import check
+from ticketd.ledger.move import Report, move
+from ticketd.ledger.postgres.url import is_database_url, public_name
+
+_LEDGER = "a path, or postgresql://user@host/database"
+
+
+def main(arguments: list[str], loop_factory: Any) -> NoReturn:
+    """Run ``move`` or ``check``, the first of the arguments, and exit with its status."""
+    command, *ledgers = parse(arguments)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            status = runner.run(_move(*ledgers) if command == "move" else _check(*ledgers))
+        sys.stdout.flush()
+    except CannotOpenError as error:
+        print(f"ticketd: {error}", file=sys.stderr)
+        status = STATUS_CANNOT_OPEN
+    except KeyboardInterrupt:
+        again = "; the same command finishes it" if command == "move" else ""
+        print(f"ticketd: interrupted{again}", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of stdout is gone. Without this, Python would report that again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGPIPE
+    sys.exit(status)
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Return the command and its ledgers, or print why they are not valid and exit with STATUS_USAGE."""
+    parser = argparse.ArgumentParser(prog="ticketd", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    moving = commands.add_parser(
+        "move",
+        help="move a whole sale from one ledger to another",
+        description=f"Moves a whole sale from one ledger to another; each is {_LEDGER}. Stop all daemons of the source"
+        " first. The target must be empty, or not exist yet. Afterwards the source refuses to sell. If it is cut"
+        " short, the same command finishes it.",
+        epilog=f"exit status: {STATUS_ENDED} moved, {STATUS_USAGE} bad arguments, {STATUS_CANNOT_OPEN} refused or"
+        " failed",
+        allow_abbrev=False,
+    )
+    moving.add_argument("source", metavar="SOURCE", type=_ledger, help="where the sale is")
+    moving.add_argument("target", metavar="TARGET", type=_ledger, help="where it goes")
+    checking = commands.add_parser(
+        "check",
+        help="verify a ledger",
+        description=f"Verifies a ledger, which is {_LEDGER}; says what it saw, and changes nothing. In PostgreSQL,"
+        " daemons may sell meanwhile.",
+        epilog=f"exit status: {STATUS_ENDED} whole, {STATUS_USAGE} bad arguments, {STATUS_CANNOT_OPEN} not whole, or it"
+        " cannot be opened",
+        allow_abbrev=False,
+    )
+    checking.add_argument("ledger", metavar="LEDGER", type=_ledger, help="what is verified")
+    return list(vars(parser.parse_args(arguments)).values())
+
+
+def _ledger(text: str) -> str:
+    if is_database_url(text):
+        try:
+            public_name(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"it is not the URL of a database; {error}") from None
+    elif "://" in text or not text:
+        # The message leaves the text out: it may contain a password.
+        raise argparse.ArgumentTypeError(f"it must be {_LEDGER}")
+    return text
+
+
+async def _move(source: str, target: str) -> int:
+    with ExitStack() as stack:
+        moved = await move(source, target, _progress(stack))
+    counts = {"event": moved.events, "booking": moved.bookings, "ticket": moved.tickets}
+    in_words = ", ".join(f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+    print(f"moved {in_words} from {moved.source} to {moved.target}")
+    return STATUS_ENDED
+
+
+async def _check(ledger: str) -> int:
+    if wrong := await check(ledger, print):
+        name = f"postgresql://{public_name(ledger)}" if is_database_url(ledger) else ledger
+        raise CannotOpenError(f"{name} is not whole ({wrong:,} wrong); restore it from a backup")
+    return STATUS_ENDED
+
+
+def _progress(stack: ExitStack) -> Report:
+    """Return a Report that shows a progress bar on a terminal, until the stack is closed."""
+    if not sys.stderr.isatty():
+        return lambda what, done, total: None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    task = progress.add_task("opening", total=None)
+
+    def report(what: str, done: int, total: int) -> None:
+        progress.update(task, description=what)
+        if total:
+            progress.update(task, completed=done, total=total)
+
+    return report
