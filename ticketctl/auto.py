@@ -1,35 +1,43 @@
-"""``auto COMMAND... REQUESTS DELAY_MS``: repeat a command, show how far it is, and sum up what came of it."""
+"""``auto COMMAND... REQUESTS DELAY_MS``: repeats a command and sums up the replies."""
 
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
-from ticketctl.commands import (
-    AUTO,
-    CANNOT_CONNECT,
-    DELAY_MS_MAX,
-    DONE,
-    INTERRUPTED,
-    REQUESTS_MAX,
-    USAGE,
-    Output,
-    settling,
-    status_of,
-    unknown,
-)
+from ticketctl.output import CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, settling, status_of, unknown
+from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
-from ticketd import words
-from ticketd.declared import shown
 from ticketd.errors import TicketError
-from ticketd.protocol import BookingReply, ErrorReply, Reply, Watch, error_reply
+from ticketd.wire import words
+from ticketd.wire.replies import BookingReply, ErrorReply, Reply, error_reply
+from ticketd.wire.requests import Request
+from ticketd.wire.schema import must_be, shown
+
+RepeatedCommand = Annotated[
+    str,
+    Meta(
+        title="a command with its fields, such as book 1 2",
+        description="what to repeat",
+        extra={"completes": "repeatable commands"},
+    ),
+]
+Requests = Annotated[int, Meta(ge=1, le=1_000_000, description="how many times")]
+DelayMs = Annotated[int, Meta(ge=0, le=3_600_000, description="milliseconds between two of them")]
 
 
 class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
-    """What a run came to. Times are from request to reply, in milliseconds."""
+    """What the requests did. ``p50_ms`` and ``p99_ms`` are times from a request to its reply.
+
+    ``wanted`` requests were asked for; ``requests`` of them got a reply. ``unknown`` counts those whose outcome is
+    unknown, and ``tickets`` the tickets of new bookings.
+    """
 
     wanted: int
     requests: int
@@ -42,9 +50,18 @@ class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
     p50_ms: float
     p99_ms: float
 
+    def text(self) -> str:
+        """Return it for people."""
+        refused = ", ".join(f"{count} {code}" for code, count in sorted(self.refused.items())) or "none"
+        return (
+            f"{self.requests} of {self.wanted} requests in {self.seconds:.3f} s: {self.done} done, refused: {refused},"
+            f" outcome unknown: {self.unknown}, tickets: {self.tickets}; {self.requests_per_second:g} requests/s,"
+            f" p50 {self.p50_ms:.3f} ms, p99 {self.p99_ms:.3f} ms"
+        )
+
 
 def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
-    """Run the command; return its exit status: that of the last request that was not done, or 0."""
+    """Run ``auto`` and return the exit status: 0, or that of the last request that was not done."""
     try:
         command, requests, delay_ms = _parse(arguments)
     except TicketError as error:
@@ -57,8 +74,21 @@ def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
                 break
     except KeyboardInterrupt:
         run.status = INTERRUPTED
-    run.sum_up()
+    summary = run.summary()
+    output.summary(summary, summary.text())
     return run.status
+
+
+AUTO = OwnCommand(
+    "auto",
+    "Repeat a command, and sum up the replies.",
+    [
+        OwnField("command", RepeatedCommand, usage="COMMAND..."),
+        OwnField("requests", Requests),
+        OwnField("delay_ms", DelayMs),
+    ],
+    run_auto,
+)
 
 
 class _Run:
@@ -76,8 +106,8 @@ class _Run:
         self.status = DONE
 
     def once(self) -> bool:
-        """Send the request once. False if it makes no sense to go on."""
-        # Parsed anew, since every booking needs an id of its own.
+        """Send the request once. Return False if it is useless to go on."""
+        # Parsed again each time, so that each booking gets an id of its own.
         request = words.parse(self._command)
         began = time.monotonic()
         try:
@@ -87,16 +117,17 @@ class _Run:
             self.status = CANNOT_CONNECT
             return False
         except OutcomeUnknownError as error:
-            self._unknown += 1
-            self.status = unknown(error, settling(request), self._client, self._output)
-            return False
+            return self._stop_unknown(error, request)
         self._latencies.append(time.monotonic() - began)
         if isinstance(reply, ErrorReply) and reply.code == "outcome_unknown":
-            self._unknown += 1
-            self.status = unknown(OutcomeUnknownError(reply.message), settling(request), self._client, self._output)
-            return False
+            return self._stop_unknown(OutcomeUnknownError(reply.message), request)
         self._count(reply)
         return True
+
+    def _stop_unknown(self, error: OutcomeUnknownError, request: Request) -> bool:
+        self._unknown += 1
+        self.status = unknown(error, settling(request), self._client, self._output)
+        return False
 
     def _count(self, reply: Reply) -> None:
         if isinstance(reply, ErrorReply):
@@ -107,12 +138,12 @@ class _Run:
         if isinstance(reply, BookingReply) and not reply.replayed:
             self._tickets += reply.quantity
 
-    def sum_up(self) -> None:
-        """Show the summary."""
+    def summary(self) -> Summary:
+        """Return what the requests did so far."""
         seconds = time.monotonic() - self._began
         sent = len(self._latencies)
         latencies = sorted(self._latencies) or [0.0]
-        summary = Summary(
+        return Summary(
             wanted=self._wanted,
             requests=sent,
             done=self._done,
@@ -124,28 +155,30 @@ class _Run:
             p50_ms=round(latencies[len(latencies) // 2] * 1e3, 3),
             p99_ms=round(latencies[len(latencies) * 99 // 100] * 1e3, 3),
         )
-        refused = ", ".join(f"{count} {code}" for code, count in sorted(self._refused.items())) or "none"
-        text = (
-            f"{sent} of {self._wanted} requests in {summary.seconds:.3f} s: {self._done} done, refused: {refused},"
-            f" outcome unknown: {self._unknown}, tickets: {self._tickets}; {summary.requests_per_second:g} requests/s,"
-            f" p50 {summary.p50_ms:.3f} ms, p99 {summary.p99_ms:.3f} ms"
-        )
-        self._output.summary(summary, text)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[list[str], int, int]:
-    if len(arguments) < 3:
-        raise TicketError("bad_request", f"auto needs a command, how often, and the delay; usage: {AUTO.usage}")
+    if len(arguments) < len(AUTO.fields):
+        raise AUTO.wrong("auto needs a command, how many times, and the delay")
     *command, requests_word, delay_word = arguments
-    requests = _number("REQUESTS", requests_word, 1, REQUESTS_MAX)
-    delay_ms = _number("DELAY_MS", delay_word, 0, DELAY_MS_MAX)
+    requests = _number("REQUESTS", requests_word, Requests)
+    delay_ms = _number("DELAY_MS", delay_word, DelayMs)
     try:
         request = words.parse(command)
     except TicketError as error:
         raise TicketError(error.code, f"{error.message}; it is part of: {AUTO.usage}") from None
-    if isinstance(request, Watch):
-        raise TicketError("bad_request", f"watch has no end, so it cannot be repeated; usage: {AUTO.usage}")
+    if request.streams:
+        raise AUTO.wrong(f"{command[0]} has no end, so it cannot be repeated")
     return command, requests, delay_ms
+
+
+def _number(name: str, word: str, bounds: Any) -> int:
+    # Python's int() takes more than people mean as a number, such as 1_0.
+    if re.fullmatch(r"[0-9]{1,10}", word):
+        with suppress(msgspec.ValidationError):
+            number: int = msgspec.convert(int(word), bounds)
+            return number
+    raise AUTO.wrong(f"{name} must be {must_be(bounds)}, not {shown(word)}")
 
 
 def _paced(numbers: Iterable[int], delay_ms: int) -> Iterator[int]:
@@ -153,10 +186,3 @@ def _paced(numbers: Iterable[int], delay_ms: int) -> Iterator[int]:
         if number:
             time.sleep(delay_ms / 1e3)
         yield number
-
-
-def _number(name: str, word: str, least: int, most: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", word) or not least <= int(word) <= most:
-        message = f"{name} must be a whole number from {least} to {most}, not {shown(word)}; usage: {AUTO.usage}"
-        raise TicketError("bad_request", message)
-    return int(word)

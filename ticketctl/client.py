@@ -1,64 +1,56 @@
-"""A blocking connection to the daemon: a request in, its reply out, with one deadline and a retry that is safe."""
+"""The protocol: a blocking connection that sends requests to the daemon and returns its replies.
+
+Owns the connection, its deadlines, and the rule for sending a request again. Knows nothing of what people see.
+"""
 
 import select
 import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NoReturn
 
 import msgspec
-from msgspec import UNSET
 
-from ticketd.protocol import (
-    Amend,
-    Book,
-    Cancel,
-    Confirm,
-    Create,
-    ErrorReply,
-    Hold,
-    Ping,
-    PongReply,
-    Redeem,
-    Release,
-    Reply,
-    Request,
-    Restore,
-    decode_reply,
-    encode,
-)
+from ticketd.wire.codec import decode_reply, encode
+from ticketd.wire.replies import ErrorReply, PongReply, Reply
+from ticketd.wire.requests import Ping, Request
 
-READ_BYTES = 64 * 1024
-# What is sent together. So many requests fit into a commit; so many bytes are taken by the buffers of a connection
-# even while the daemon waits for its replies to be read.
+RECEIVE_BYTES = 64 * 1024
+# How many requests are sent before their replies are read. The daemon takes as many of one connection into a commit.
 REQUESTS_AT_ONCE_MAX = 64
-BYTES_AT_ONCE_MAX = 32 * 1024
+# How often a repeatable request is sent if connections break.
+ATTEMPTS_MAX = 2
 
-# Codes that mean: this request was certainly not done, and may be when it is sent again.
+# Codes that promise that the request was not carried out, so that it is safe to send it again.
 NOT_DONE_CODES = frozenset(
     {"busy", "too_many_connections", "shutting_down", "storage_full", "idle_timeout", "internal"}
 )
 
 
 class CannotConnectError(Exception):
-    """No reply to be had, and nothing was changed; the message says why."""
+    """No reply came, and nothing was changed. The message says why."""
 
 
 class OutcomeUnknownError(Exception):
-    """A write was sent and its reply did not come. Sending the same request again, with its ids, settles it.
+    """A write was sent, and its reply did not come. Sending the same request again, with its ids, settles it.
 
-    ``interrupted`` tells that the person did not wait for it.
+    ``interrupted`` is True if Ctrl-C ended the wait for the reply.
     """
 
     interrupted = False
 
 
-class _LostError(Exception):
-    """The connection broke, so that a new one may do better."""
+class _LostError(CannotConnectError):
+    """The connection broke. A new one may work."""
 
 
 class Client:
-    """Connects when it is first asked, and again when the connection was lost. ``timeout`` is in seconds."""
+    """A client of the daemon at ``host`` and ``port``, with at most one connection.
+
+    It connects for the first request, and again after the connection was lost. ``timeout`` is in seconds, above 0. It
+    bounds every wait except that for the changes that ``stream`` yields.
+    """
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
         self.host = host
@@ -73,128 +65,113 @@ class Client:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def ask(self, request: Request) -> Reply:
-        """Return the reply to a request, which may take ``timeout`` seconds.
+        """Send a request and return its reply, within ``timeout`` seconds in all.
 
-        What ``book`` and ``create`` make gets its id here, so that the same request can be sent once more when the
-        connection breaks: the daemon does it once. Raises CannotConnectError, or OutcomeUnknownError for a write.
+        The request gets the id of what it creates here, unless it has one. If the connection breaks, a repeatable
+        request is sent once more, with the same id, so that the daemon carries it out once. Any other is sent once.
+
+        Raises CannotConnectError if no reply came and nothing was changed, and OutcomeUnknownError if the request may
+        have been carried out. Ctrl-C raises KeyboardInterrupt, or OutcomeUnknownError once a write was sent.
         """
-        mint(request)
-        line = encode(request) + b"\n"
+        _mint(request)
+        frame = encode(request) + b"\n"
         deadline = time.monotonic() + self.timeout
-        # Whether a try that ended without a reply may have been done.
+        # Whether an attempt that got no reply may have been carried out.
         maybe_done = False
         why = ""
-        if self._stale():
-            self.close()
-        for _ in range(2 if is_repeatable(request) else 1):
+        self._close_if_stale()
+        for _ in range(ATTEMPTS_MAX if request.repeatable else 1):
             sent = False
             try:
-                if self._socket is None:
-                    self._connect(deadline)
-                sent = is_write(request)
-                reply = self._exchange(line, deadline)
-            except _LostError as error:
-                self.close()
-                maybe_done = maybe_done or sent
-                why = str(error)
-                continue
+                self._ensure_connected(deadline)
+                sent = request.writes
+                reply = self._exchange(frame, deadline)
             except CannotConnectError as error:
                 self.close()
                 maybe_done = maybe_done or sent
                 why = str(error)
+                if isinstance(error, _LostError):
+                    continue
                 break
             except KeyboardInterrupt:
-                # The reply that nobody waits for any more must not be taken for that of the next request.
+                # The reply may still come. It must not be taken for the reply to the next request.
                 self.close()
                 if maybe_done or sent:
                     raise _interruption() from None
                 raise
-            if isinstance(reply, ErrorReply):
-                if maybe_done and reply.code in NOT_DONE_CODES:
-                    # This try was not done; the one before it may have been.
-                    why = reply.message
-                    continue
-                if reply.code == "idle_timeout":
-                    # Said before the daemon saw this request.
-                    self.close()
-                    why = reply.message
-                    continue
-            return reply
+            if not isinstance(reply, ErrorReply):
+                return reply
+            if reply.code == "idle_timeout":
+                # The daemon closed the connection before it saw this request.
+                self.close()
+            elif not (maybe_done and reply.code in NOT_DONE_CODES):
+                return reply
+            why = reply.message
         if maybe_done:
             raise OutcomeUnknownError(why)
         raise CannotConnectError(why)
 
     def ask_all(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Reply]]:
-        """Yield each request with its reply; many are sent together, so that they share a commit.
+        """Yield each request with its reply, in order. Up to REQUESTS_AT_ONCE_MAX are sent together to share a commit.
 
-        They must be repeatable and have their ids: what got no reply is sent again. Raises what ``ask`` raises.
+        All of them must be repeatable: what got no reply, or was not carried out, is sent once more by itself. Each
+        request may take ``timeout`` seconds. Raises what ``ask`` raises; the requests that were yielded are done.
         """
-        batch: list[Request] = []
-        lines = bytearray()
-        for request in requests:
-            line = encode(request) + b"\n"
-            if len(batch) == REQUESTS_AT_ONCE_MAX or len(lines) + len(line) > BYTES_AT_ONCE_MAX:
-                yield from zip(batch, self._ask_together(batch, lines), strict=True)
-                batch, lines = [], bytearray()
-            batch.append(request)
-            lines += line
-        if batch:
-            yield from zip(batch, self._ask_together(batch, lines), strict=True)
+        rest = iter(requests)
+        while batch := list(islice(rest, REQUESTS_AT_ONCE_MAX)):
+            assert all(request.repeatable for request in batch)
+            for request in batch:
+                _mint(request)
+            yield from self._ask_together(batch)
 
-    def _ask_together(self, requests: Sequence[Request], lines: bytearray) -> list[Reply]:
+    def _ask_together(self, batch: Sequence[Request]) -> Iterator[tuple[Request, Reply]]:
+        replies = self._exchange_all(batch)
+        for position, request in enumerate(batch):
+            reply = replies[position] if position < len(replies) else None
+            if reply is None or (isinstance(reply, ErrorReply) and reply.code in NOT_DONE_CODES):
+                reply = self._ask_again(request, maybe_done=request.writes and reply is None)
+            yield request, reply
+
+    def _exchange_all(self, batch: Sequence[Request]) -> list[Reply]:
+        """Send all, and return the replies that came: fewer than requests if the connection broke or time ran out."""
         deadline = time.monotonic() + self.timeout
-        if self._stale():
-            self.close()
-        if self._socket is None:
-            self._connect(deadline)
+        self._close_if_stale()
+        self._ensure_connected(deadline)
         replies: list[Reply] = []
         try:
-            replies.append(self._exchange(lines, deadline))
-            while len(replies) < len(requests):
+            replies.append(self._exchange(b"".join(encode(request) + b"\n" for request in batch), deadline))
+            while len(replies) < len(batch):
                 replies.append(self._receive(deadline))
-        except (_LostError, CannotConnectError):
+        except CannotConnectError:
             self.close()
         except KeyboardInterrupt:
             self.close()
             raise _interruption() from None
-        try:
-            for position, request in enumerate(requests):
-                reply = replies[position] if position < len(replies) else None
-                if reply is None or (isinstance(reply, ErrorReply) and reply.code in NOT_DONE_CODES):
-                    replies[position : position + 1] = [self.ask(request)]
-        except CannotConnectError as error:
-            raise OutcomeUnknownError(str(error)) from None
         return replies
 
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._socket:
-            self._socket.close()
-        self._socket = None
-        self._received.clear()
-
-    def _stale(self) -> bool:
-        # Nothing has been asked, so whatever can be read is the daemon's goodbye.
-        return self._socket is not None and bool(select.select([self._socket], [], [], 0)[0])
-
-    def _connect(self, deadline: float) -> None:
+    def _ask_again(self, request: Request, *, maybe_done: bool) -> Reply:
+        """Ask once more. ``maybe_done``: it may have been carried out the first time, whatever happens now."""
         try:
-            self._socket = socket.create_connection((self.host, self.port), _left(deadline))
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            reply = self.ask(request)
+        except CannotConnectError as error:
+            if maybe_done:
+                raise OutcomeUnknownError(str(error)) from None
+            raise
+        if maybe_done and isinstance(reply, ErrorReply) and reply.code in NOT_DONE_CODES:
+            raise OutcomeUnknownError(reply.message)
+        return reply
 
     def stream(self, request: Request) -> Generator[Reply, None, NoReturn]:
-        """Yield the replies to a request that has many, until the caller has enough. Raises CannotConnectError.
+        """Yield the replies to a request that has many, until the caller closes the generator.
 
-        A ``ping`` goes before it, since there may be no reply before something changes: within ``timeout`` seconds
-        the daemon must show that it is there.
+        The daemon may have nothing to say until something changes, so a ``ping`` goes first: it has to be answered
+        within ``timeout`` seconds. After that, the wait has no bound. Raises CannotConnectError when no more replies
+        can come.
         """
         self.close()
         deadline = time.monotonic() + self.timeout
         try:
-            self._connect(deadline)
+            self._ensure_connected(deadline)
             first = self._exchange(encode(Ping()) + b"\n" + encode(request) + b"\n", deadline)
             if not isinstance(first, PongReply):
                 yield first
@@ -206,11 +183,34 @@ class Client:
         finally:
             self.close()
 
-    def _exchange(self, line: bytes | bytearray, deadline: float) -> Reply:
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._socket:
+            self._socket.close()
+        self._socket = None
+        self._received.clear()
+
+    def _close_if_stale(self) -> None:
+        # No request is open. If there is anything to read, the daemon has closed the connection, and says why.
+        if self._socket and select.select([self._socket], [], [], 0)[0]:
+            self.close()
+
+    def _ensure_connected(self, deadline: float) -> None:
+        if self._socket:
+            return
+        try:
+            self._socket = socket.create_connection((self.host, self.port), _left(deadline))
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _exchange(self, frames: bytes, deadline: float) -> Reply:
+        """Send frames and return the first reply."""
         assert self._socket is not None
         try:
             self._socket.settimeout(_left(deadline))
-            self._socket.sendall(line)
+            self._socket.sendall(frames)
         except TimeoutError:
             raise self._no_reply() from None
         except OSError as error:
@@ -218,13 +218,14 @@ class Client:
         return self._receive(deadline)
 
     def _receive(self, deadline: float | None) -> Reply:
+        """Return the next reply. Without a deadline, wait as long as the connection lasts."""
         assert self._socket is not None
         searched = 0
         try:
             while (end := self._received.find(b"\n", searched)) < 0:
                 searched = len(self._received)
                 self._socket.settimeout(None if deadline is None else _left(deadline))
-                chunk = self._socket.recv(READ_BYTES)
+                chunk = self._socket.recv(RECEIVE_BYTES)
                 if not chunk:
                     raise _LostError(f"{self.address} closed the connection without a reply")
                 self._received += chunk
@@ -260,28 +261,9 @@ def _interruption() -> OutcomeUnknownError:
     return error
 
 
-def is_write(request: Request) -> bool:
-    """Whether the request may change the ledger."""
-    return isinstance(request, Book | Hold | Confirm | Release | Cancel | Redeem | Create | Amend | Restore)
+def _mint(request: Request) -> None:
+    # Imported here, because a command that only reads starts faster without it.
+    if request.writes:
+        from ticketd.ids import mint
 
-
-def is_repeatable(request: Request) -> bool:
-    """Whether sending the request again, with its ids, does what it asks once.
-
-    A ticket that is redeemed twice is refused the second time, and to amend again could undo what somebody else did in
-    between: only a person may try these again.
-    """
-    return not isinstance(request, Amend) and not (isinstance(request, Redeem) and request.at is UNSET)
-
-
-def mint(request: Request) -> None:
-    """Give what the request makes an id, unless it has one."""
-    # Imported here, since a command that only reads starts faster without it.
-    if isinstance(request, Book | Hold) and request.booking is UNSET:
-        from ticketd.ids import new_id
-
-        request.booking = new_id()
-    elif isinstance(request, Create) and request.id is UNSET:
-        from ticketd.ids import new_event_id
-
-        request.id = new_event_id(request.name)
+        mint(request)

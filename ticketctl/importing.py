@@ -1,217 +1,182 @@
-"""``import``: what another ledger exported, or a catalogue file, into this one, a few lines at a time.
+"""``import``: creates the events of a catalogue file, or of the JSON lines that ``export events`` writes.
 
-Events come first, with all that is sold or held there counted as sold elsewhere; then the bookings, each with its past;
-then the tickets that were used. All of it may be sent again and changes nothing then, so an import that broke off is
-run once more.
+The whole file is checked before anything is sent. Every event has an id, so importing a file again changes nothing.
 """
 
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from ticketctl.client import Client, OutcomeUnknownError
-from ticketctl.commands import DONE, IMPORT, Output, status_of, unknown
+from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of, unknown
+from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
 from ticketd.errors import TicketError
-from ticketd.events_file import EventsFile, EventsFileError
-from ticketd.model import Change
-from ticketd.protocol import (
-    TICKETS_PER_RESTORE_MAX,
-    BookingRecord,
-    Create,
-    ErrorReply,
-    EventFacts,
-    EventReply,
-    Made,
-    Redeem,
-    Request,
-    Restore,
-    Show,
-    TicketFacts,
-    from_fields,
-)
+from ticketd.wire.codec import from_fields
+from ticketd.wire.events_json import EventsJsonError, decode_file
+from ticketd.wire.replies import ErrorReply, EventFacts, EventReply, error_reply
+from ticketd.wire.requests import Create, Request, Show, commands
+
+STDIN = "-"
+
+File = Annotated[
+    str,
+    Meta(
+        title="the path of a file, or - for standard input",
+        description="a catalogue such as events.json, or the JSON lines of export events",
+    ),
+]
 
 
 class Tally(msgspec.Struct):
-    """What became of what there is of one kind."""
+    """How many events were created, how many the ledger had already, and how many were refused, by error code."""
 
-    done: int = 0
+    created: int = 0
     known: int = 0
     refused: dict[str, int] = {}
 
 
-class Imported(msgspec.Struct, tag_field="reply", tag="import"):
-    """What an import came to: events that were created, bookings that were restored, tickets that were redeemed."""
+class Summary(msgspec.Struct, tag_field="reply", tag="import"):
+    """What an import did."""
 
     events: Tally = msgspec.field(default_factory=Tally)
-    bookings: Tally = msgspec.field(default_factory=Tally)
-    tickets: Tally = msgspec.field(default_factory=Tally)
-
-    def of(self, request: Request) -> Tally:
-        """Return where a request counts."""
-        return {Create: self.events, Restore: self.bookings, Redeem: self.tickets}[type(request)]
 
     def text(self) -> str:
         """Return it for people."""
-        lines = []
-        for what, done, tally in (
-            ("events", "created", self.events),
-            ("bookings", "restored", self.bookings),
-            ("tickets", "redeemed", self.tickets),
-        ):
-            refused = ", ".join(f"{count} {code}" for code, count in sorted(tally.refused.items())) or "none"
-            lines.append(f"{what}: {tally.done} {done}, {tally.known} known already, refused: {refused}")
-        return "\n".join(lines)
+        refused = ", ".join(f"{count} {code}" for code, count in sorted(self.events.refused.items())) or "none"
+        return f"events: {self.events.created} created, {self.events.known} known already, refused: {refused}"
 
 
-def run_import(path: Path, client: Client, output: Output) -> int:
-    """Take in what the file has, and return the exit status. Raises CannotConnectError, or TicketError for the file."""
-    with _opened(path) as file:
-        # Nothing is sent before all of it is seen to be right.
-        total = sum(1 for _ in _requests(path, file))
-        try:
-            return _send(with_bar(_requests(path, file), "import", total), client, output)
-        except OutcomeUnknownError as error:
-            return unknown(error, [IMPORT.command, str(path)], client, output)
+def run_import(arguments: Sequence[str], client: Client, output: Output) -> int:
+    """Run ``import`` and return the exit status: 0, or that of the last event that was refused."""
+    try:
+        path = IMPORT.parse(arguments)["file"]
+        events = _read(path, output)
+    except TicketError as error:
+        output.error(error_reply(error))
+        return USAGE
+    summary = Summary()
+    try:
+        status = _send(events, summary.events, client, output)
+    except CannotConnectError as error:
+        output.failure("cannot_connect", str(error))
+        status = CANNOT_CONNECT
+    except OutcomeUnknownError as error:
+        status = unknown(error, [IMPORT.name, path], client, output)
+    if summary != Summary():
+        output.summary(summary, summary.text())
+    return status
 
 
-def _send(requests: Iterable[Request], client: Client, output: Output) -> int:
-    imported = Imported()
+IMPORT = OwnCommand(
+    "import",
+    "Create the events of a file. Importing it again changes nothing.",
+    [OwnField("file", File)],
+    run_import,
+)
+
+
+def _send(events: Sequence[Create], tally: Tally, client: Client, output: Output) -> int:
+    """Create the events and count them. Raises CannotConnectError or OutcomeUnknownError, with the tally so far."""
     status = DONE
+    requests: Iterable[Request] = with_bar(events, IMPORT.name, len(events))
     for request, reply in client.ask_all(requests):
-        tally = imported.of(request)
-        if isinstance(reply, ErrorReply):
-            if reply.code == "outcome_unknown":
-                raise OutcomeUnknownError(reply.message)
-            if reply.code == "event_exists" and isinstance(request, Create) and _is_there(request, client):
+        if not isinstance(reply, ErrorReply):
+            if getattr(reply, "replayed", False):
                 tally.known += 1
-                continue
+            else:
+                tally.created += 1
+        elif reply.code == "outcome_unknown":
+            raise OutcomeUnknownError(reply.message)
+        elif reply.code == "event_exists" and isinstance(request, Create) and _is_there(request, client):
+            tally.known += 1
+        else:
             output.error(reply)
             tally.refused[reply.code] = tally.refused.get(reply.code, 0) + 1
             status = status_of(reply)
-        elif isinstance(request, Restore) and request.before:
-            # Its booking was counted with the first part of it.
-            continue
-        elif getattr(reply, "replayed", False):
-            tally.known += 1
-        else:
-            tally.done += 1
-    output.summary(imported, imported.text())
     return status
 
 
 def _is_there(event: Create, client: Client) -> bool:
-    """Whether the event with this id is the same one, of which more or fewer tickets are left."""
+    """Whether the event with this id is the same one, after sales: all but the number of available tickets is equal."""
     there = client.ask(Show(str(event.id)))
     wanted = (event.name, event.date, event.capacity)
     return isinstance(there, EventReply) and (there.name, there.date, there.capacity) == wanted
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that will be read twice; what comes through a pipe is kept in another one."""
-    with ExitStack() as stack:
-        try:
-            file: BinaryIO = stack.enter_context(path.open("rb"))
-            if not file.seekable():
-                pipe, file = file, stack.enter_context(tempfile.TemporaryFile())
-                shutil.copyfileobj(pipe, file)
-        except OSError as error:
-            raise _cannot_read(path, error) from None
-        yield file
-
-
-def _requests(path: Path, file: BinaryIO) -> Iterator[Request]:
-    """Yield what takes in the content of a file, or raise TicketError that says what is wrong with it."""
+def _read(path: str, output: Output) -> list[Create]:
+    """Return the requests that create the events of a file. Raises TicketError (bad_request) with what is wrong."""
+    if path == STDIN and (output.program is None or output.line is not None):
+        raise IMPORT.wrong("here, standard input has the commands; name a file")
+    where = "standard input" if path == STDIN else path
     try:
-        file.seek(0)
-        first = file.readline()
-        if first and not _is_row(first):
-            yield from _of_catalogue(path)
-            return
-        file.seek(0)
-        held: dict[str, int] = {}
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield from requests_of(msgspec.json.decode(line), held)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise TicketError("bad_request", f"{path}:{number}: {error}") from None
-            except TicketError as error:
-                raise TicketError(error.code, f"{path}:{number}: {error.message}") from None
+        data = _stdin() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
-        raise _cannot_read(path, error) from None
+        raise TicketError("bad_request", f"cannot read {where} ({error.strerror})") from None
+    events = _of_lines(where, data) if _has_rows(data) else _of_catalogue(where, data)
+    if not events:
+        raise TicketError("bad_request", f"{where} has no events, so there is nothing to import")
+    return events
 
 
-def _cannot_read(path: Path, error: OSError) -> TicketError:
-    return TicketError("bad_request", f"cannot read {path} ({error.strerror})")
+def _stdin() -> bytes:
+    # Python has None for a stream that was closed.
+    return sys.stdin.buffer.read() if sys.stdin else b""
 
 
-def _is_row(line: bytes) -> bool:
-    """Whether a line is an exported one, maybe with something wrong; that of a catalogue has ``events`` in it."""
+def _has_rows(data: bytes) -> bool:
+    """Whether a file has a row in each line, and is not one catalogue with all its events in ``events``."""
+    first, _, _ = data.lstrip().partition(b"\n")
+    if not first:
+        return True
     try:
-        fields = msgspec.json.decode(line)
+        row = msgspec.json.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return isinstance(fields, dict) and "events" not in fields
+    return isinstance(row, dict) and "events" not in row
 
 
-def _of_catalogue(path: Path) -> Iterator[Create]:
-    if not path.is_file():
-        raise TicketError("bad_request", f"{path} is no file; what is not exported JSON lines must be one")
+def _of_catalogue(where: str, data: bytes) -> list[Create]:
     try:
-        events = EventsFile(path).read()
-    except EventsFileError as error:
-        raise TicketError("bad_request", str(error)) from None
-    for event in events:
-        yield Create(event.name, event.date, event.capacity, event.id, event.available)
+        events = decode_file(data)
+    except EventsJsonError as error:
+        at = where if error.line is None else f"{where}:{error.line}"
+        raise TicketError("bad_request", f"{at}: {error}") from None
+    return [Create(event.name, event.date, event.capacity, event.id, event.available) for event in events]
 
 
-def requests_of(row: Any, held: dict[str, int]) -> Iterator[Request]:
-    """Yield what takes in one line. ``held`` has the versions of the events that had tickets held when written."""
-    names = row if isinstance(row, dict) else ()
-    if "quantity" in names:
-        yield from _of_booking(msgspec.convert(row, BookingRecord), held)
-    elif "booking" in names:
-        ticket = msgspec.convert(row, TicketFacts)
-        if ticket.state == "redeemed":
-            yield from_fields({"cmd": "redeem", "ticket": ticket.id, "at": ticket.redeemed_at})
-    else:
-        event = msgspec.convert(row, EventFacts)
-        if event.held:
-            held[event.id] = event.version
-        facts = ("id", "name", "date", "capacity", "available", "version")
-        yield from_fields({"cmd": "create", **{name: getattr(event, name) for name in facts}})
+def _of_lines(where: str, data: bytes) -> list[Create]:
+    events: dict[str, Create] = {}
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            event = _of_row(msgspec.json.decode(line))
+            wrong = f"the id {event.id} is there twice" if str(event.id) in events else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TicketError) as error:
+            wrong = str(error)
+        if wrong:
+            raise TicketError("bad_request", f"{where}:{number}: {wrong}")
+        events[str(event.id)] = event
+    return list(events.values())
 
 
-def _of_booking(booking: BookingRecord, held: dict[str, int]) -> Iterator[Request]:
-    made = booking.made or Made(booking.available, booking.version)
-    changes = booking.changes
-    if booking.state == "expired" and booking.version > held.get(booking.event, booking.version):
-        # It ran out after its event was written, where its tickets are among those held. It will run out here too.
-        changes = ()
-    fields: dict[str, object] = {"cmd": "restore", "booking": booking.id, "event": booking.event}
-    fields |= {"quantity": booking.quantity, "available": made.available, "version": made.version}
-    if made.seconds is not None:
-        fields |= {"seconds": made.seconds, "expires": made.expires}
-    for before in range(0, len(booking.tickets) or 1, TICKETS_PER_RESTORE_MAX):
-        if tickets := booking.tickets[before : before + TICKETS_PER_RESTORE_MAX]:
-            fields |= {"tickets": tickets, "before": before}
-        if changes:
-            fields["changes"] = list(_about(tickets, changes))
-        yield from_fields(fields)
+def _of_row(row: Any) -> Create:
+    """Return the request for an exported event. What is held or sold there counts as sold elsewhere here.
 
-
-def _about(tickets: Sequence[str], changes: Sequence[Change]) -> Iterator[Change]:
-    """Yield the changes, of the cancels only those of these tickets."""
-    its_own = set(tickets)
-    for change in changes:
-        cancelled = [ticket for ticket in change.tickets if ticket in its_own]
-        if cancelled or change.what != "cancel":
-            yield Change(change.what, change.available, change.version, cancelled)
+    Raises TicketError, or msgspec.ValidationError for a field that is missing or has another type.
+    """
+    if isinstance(row, dict) and "capacity" not in row:
+        for kind, field in (("booking", "quantity"), ("ticket", "booking")):
+            if field in row:
+                message = f"this is a {kind}; import takes events, and `ticketd move` moves a whole ledger"
+                raise TicketError("bad_request", message)
+    msgspec.convert(row, EventFacts)
+    names = (field.name for field in commands()["create"].fields)
+    request = from_fields({"cmd": "create", **{name: row[name] for name in names if name in row}})
+    assert isinstance(request, Create)
+    return request

@@ -1,4 +1,4 @@
-"""A bar that shows how far something is, where a person looks at it."""
+"""A progress bar on stderr, if stderr is a terminal."""
 
 import sys
 from collections.abc import Iterable
@@ -7,11 +7,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def with_bar(items: Iterable[T], what: str, total: int) -> Iterable[T]:
-    """Return the items, so many in all, with a bar on the terminal while they are used up."""
+def with_bar(items: Iterable[T], label: str, total: int) -> Iterable[T]:
+    """Return the items; while they are taken one by one, the bar moves. ``total`` is how many there are."""
     if not sys.stderr.isatty():
         return items
+    # Imported here, because it takes longer than most commands.
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, what, total, console=Console(stderr=True), transient=True)
+    return track(items, label, total, console=Console(stderr=True), transient=True)

@@ -1,18 +1,19 @@
-"""Replies to text: a table for people, tab-separated lines for pipes, JSON for programs.
+"""Replies as text: a table on a terminal, tab-separated lines in a pipe, JSON for programs.
 
-Whatever a server sends, no control character of it reaches the terminal.
+Control characters are escaped, whatever a server sends, so that none of them reaches the terminal.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, Literal
 
 import msgspec
 
-from ticketd.declared import Command
 from ticketd.model import printable
-from ticketd.protocol import (
+from ticketd.wire.codec import encode
+from ticketd.wire.replies import (
     BookingFacts,
     BookingReply,
     BookingsReply,
@@ -22,41 +23,60 @@ from ticketd.protocol import (
     EventReply,
     EventsReply,
     HelpReply,
-    PongReply,
     Reply,
-    StatsReply,
     TicketReply,
-    TicketsReply,
-    encode,
 )
 
 Mode = Literal["table", "plain", "json"]
 
 _EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
 _BOOKING_COLUMNS = ("id", "event", "quantity", "state", "expires")
-_TICKET_COLUMNS = ("id", "event", "booking", "state", "redeemed_at")
+# Columns that are aligned to the right.
 _FIGURES = ("available", "held", "sold", "capacity", "quantity")
+# If the terminal is narrow, names are cut, but not below this.
 _NAME_CELLS_MIN = 16
 _USAGE_CHARS_MAX = 70
 
-# In a pipe a booking, alone or among others, has these columns.
+# The columns of a booking in a pipe, the same in every command.
 _BOOKING_FIELDS = (
     *("id", "event", "quantity", "state", "available", "version", "tickets"),
-    *("expires", "cancelled", "redeemed"),
+    *("expires", "cancelled", "redeemed", "redeemed_at"),
 )
 
 
 def render(reply: Reply, mode: Mode) -> str:
-    """Return a reply as text, without the newline at its end; it may be empty."""
+    """Return a reply as text, without the newline at its end. The text may be empty."""
     if mode == "json":
         return printable(encode(reply).decode())
     return _table(reply) if mode == "table" else _plain(reply)
 
 
 def error_text(reply: ErrorReply) -> str:
-    """Return a refusal for people."""
+    """Return an error as one line for people."""
     later = f" (again after {reply.retry_after:g} s)" if reply.retry_after is not None else ""
     return printable(f"{reply.code}: {reply.message}{later}")
+
+
+def cell(value: Any, separator: str = ",") -> str:
+    """Return a value as text: nothing for None, the items of a list with the separator between, JSON for a record."""
+    plain = msgspec.to_builtins(value)
+    match plain:
+        case None:
+            text = ""
+        case list() | tuple():
+            return separator.join(cell(item) for item in plain)
+        case bool() | dict():
+            text = msgspec.json.encode(plain).decode()
+        case _:
+            text = str(plain)
+    return printable(text)
+
+
+def usages(commands: Iterable[CommandHelp]) -> list[str]:
+    """Return a line for each command, with the summaries in one column. A very long usage does not move the column."""
+    commands = list(commands)
+    width = max((len(command.usage) for command in commands if len(command.usage) <= _USAGE_CHARS_MAX), default=0)
+    return [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]
 
 
 def _plain(reply: Reply) -> str:
@@ -70,18 +90,13 @@ def _plain(reply: Reply) -> str:
         case BookingsReply():
             return "\n".join(map(_booking_line, reply.bookings))
         case TicketReply():
-            again = "replayed" if reply.replayed else None
-            return _tabbed(filter(None, (reply.id, reply.event, reply.booking, reply.state, reply.redeemed_at, again)))
-        case TicketsReply():
-            return "\n".join(_tabbed(filter(None, msgspec.structs.astuple(ticket))) for ticket in reply.tickets)
-        case StatsReply():
-            return "\n".join(_tabbed(item) for item in msgspec.structs.asdict(reply).items())
+            return _tabbed(filter(None, msgspec.structs.astuple(reply)))
         case HelpReply():
             return _help(reply)
-        case PongReply():
-            return "pong"
         case ErrorReply():
             return error_text(reply)
+        case _:
+            return "\n".join(map("\t".join, _fields(reply)))
 
 
 def _table(reply: Reply) -> str:
@@ -91,31 +106,69 @@ def _table(reply: Reply) -> str:
         case EventReply():
             return _columns(_EVENT_COLUMNS, [reply]) + ("\n(as before)" if reply.replayed else "")
         case BookingReply():
-            what = f"{reply.quantity} ticket{'s' if reply.quantity > 1 else ''} of event {reply.event}"
-            again = ", as before" if reply.replayed else ""
-            until = f" until {_time(reply.expires)}" if reply.expires else ""
-            lines = [f"booking {reply.id}: {what}, {reply.state}{until}{again}; {reply.available} left after it"]
-            lines += [f"  ticket {ticket}{_fate(ticket, reply)}" for ticket in reply.tickets]
-            return "\n".join(map(printable, lines))
+            return _booking(reply)
         case BookingsReply():
-            return _columns(_BOOKING_COLUMNS, reply.bookings) if reply.bookings else "no bookings"
+            return _bookings(reply) if reply.bookings else "no bookings"
         case TicketReply():
             at = f" at {_time(reply.redeemed_at)}" if reply.redeemed_at else ""
-            again = ", as before" if reply.replayed else ""
-            whose = f"event {reply.event}, booking {reply.booking}"
-            return printable(f"ticket {reply.id}: {whose}, {reply.state}{at}{again}")
-        case TicketsReply():
-            return _columns(_TICKET_COLUMNS, reply.tickets) if reply.tickets else "no tickets"
-        case StatsReply():
-            return "\n".join(f"{name:<16} {_text(value)}" for name, value in msgspec.structs.asdict(reply).items())
-        case _:
+            return printable(f"ticket {reply.id}: event {reply.event}, booking {reply.booking}, {reply.state}{at}")
+        case HelpReply() | ErrorReply():
             return _plain(reply)
+        case _:
+            return _aligned(_fields(reply))
+
+
+def _fields(reply: Reply) -> list[tuple[str, ...]]:
+    """Return the names and values of a reply that has no layout of its own, or its kind if it has no fields."""
+    fields: list[tuple[str, ...]] = [(name, cell(value)) for name, value in msgspec.structs.asdict(reply).items()]
+    return fields or [(str(reply.__struct_config__.tag),)]
+
+
+def _aligned(fields: Sequence[tuple[str, ...]]) -> str:
+    width = max(len(field[0]) for field in fields)
+    return "\n".join("  ".join([field[0].ljust(width), *field[1:]]).rstrip() for field in fields)
+
+
+def _booking(booking: BookingReply) -> str:
+    what = f"{booking.quantity} ticket{'s' if booking.quantity > 1 else ''} of event {booking.event}"
+    again = ", as before" if booking.replayed else ""
+    until = f" until {_time(booking.expires)}" if booking.expires else ""
+    lines = [f"booking {booking.id}: {what}, {booking.state}{until}{again}; {booking.available} left after it"]
+    redeemed = redemptions(booking)
+    lines += [f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed)}" for ticket in booking.tickets]
+    return "\n".join(map(printable, lines))
+
+
+def redemptions(booking: BookingFacts) -> dict[str, datetime | None]:
+    """Return those tickets of a booking that were redeemed, and when."""
+    # Whatever a server sends: a ticket without its time was redeemed too.
+    return dict(zip_longest(booking.redeemed, booking.redeemed_at))
+
+
+def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, datetime | None]) -> str:
+    if ticket in redeemed:
+        at = redeemed[ticket]
+        return f", redeemed at {_time(at)}" if at else ", redeemed"
+    return ", cancelled" if ticket in booking.cancelled else ""
+
+
+def _bookings(reply: BookingsReply) -> str:
+    more = f"\n(more after {cell(reply.bookings[-1].id)})" if reply.more else ""
+    return _columns(_BOOKING_COLUMNS, reply.bookings) + more
+
+
+def _booking_line(booking: BookingFacts) -> str:
+    return _tabbed(getattr(booking, field) for field in _BOOKING_FIELDS)
+
+
+def _tabbed(values: Iterable[Any]) -> str:
+    return "\t".join(map(cell, values))
 
 
 def _columns(columns: Sequence[str], items: Sequence[Any]) -> str:
-    """Return items under the names of their columns, the names of events cut to the width of the terminal."""
-    rows = [columns, *([_cell(getattr(item, column)) for column in columns] for item in items)]
-    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    """Return items under the names of their columns, with the names of events cut to the width of the terminal."""
+    rows = [columns, *([_table_cell(getattr(item, column)) for column in columns] for item in items)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     if "name" in columns:
         name = columns.index("name")
         spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
@@ -128,14 +181,35 @@ def _columns(columns: Sequence[str], items: Sequence[Any]) -> str:
             for column, text, width in zip(columns, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([lines[0].upper().replace("_", " "), *lines[1:]])
+    return "\n".join([lines[0].upper(), *lines[1:]])
 
 
-def usages(commands: Iterable[Command | CommandHelp]) -> list[str]:
-    """Return a line for each command. One that takes very much does not push the others apart."""
-    commands = list(commands)
-    width = max((len(command.usage) for command in commands if len(command.usage) <= _USAGE_CHARS_MAX), default=0)
-    return [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]
+def _table_cell(value: Any) -> str:
+    return _time(value) if isinstance(value, datetime) else cell(value)
+
+
+def _time(moment: datetime) -> str:
+    """Return a time to the second for people. It is cut, so that what runs out seems to end early rather than late."""
+    return cell(moment.replace(microsecond=0))
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    if _width(text) > width:
+        while _width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    # Most names are ASCII, and a command starts faster without the tables of wcwidth.
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(text))
 
 
 def _help(reply: HelpReply) -> str:
@@ -145,49 +219,3 @@ def _help(reply: HelpReply) -> str:
     lines = [command.usage, f"  {command.summary}"]
     lines += [f"  {field.name:<10} {field.description}; {field.must_be}" for field in command.fields]
     return "\n".join(map(printable, lines))
-
-
-def _fate(ticket: str, booking: BookingReply) -> str:
-    if ticket in booking.cancelled:
-        return ", cancelled"
-    return ", redeemed" if ticket in booking.redeemed else ""
-
-
-def _booking_line(booking: BookingFacts) -> str:
-    values = [getattr(booking, field) for field in _BOOKING_FIELDS]
-    return _tabbed(",".join(value) if isinstance(value, list | tuple) else value for value in values)
-
-
-def _tabbed(values: Iterable[Any]) -> str:
-    return "\t".join(_text(value) for value in values)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else printable(str(msgspec.to_builtins(value)))
-
-
-def _cell(value: Any) -> str:
-    return _time(value) if isinstance(value, datetime) else _text(value)
-
-
-def _time(moment: datetime) -> str:
-    """Return a time for people: to the second, which for what ends is rather too early than too late."""
-    return _text(moment.replace(microsecond=0))
-
-
-def _cells(text: str) -> int:
-    # Most names are ASCII, and a one-shot command starts faster without the tables of wcwidth.
-    if text.isascii():
-        return len(text)
-    from wcwidth import wcswidth
-
-    return max(0, wcswidth(text))
-
-
-def _padded(text: str, width: int, *, right: bool) -> str:
-    if _cells(text) > width:
-        while _cells(text) > width - 1:
-            text = text[:-1]
-        text += "…"
-    space = " " * (width - _cells(text))
-    return space + text if right else text + space

@@ -1,56 +1,63 @@
-"""The interactive shell: one command after the other, with completion, history and a line that tells the syntax."""
+"""The interactive shell: reads commands from a terminal, with completion, history, and a toolbar that shows the syntax.
+
+Knows no command by name: what it completes and explains comes from ``commands.known``.
+"""
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from ticketctl.client import CannotConnectError, Client
-from ticketctl.commands import AUTO, DONE, EXIT, INTERRUPTED, OWN, Output, is_comment, run
-from ticketd import words
-from ticketd.declared import Command, Field
+from ticketctl.commands import Leave, is_comment, known, run
+from ticketctl.output import DONE, INTERRUPTED, Output
+from ticketctl.own import OwnCommand, OwnField
 from ticketd.errors import TicketError
 from ticketd.model import printable
-from ticketd.protocol import COMMANDS, EventFacts, EventsReply, List, Stats, StatsReply, error_reply
+from ticketd.wire import words
+from ticketd.wire.replies import EventFacts, EventsReply, StatsReply, error_reply
+from ticketd.wire.requests import List, Stats, commands
+from ticketd.wire.schema import Command, Field
 
+# At most so many events are offered at once.
 COMPLETIONS_MAX = 50
+# The daemon is asked for its events again after this.
 EVENTS_FRESH_SECONDS = 5.0
+# Completion waits no longer than this for the daemon.
 COMPLETION_SECONDS_MAX = 1.0
 
 
 def run_shell(client: Client, output: Output) -> int:
-    """Read commands from the terminal until Ctrl-D or ``exit``; return 0."""
+    """Read commands from the terminal until Ctrl-D or ``exit``. Return 0."""
     output.program = None
     session: PromptSession[str] = PromptSession(
         history=_history(),
         completer=ThreadedCompleter(_Completer(client)),
         complete_while_typing=True,
-        bottom_toolbar=lambda: _toolbar(session.default_buffer.text),
+        bottom_toolbar=lambda: toolbar(session.default_buffer.text),
     )
     _greet(client)
-    while True:
-        try:
-            line = session.prompt(f"{client.address}> ")
-        except KeyboardInterrupt:
-            continue
-        except EOFError:
-            return DONE
-        # Several lines may have been pasted at once.
-        for command_line in line.splitlines():
-            if command_line.strip() == EXIT.command:
-                return DONE
-            if not _run_line(command_line, client, output):
-                break
+    try:
+        while True:
+            try:
+                text = session.prompt(f"{client.address}> ")
+            except KeyboardInterrupt:
+                continue
+            # Several lines may have been pasted at once. Ctrl-C drops the rest of them.
+            for line in text.splitlines():
+                if not _run_line(line, client, output):
+                    break
+    except (EOFError, Leave):
+        return DONE
 
 
 def _run_line(line: str, client: Client, output: Output) -> bool:
-    """Run one line; return False if the person interrupted it."""
+    """Run one line. Return False if Ctrl-C interrupted it. Raises Leave for ``exit``."""
     try:
         if command := [] if is_comment(line) else words.split(line):
             return run(command, client, output) != INTERRUPTED
@@ -66,7 +73,7 @@ def _greet(client: Client) -> None:
     try:
         stats = client.ask(Stats())
     except CannotConnectError as error:
-        print(f"{error}\nEach command tries again; help works without it, Ctrl-D leaves.")
+        print(f"{error}\nThe next command tries again. help works without a daemon, Ctrl-D leaves.")
         return
     if isinstance(stats, StatsReply):
         events = f"{stats.events} event{'' if stats.events == 1 else 's'}"
@@ -74,7 +81,10 @@ def _greet(client: Client) -> None:
 
 
 def _history() -> History:
-    """Return the history in the state directory of the XDG Base Directory Specification."""
+    """Return the history file in the state directory of the XDG Base Directory Specification, private to the user.
+
+    If it cannot be written, return a history that lasts as long as the shell.
+    """
     home = os.environ.get("XDG_STATE_HOME")
     folder = (Path(home) if home else Path.home() / ".local" / "state") / "ticketctl"
     try:
@@ -87,54 +97,57 @@ def _history() -> History:
         return InMemoryHistory()
 
 
-def _toolbar(text: str) -> AnyFormattedText:
+def toolbar(text: str) -> str:
+    """Return the syntax of the command that the text begins with, or the names of all commands."""
     name, *_ = text.split(maxsplit=1) or [""]
-    if name in OWN:
-        return f"{OWN[name].usage}   {OWN[name].summary}"
-    if name in COMMANDS:
-        return f"{COMMANDS[name].usage}   {COMMANDS[name].summary}"
-    return "commands: " + " ".join([*COMMANDS, *OWN])
+    if command := known().get(name):
+        return f"{command.usage}   {command.summary}"
+    return "commands: " + " ".join(known())
 
 
 class _Completer(Completer):
-    """Completes commands, options and the ids of the events that the daemon has now. Runs in a thread."""
+    """Completes commands, options, and the ids of the events that the daemon has now. Runs in a thread."""
 
     def __init__(self, client: Client) -> None:
-        # A connection of its own: the shell's may be waiting for a reply.
+        # A connection of its own, because that of the shell may be waiting for a reply.
         self._client = Client(client.host, client.port, COMPLETION_SECONDS_MAX)
         self._events: list[EventFacts] = []
         self._asked = -EVENTS_FRESH_SECONDS
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Yield what may stand where the cursor is."""
-        *before, word = document.text_before_cursor.lstrip().split(" ") or [""]
+        """Yield what may stand at the cursor."""
+        *before, word = document.text_before_cursor.lstrip().split(" ")
         typed = [part for part in before if part]
-        if typed[:1] == [AUTO.command]:
-            typed = typed[1:]
         if not typed:
-            for name in (*COMMANDS, *OWN):
-                if name.startswith(word):
-                    yield Completion(f"{name} ", -len(word), display=name, display_meta=_summary(name))
-            return
-        command = COMMANDS.get(typed[0])
-        if command is None:
-            return
-        if word.startswith("-"):
-            for field in command.fields:
-                option = f"--{field.name}"
-                if not field.positional and option.startswith(word):
-                    yield Completion(f"{option} ", -len(word), display=option, display_meta=field.description)
-            return
-        field_here = _field_here(command, typed[1:])
-        if field_here and field_here.completes == "events":
+            yield from _names(known().values(), word)
+        elif command := known().get(typed[0]):
+            yield from self._arguments(command, typed[1:], word)
+
+    def _arguments(self, command: Command | OwnCommand, typed: Sequence[str], word: str) -> Iterable[Completion]:
+        """Yield what may follow these words, which stand after the name of the command."""
+        field = _field_here(command, typed)
+        if typed and command.fields and command.fields[0].completes == "repeatable commands":
+            if inner := commands().get(typed[0]):
+                yield from self._arguments(inner, typed[1:], word)
+        elif word.startswith("-"):
+            yield from _options(command, word)
+        elif field:
+            yield from self._values(field, word)
+
+    def _values(self, field: Field, word: str) -> Iterable[Completion]:
+        if isinstance(field, OwnField) and field.choices:
+            for choice in field.choices:
+                if choice.startswith(word):
+                    yield Completion(f"{choice} ", -len(word), display=choice, display_meta=field.description)
+        elif field.completes == "events":
             yield from self._event_ids(word)
-        elif field_here and field_here.completes == "commands":
-            for name in (*COMMANDS, *OWN):
-                if name.startswith(word):
-                    yield Completion(f"{name} ", -len(word), display=name, display_meta=_summary(name))
+        elif field.completes == "commands":
+            yield from _names(known().values(), word)
+        elif field.completes == "repeatable commands":
+            yield from _names((command for command in commands().values() if not _streams(command)), word)
 
     def _event_ids(self, word: str) -> Iterable[Completion]:
-        """Yield events whose id begins with the word or whose name contains it."""
+        """Yield events whose id begins with the word, or whose name contains it."""
         found = 0
         for event in self._fresh_events():
             if event.id.startswith(word) or (word and word.lower() in event.name.lower()):
@@ -156,21 +169,34 @@ class _Completer(Completer):
         return self._events
 
 
-def _summary(name: str) -> str:
-    return OWN[name].summary if name in OWN else COMMANDS[name].summary
+def _names(offered: Iterable[Command | OwnCommand], word: str) -> Iterable[Completion]:
+    for command in offered:
+        if command.name.startswith(word):
+            yield Completion(f"{command.name} ", -len(word), display=command.name, display_meta=command.summary)
 
 
-def _field_here(command: Command, typed: list[str]) -> Field | None:
-    """Return the field whose value is being typed after these words."""
+def _options(command: Command | OwnCommand, word: str) -> Iterable[Completion]:
+    for field in command.fields:
+        option = f"--{field.name}"
+        if not field.positional and option.startswith(word):
+            yield Completion(f"{option} ", -len(word), display=option, display_meta=field.description)
+
+
+def _field_here(command: Command | OwnCommand, typed: Sequence[str]) -> Field | None:
+    """Return the field whose value comes after these words."""
     positional = [field for field in command.fields if field.positional]
     options = {f"--{field.name}": field for field in command.fields if not field.positional}
     rest = list(typed)
     while rest:
-        word = rest.pop(0)
-        if word in options:
+        option = options.get(rest.pop(0))
+        if option is None:
+            positional = positional[1:]
+        elif not (isinstance(option, OwnField) and option.flag):
             if not rest:
-                return options[word]
+                return option
             rest.pop(0)
-        elif positional:
-            positional.pop(0)
     return positional[0] if positional else None
+
+
+def _streams(command: Command) -> bool:
+    return bool(getattr(command.request, "streams", False))

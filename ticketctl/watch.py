@@ -1,4 +1,4 @@
-"""``watch``: the events as they change; a live table on a terminal, JSON lines in a pipe."""
+"""Shows the replies to a request that streams: a live table on a terminal, JSON lines in a pipe."""
 
 import shutil
 import sys
@@ -12,17 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from ticketctl.client import CannotConnectError, Client
-from ticketctl.commands import CANNOT_CONNECT, INTERRUPTED, Output, status_of
+from ticketctl.output import CANNOT_CONNECT, INTERRUPTED, Output, status_of
 from ticketctl.render import render
 from ticketd.model import printable
-from ticketd.protocol import ErrorReply, EventReply, Reply, Watch
+from ticketd.wire.replies import ErrorReply, EventReply, Reply
+from ticketd.wire.requests import Request
 
-# For how long after its last change an event counts as one that moves.
-MOVING_SECONDS = 3.0
+# An event counts as active for so long after a change.
+ACTIVE_SECONDS = 3.0
+DRAWINGS_PER_SECOND = 10
 
 
-def run_watch(request: Watch, client: Client, output: Output) -> int:
-    """Show changes until Ctrl-C, or until no more come; return the exit status."""
+def run_watch(request: Request, client: Client, output: Output) -> int:
+    """Show the replies until Ctrl-C, or until no more come. Return the exit status."""
     try:
         with closing(client.stream(request)) as replies, _shown(output) as show:
             while not isinstance(reply := next(replies), ErrorReply):
@@ -33,79 +35,87 @@ def run_watch(request: Watch, client: Client, output: Output) -> int:
         output.failure("cannot_connect", str(error))
         return CANNOT_CONNECT
     output.error(reply)
-    # The daemon said goodbye; there is nothing to try again before another one runs.
+    # "Busy" would tell a script to try again at once, but this daemon is ending.
     return CANNOT_CONNECT if reply.code == "shutting_down" else status_of(reply)
 
 
 @contextmanager
 def _shown(output: Output) -> Iterator[Callable[[Reply], None]]:
-    """Yield what shows one change after the other."""
+    """Yield the function that shows a reply."""
     if output.mode != "table":
-        yield _write
+        yield _write_json
         return
     board = _Board()
-    with Live(get_renderable=lambda: board.table(*shutil.get_terminal_size()), refresh_per_second=10):
-        yield board.note
+    with Live(
+        get_renderable=lambda: board.table(*shutil.get_terminal_size()), refresh_per_second=DRAWINGS_PER_SECOND
+    ) as live:
+
+        def show(reply: Reply) -> None:
+            if isinstance(reply, EventReply):
+                board.update(reply)
+            else:
+                live.console.print(Text(render(reply, "table")))
+
+        yield show
 
 
-def _write(reply: Reply) -> None:
+def _write_json(reply: Reply) -> None:
     sys.stdout.write(render(reply, "json") + "\n")
     sys.stdout.flush()
 
 
 class _Board:
-    """The events, what began to move last on top; what goes on moving keeps its place, so that it can be read."""
+    """The table of events. An event that becomes active goes to the top; while it is active, it keeps its row."""
 
     def __init__(self) -> None:
         self._events: dict[str, EventReply] = {}
         self._order: list[str] = []
         self._changed_at: dict[str, float] = {}
 
-    def note(self, reply: Reply) -> None:
-        """Take in an event: the first time as it was found, later as it has changed."""
-        if not isinstance(reply, EventReply):
-            return
-        known = reply.id in self._events
-        self._events[reply.id] = reply
+    def update(self, event: EventReply) -> None:
+        """Take in an event. The first reply for an event is its state when the watch began, not a change."""
+        known = event.id in self._events
+        self._events[event.id] = event
         if not known:
-            self._order.append(reply.id)
+            self._order.append(event.id)
             return
-        if not self._moves(reply.id):
-            self._order.remove(reply.id)
-            self._order.insert(0, reply.id)
-        self._changed_at[reply.id] = time.monotonic()
+        if not self._is_active(event.id):
+            self._order.remove(event.id)
+            self._order.insert(0, event.id)
+        self._changed_at[event.id] = time.monotonic()
 
     def table(self, width: int, height: int) -> Table | Group:
-        """Return the events that fit on the terminal. Runs in the thread that draws."""
+        """Return the events that fit on a terminal of this many columns and rows. Runs in the thread that draws."""
         if not self._order:
             return Group()
-        # Two lines are left for the head and the count of the others, one for the cursor.
-        most = max(1, height - 3)
+        # Two rows are for the head and the count of the other events, one is for the cursor.
+        fitting = max(1, height - 3)
         table = Table(box=None, pad_edge=False, header_style="", caption_style="", caption_justify="left")
-        # Where it is narrow, ids and names are cut.
+        # On a narrow terminal, ids and names are cut.
         table.add_column("ID")
         table.add_column("NAME")
         table.add_column(no_wrap=True)
         for heading in ("░ AVAILABLE", "▒ HELD", "█ SOLD", "CAPACITY"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for event in [self._events[event_id] for event_id in self._order[:most]]:
+        for event in [self._events[event_id] for event_id in self._order[:fitting]]:
             id_, name = (Text(printable(text), no_wrap=True, overflow="ellipsis") for text in (event.id, event.name))
             figures = (event.available, event.held, event.sold, event.capacity)
-            style = "bold" if self._moves(event.id) else ""
+            style = "bold" if self._is_active(event.id) else ""
             table.add_row(id_, name, _bar(event, width // 5), *map(str, figures), style=style)
-        if (more := len(self._order) - most) > 0:
+        if (more := len(self._order) - fitting) > 0:
             table.caption = f"and {more} more"
         return table
 
-    def _moves(self, event_id: str) -> bool:
-        return time.monotonic() - self._changed_at.get(event_id, -MOVING_SECONDS) < MOVING_SECONDS
+    def _is_active(self, event_id: str) -> bool:
+        return time.monotonic() - self._changed_at.get(event_id, -ACTIVE_SECONDS) < ACTIVE_SECONDS
 
 
 def _bar(event: EventReply, cells: int) -> Text:
-    # Rounded up, so that the last ticket is still to be seen; and of the same length whatever a server sends.
-    left, held = (
+    """Return the shares of sold, held and available tickets as a bar of this many cells, whatever a server sends."""
+    # Rounded up, so that the last ticket can be seen.
+    available, held = (
         min(cells, max(0, -(-cells * tickets // max(1, event.capacity)))) for tickets in (event.available, event.held)
     )
-    held = min(held, cells - left)
-    sold = cells - left - held
-    return Text.assemble(("█" * sold, "red"), ("▒" * held, "yellow"), ("░" * left, "green"), no_wrap=True)
+    held = min(held, cells - available)
+    sold = cells - available - held
+    return Text.assemble(("█" * sold, "red"), ("▒" * held, "yellow"), ("░" * available, "green"), no_wrap=True)
