@@ -1,8 +1,8 @@
 """Proves that a recorded history of clients and their replies is right, or names the operations that contradict.
 
-On the line of an event, change number v is moment 2v, and what it leaves is moment 2v + 1. Every reply says at which
+In the life of an event, change number v is moment 2v, and what it leaves is moment 2v + 1. Every reply says at which
 moments it can have been decided; real time and the order of a connection must agree. Redeeming changes no event, so
-each ticket has a line of its own: valid is 1, its redemption is 2, redeemed is 3.
+each ticket has moments of its own: valid is 1, its redemption is 2, redeemed is 3.
 """
 
 from bisect import bisect_right
@@ -19,20 +19,22 @@ from tests.faults.history import (
     Row,
     State,
     Step,
-    bookings_told,
+    bookings_shown,
     contradiction,
     event_of,
-    events_told,
+    events_shown,
     lives_of,
     redemptions_of,
+    redemptions_shown,
     state_of,
     states_of,
     tickets_of,
-    tickets_told,
+    tickets_shown,
 )
 from tests.faults.order import Claim, check_order
 
 BOOKINGS_PER_PAGE = 100
+# A page ends early only if it would have more than so many.
 TICKETS_PER_PAGE = 1_000
 _CROSSED = {
     "already_confirmed": "confirmed",
@@ -48,7 +50,7 @@ def check(history: Sequence[Operation], events: Iterable[Row], daemons: Mapping[
 
     ``daemons`` are the ports of those that shared the ledger, and when each of them began.
     It must be a whole history: what was of unknown outcome was asked again, with the same id, until it was answered,
-    and at the end all bookings and tickets were read. A hold whose ``confirm`` nobody was answered is not cancelled.
+    and at the end all bookings were read. A hold whose ``confirm`` nobody was answered is not cancelled.
     """
     lives = lives_of(history)
     tickets = tickets_of(lives)
@@ -58,7 +60,7 @@ def check(history: Sequence[Operation], events: Iterable[Row], daemons: Mapping[
 
 
 class Claims:
-    """When each operation can have been decided, on the lines of events and tickets."""
+    """When each operation can have been decided, in the lives of events and tickets."""
 
     def __init__(
         self,
@@ -76,7 +78,6 @@ class Claims:
         self._states = states
         self._steps = steps
         self._booking_ids = sorted(lives)
-        self._ticket_ids = sorted(tickets)
         self._asked: dict[tuple[str, str], list[Operation]] = defaultdict(list)
         for operation in history:
             if operation.cmd in CHANGES_OF_BOOKINGS and "booking" in operation.request:
@@ -86,7 +87,7 @@ class Claims:
         self._cancelled = {
             ticket: change.version for life in lives.values() for change in life.changes for ticket in change.tickets
         }
-        self._lines: dict[tuple[str, str], dict[Operation, Claim]] = defaultdict(dict)
+        self._by_subject: dict[tuple[str, str], dict[Operation, Claim]] = defaultdict(dict)
 
     def check(self, daemons: Mapping[int, float]) -> None:
         """Raise AssertionError if a reply is not true, or is at odds with what was before it or after it."""
@@ -98,43 +99,43 @@ class Claims:
             elif operation.reply:
                 self._check_reading(operation)
         places = {operation: place for place, operation in enumerate(self._history)}
-        for line in self._lines.values():
-            claims = sorted(line.values(), key=lambda claim: places[claim.operation])
+        for of_subject in self._by_subject.values():
+            claims = sorted(of_subject.values(), key=lambda claim: places[claim.operation])
             check_order(claims, daemons)
 
     def _claim(self, what: str, id: str, operation: Operation, first: float, last: float) -> None:
-        """Note what an operation claims of the line of an event or a ticket."""
-        line = self._lines[what, id]
-        if operation in line:
-            _, first_before, last_before = line[operation]
+        """Note what an operation claims about the versions of an event, or the states of a ticket."""
+        claims = self._by_subject[what, id]
+        if operation in claims:
+            _, first_before, last_before = claims[operation]
             first, last = max(first, first_before), min(last, last_before)
         if first > last:
-            raise contradiction(f"{what} {id} was at no moment as this tells it", operation)
-        line[operation] = Claim(operation, first, last)
+            raise contradiction(f"{what} {id} was at no moment as this shows it", operation)
+        claims[operation] = Claim(operation, first, last)
 
     def _check_changes(self) -> None:
-        """Every change was done once, for one who asked for just that and was not told that it was not done."""
+        """Every change was done once, for one who asked for just that and got no reply that it was not done."""
         for event, steps in self._steps.items():
             for version, step in steps.items():
                 for change in step.changes:
                     if step.what != "expire":
                         self._claim("event", event, self._doer(change), 2 * version, 2 * version)
                 if step.what == "amend":
-                    self._claim("event", event, step.told[0], 2 * version, 2 * version)
+                    self._claim("event", event, step.shown_by[0], 2 * version, 2 * version)
 
     def _doer(self, change: Change) -> Operation:
         booking = change.facts["id"]
-        told = [operation for operation in change.told if operation.cmd in CHANGES_OF_BOOKINGS]
-        for operation in told:
+        shown = [operation for operation in change.shown_by if operation.cmd in CHANGES_OF_BOOKINGS]
+        for operation in shown:
             if operation.cmd != change.what or not _asks_for(operation.request, change):
                 raise contradiction(f"this is not what was asked for: {change.what} of {booking}", operation)
-        fresh = [operation for operation in told if operation.changed]
+        fresh = [operation for operation in shown if operation.changed]
         lost = [
             operation
             for operation in self._asked[change.what, booking]
             if operation.unknown and _asks_for(operation.request, change)
         ]
-        return _one(f"{change.what} of {booking}, version {change.version},", fresh, lost, change.told)
+        return _one(f"{change.what} of {booking}, version {change.version},", fresh, lost, change.shown_by)
 
     def _check_redemptions(self) -> None:
         """A ticket is redeemed once, for one who asked for it, and never cancelled."""
@@ -149,18 +150,18 @@ class Claims:
 
     def _check_reading(self, operation: Operation) -> None:
         """What is read of events, bookings and tickets is what they were at a moment."""
-        for facts in events_told(operation):
+        for facts in events_shown(operation):
             self._check_event(operation, facts)
-        if operation.cmd == "list" and {facts["id"] for facts in events_told(operation)} != self._states.keys():
+        if operation.cmd == "list" and {facts["id"] for facts in events_shown(operation)} != self._states.keys():
             raise contradiction("these are not all events", operation)
         if not operation.changed:
-            for facts in bookings_told(operation):
-                self._check_booking(operation, facts)
-        for facts in tickets_told(operation):
+            redemptions = redemptions_shown(operation)
+            for facts in bookings_shown(operation):
+                self._check_booking(operation, facts, redemptions.get(facts["id"]))
+        for facts in tickets_shown(operation):
             self._check_ticket(operation, facts)
-        if operation.cmd in ("bookings", "tickets"):
-            self._check_page(operation)
         if operation.cmd == "bookings":
+            self._check_page(operation)
             self._check_past(operation)
 
     def _check_event(self, operation: Operation, facts: Row) -> None:
@@ -169,12 +170,12 @@ class Claims:
             raise contradiction(
                 f"event {facts['id']} was never this: at version {version} it is {self._states[facts['id']][version]}",
                 operation,
-                *(self._steps[facts["id"]][version].told[:1] if version else ()),
+                *(self._steps[facts["id"]][version].shown_by[:1] if version else ()),
             )
         if not operation.changed:
             self._claim("event", facts["id"], operation, 2 * version + 1, 2 * version + 1)
 
-    def _check_booking(self, operation: Operation, facts: Row) -> None:
+    def _check_booking(self, operation: Operation, facts: Row, redeemed: dict[str, str] | None) -> None:
         life = self._lives[facts["id"]]
         version = facts["version"]
         following = life.place(version) + 1
@@ -182,8 +183,7 @@ class Claims:
         lasts = operation.cmd in ("show", "bookings") and following < len(life.changes)
         last = 2 * life.changes[following].version - 1 if lasts else inf
         self._claim("event", life.event, operation, 2 * version + 1, last)
-        if operation.cmd == "show":
-            redeemed = (operation.reply or {}).get("redeemed", ())
+        if redeemed is not None:
             for ticket in {*facts["tickets"]} - {*facts.get("cancelled", ())}:
                 moment = _REDEEMED if ticket in redeemed else _VALID
                 self._claim("ticket", ticket, operation, moment, moment)
@@ -206,29 +206,35 @@ class Claims:
             self._claim("ticket", ticket, operation, moment, moment)
 
     def _check_page(self, operation: Operation) -> None:
-        """What is not in a page that it should be in was not there yet."""
+        """What is not in a page that it should be in was not there yet. There is more if the page says so."""
         assert operation.reply
-        page = [facts["id"] for facts in operation.reply[operation.cmd]]
-        ids, limit = {
-            "bookings": (self._booking_ids, BOOKINGS_PER_PAGE),
-            "tickets": (self._ticket_ids, TICKETS_PER_PAGE),
-        }[operation.cmd]
+        bookings = operation.reply["bookings"]
+        page, more = [facts["id"] for facts in bookings], operation.reply.get("more", False)
+        ids = self._booking_ids
         start = bisect_right(ids, operation.request.get("after", ""))
-        end = bisect_right(ids, page[-1]) if len(page) == operation.request.get("limit", limit) else len(ids)
+        end = bisect_right(ids, page[-1]) if more and page else len(ids)
+        limit = operation.request.get("limit", BOOKINGS_PER_PAGE)
+        if page != sorted(page) or len(page) > limit or (page and page[0] <= operation.request.get("after", "")):
+            raise contradiction("this page has not the bookings that were asked for", operation)
+        # It ends early, but not empty, if with the next booking it had more than TICKETS_PER_PAGE.
+        largest = max((self._lives[id].quantity for id in ids[end:]), default=0)
+        tickets = sum(len(facts["tickets"]) for facts in bookings)
+        if more and not (page and ids[end:] and (len(page) == limit or tickets + largest > TICKETS_PER_PAGE)):
+            raise contradiction("this page says that there is more", operation)
         for id in {*ids[start:end]} - {*page}:
             self._claim_absent(operation, id)
 
     def _check_past(self, operation: Operation) -> None:
-        """The past of the bookings in a page is what was told when it was present."""
+        """The past of the bookings in a page is what replies showed when it was present."""
         assert operation.reply
         for facts in operation.reply["bookings"]:
             life = self._lives[facts["id"]]
             first, *others = life.changes[: life.place(facts["version"]) + 1]
             made = facts.get("made", facts)
             past = [(*change, frozenset(gone)) for *change, gone in facts.get("changes", ())]
-            told = [(change.what, change.facts["available"], change.version, change.tickets) for change in others]
-            if past != told or any(made[name] != first.facts[name] for name in ("available", "version")):
-                raise contradiction(f"booking {facts['id']} has another past", first.told[0], operation)
+            shown = [(change.what, change.facts["available"], change.version, change.tickets) for change in others]
+            if past != shown or any(made[name] != first.facts[name] for name in ("available", "version")):
+                raise contradiction(f"booking {facts['id']} has another past", first.shown_by[0], operation)
 
     def _claim_absent(self, operation: Operation, id: str) -> None:
         """A booking or a ticket did not exist."""
@@ -320,10 +326,10 @@ def _asks_for(request: Row, change: Change) -> bool:
             return bool(cmd == change.what)
 
 
-def _one(what: str, fresh: Sequence[Operation], lost: Sequence[Operation], told: Sequence[Operation]) -> Operation:
-    """Return who did it: who was told so; if nobody was, the first of those who were not told what came of it."""
+def _one(what: str, fresh: Sequence[Operation], lost: Sequence[Operation], shown: Sequence[Operation]) -> Operation:
+    """Return who did it: whose reply says so; or else the first whose outcome is unknown."""
     if len(fresh) > 1:
         raise contradiction(f"{what} was done twice", *fresh)
     if not fresh and not lost:
-        raise contradiction(f"{what} was done, and nobody can have done it", *told)
+        raise contradiction(f"{what} was done, and nobody can have done it", *shown)
     return fresh[0] if fresh else min(lost, key=lambda operation: operation.invoked)

@@ -1,6 +1,6 @@
 """Breaks and freezes the connections between a daemon and PostgreSQL at any byte and message, COMMIT included.
 
-Another daemon on the same ledger is not disturbed. What both of them told is one history, and it is proved right.
+Another daemon on the same ledger is not disturbed. What both of them answered is one history, and it is proved right.
 """
 
 import random

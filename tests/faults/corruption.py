@@ -6,14 +6,17 @@ Whatever was done, the daemon serves all that was acknowledged, or it does not s
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-from tests.faults.disk import SECTOR_BYTES, Call, Content, Disk
-from tests.faults.scenario import LEDGER, Morning
-from ticketd.stores.base import CannotOpenError
+import apsw
 
-# An odd number, so that the last round leaves its log behind.
-ROUNDS = 17
+from tests.faults.disk import SECTOR_BYTES, Call, Content, Disk, plugged
+from tests.faults.scenario import LEDGER, Morning
+from ticketd.ledger.base import CannotOpenError
+
+# After an odd number of rounds the last one leaves its log behind; after an even one all is in the file.
+ROUNDS = (17, 4)
 PAGE_BYTES = 4_096
 HEADER_BYTES = 100
 
@@ -25,11 +28,23 @@ Files = dict[str, bytes]
 Damage = tuple[str, Files]
 
 
-class Ledger:
-    """A ledger after kill -9, what was acknowledged of it, and how its files were at earlier times."""
+OVERFLOW = "overflow page"
 
-    def __init__(self, chance: random.Random) -> None:
-        self.morning = Morning(ROUNDS)
+
+def overflow_pages(file: bytes) -> list[int]:
+    """Return where the pages of a ledger begin that large bookings go on in."""
+    disk = Disk({DATABASE: Content(bytearray(file), bytearray(file), named=True)})
+    where = f"file:{DATABASE}?immutable=1"
+    with plugged(disk), closing(apsw.Connection(where, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as base:
+        pages = base.execute("SELECT pageno FROM dbstat WHERE name = 'bookings' AND pagetype = 'overflow'")
+        return [(page - 1) * PAGE_BYTES for (page,) in pages]
+
+
+class Ledger:
+    """A ledger after its end, what was acknowledged of it, and how its files were at earlier times."""
+
+    def __init__(self, chance: random.Random, rounds: int = ROUNDS[0]) -> None:
+        self.morning = Morning(rounds)
         self.older: list[Files] = []
 
         def before(call: Call, content: Content | None) -> None:
@@ -61,6 +76,14 @@ class Ledger:
                 damaged = data[:start] + zeros + data[start + PAGE_BYTES :]
                 yield f"zeros in {name} from {start}", {**self.files, name: damaged}
             yield f"{name} is gone", {other: data for other, data in self.files.items() if other != name}
+        file = self.files[DATABASE]
+        for start in overflow_pages(file):
+            zeros = file[:start] + bytes(PAGE_BYTES) + file[start + PAGE_BYTES :]
+            yield f"zeros in {OVERFLOW} at {start} of {DATABASE}", {**self.files, DATABASE: zeros}
+            # Its first bytes say which page is next.
+            for place in (start + chance.randrange(4), start + chance.randrange(4, PAGE_BYTES)):
+                what, files = self._flipped(DATABASE, place, chance)
+                yield f"{what}, in {OVERFLOW}", files
         for number, older in enumerate(self.older):
             for name in older.keys() & {DATABASE, LOG}:
                 yield f"{name} is an older one, {number}", {**self.files, name: older[name]}
@@ -93,10 +116,10 @@ def _bytes(disk: Disk) -> Files:
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
-    """Do every damage to ``size`` ledgers, or every tenth of them to one if ``size`` is 1."""
+    """Do every damage to ``size`` ledgers of each kind, or every tenth of them to one if ``size`` is 1."""
     figures: Counter[str] = Counter()
-    for _ in range(size):
-        ledger = Ledger(chance)
+    for rounds in ROUNDS * size:
+        ledger = Ledger(chance, rounds)
         damages = list(ledger.damages(chance))
         for name, files in chance.sample(damages, len(damages) if size > 1 else len(damages) // 10):
             try:
@@ -105,4 +128,5 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
                 error.add_note(name)
                 raise
             figures["damages"] += 1
+            figures["damages of overflow pages"] += OVERFLOW in name
     return dict(figures)

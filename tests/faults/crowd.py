@@ -29,28 +29,54 @@ CLIENTS = 60
 KILLS_PER_SIZE = 10
 KILLS_PER_LEDGER = 20
 ANSWERS_PER_LIFE = (300, 1_000)
+# Of most holds.
+HOLD_SECONDS = 1
 WATCH_SECONDS_MAX = 0.5
 MEETING_SECONDS_MAX = 60.0
 REPLY_BYTES_MAX = 1 << 20
-REMEMBERED_MAX = 2_000
+REMEMBERED_MAX = 20_000
+# What is to be heard before it is over, so that it was not too quiet a crowd.
+HAPPENS = frozenset(
+    [
+        "sold_out",
+        "hold_expired",
+        "booking_conflict",
+        "booking_not_found",
+        "ticket_not_found",
+        "capacity_below_sold",
+        "already_redeemed",
+        "already_confirmed",
+        "already_released",
+        "already_cancelled",
+    ]
+)
 # What an error says that ends a connection: what was not answered then was not done.
 ENDINGS = ("shutting_down", "too_many_connections", "idle_timeout")
 
+# How many tickets of a booking are cancelled: those of its changes, whose fourth column they are.
+_CANCELLED = "(SELECT total(json_array_length(value, '$[3]')) FROM json_each(changes))"
 # What must not be found in a ledger.
 _IMBALANCES = {
-    "an event has other counts than its bookings and tickets": """
+    "an event has other counts than its bookings": f"""
         SELECT id FROM events
-        WHERE sold <> sold_elsewhere + (SELECT count(*) FROM tickets WHERE event = events.id AND state <> 'cancelled')
+        WHERE sold <> sold_elsewhere
+            + (SELECT total(json_array_length(tickets) - {_CANCELLED}) FROM bookings WHERE event = events.id)
         OR held <> (SELECT total(quantity) FROM bookings WHERE event = events.id AND state = 'held')
         OR capacity <> available + held + sold""",
-    "a booking has other tickets than it lists": """
-        SELECT bookings.id FROM bookings LEFT JOIN tickets ON tickets.booking = bookings.id GROUP BY bookings.id
-        HAVING count(tickets.id) <> iif(bookings.tickets = '', 0, quantity)""",
-    "a ticket is not of its booking": """
-        SELECT tickets.id FROM tickets JOIN bookings ON tickets.booking = bookings.id
-        WHERE tickets.event <> bookings.event OR NOT instr(bookings.tickets, tickets.id)
-        OR (tickets.state = 'cancelled') <> (instr(coalesce(changes, ''), tickets.id) > 0)""",
-    "a row has no parent": "PRAGMA foreign_key_check",
+    "a booking has not as many tickets as it should, or one twice": f"""
+        SELECT id FROM bookings
+        WHERE (SELECT count(DISTINCT value) FROM json_each(tickets)) <> json_array_length(tickets)
+        OR json_array_length(tickets) <> iif(state IN ('confirmed', 'cancelled'), quantity, 0)
+        OR (state = 'cancelled') <> ({_CANCELLED} = quantity)""",
+    "what was cancelled is not of the booking, or was cancelled twice": """
+        SELECT bookings.id FROM bookings, json_each(changes) AS change, json_each(change.value, '$[3]') AS gone
+        GROUP BY bookings.id, gone.value
+        HAVING count(*) > 1 OR gone.value NOT IN (SELECT value FROM json_each(tickets))""",
+    "what was redeemed is not of a booking, or was cancelled": """
+        SELECT * FROM redemptions LEFT JOIN bookings ON id = booking
+        WHERE NOT coalesce(ticket IN (SELECT value FROM json_each(tickets)), false)
+        OR instr(coalesce(changes, ''), ticket)""",
+    "a booking is of no event": "SELECT id FROM bookings WHERE event NOT IN (SELECT id FROM events)",
     "the file is damaged": "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
 }
 
@@ -132,7 +158,7 @@ class Client:
     async def live(self) -> None:
         """Ask, first of all what was not answered, until it is over; connect again when the connection breaks."""
         while self._crowd.ports and self._has_more():
-            # What was not answered may still stand in line there, and another daemon knows nothing of that.
+            # What was not answered may still be queued there, and another daemon knows nothing of that.
             if not self.unsettled or self._port not in self._crowd.ports:
                 self._port = self._chance.choice(self._crowd.ports)
             try:
@@ -145,20 +171,18 @@ class Client:
                 await self._converse(connection)
 
     async def read_all(self) -> None:
-        """Read all events, bookings and tickets, page by page; again if holds ran out meanwhile."""
+        """Read all events, and all bookings page by page; again if holds ran out meanwhile."""
         with closing(await connect(self._crowd, self._name, self._crowd.ports[0])) as connection:
             events = None
-            while events != (events := await self._read(connection, "list", "events")):
-                for what in ("bookings", "tickets"):
-                    page: list[Row] = [{"id": "-"}]
-                    while page:
-                        page = await self._read(connection, what, what, after=page[-1]["id"])
+            while events != (events := (await self._read(connection, "list"))["events"]):
+                page = await self._read(connection, "bookings")
+                while page.get("more"):
+                    page = await self._read(connection, "bookings", after=page["bookings"][-1]["id"])
 
-    async def _read(self, connection: "Connection", cmd: str, what: str, **more: str) -> list[Row]:
+    async def _read(self, connection: "Connection", cmd: str, **more: str) -> Row:
         [operation] = await connection.ask([{"cmd": cmd, **more}])
         assert operation.reply
-        rows: list[Row] = operation.reply[what]
-        return rows
+        return operation.reply
 
     def _has_more(self) -> bool:
         return bool(self.unsettled) or not self._crowd.over
@@ -179,7 +203,7 @@ class Client:
                 for operation in operations
                 if operation.cmd in CHANGES and (operation.unknown or (settling and operation.code in NOT_DONE))
             ]
-            # What is known of a batch in part is not told to others: somebody might cancel an unsettled confirm.
+            # Others do not learn what is known of a batch in part: somebody might cancel an unsettled confirm.
             if not self.unsettled:
                 for operation in operations:
                     self._hear(operation.request, operation.reply or {})
@@ -201,11 +225,11 @@ class Client:
         return [self._wish() for _ in range(choose([1, 1, 1, 2, 5]))]
 
     def _purchase(self) -> list[Row]:
-        booking = f"{self._name}-{next(self._numbers)}"
+        booking = f"{self._name}{self._chance.choice('-.')}{next(self._numbers)}"
         event = self._chance.choices(self._crowd.events, [5, 3, 3])[0]["id"]
         quantity = self._chance.choice([1, 2, 3, 4, 10])
         book = {"cmd": "book", "event": event, "quantity": quantity, "booking": booking}
-        hold = {**book, "cmd": "hold", "seconds": self._chance.choice([1, 1, 2, 300])}
+        hold = {**book, "cmd": "hold", "seconds": self._chance.choice([HOLD_SECONDS, HOLD_SECONDS, 2, 300])}
         confirm, release, cancel = ({"cmd": cmd, "booking": booking} for cmd in ("confirm", "release", "cancel"))
         show = {"cmd": "show", "id": event}
         return self._chance.choice(
@@ -222,7 +246,7 @@ class Client:
                 [hold, release],
                 [hold, release, confirm],
                 [hold, cancel, release],
-                [{**book, "quantity": 1, "booking": f"{booking}-{turn}"} for turn in range(20)],
+                [{**book, "quantity": 1, "booking": f"{booking}.{turn}"} for turn in range(20)],
             ]
         )
 
@@ -236,6 +260,10 @@ class Client:
             return {"cmd": cmd, "booking": choose(crowd.bookings)}
         if cmd in ("cancel", "redeem", "show") and crowd.tickets:
             booking, tickets = choose(crowd.tickets)
+            if cmd != "cancel" and self._chance.random() < 0.1:
+                # Of a booking that there is, a ticket that never was.
+                never = f"{booking}.{self._chance.randbytes(6).hex()}"
+                return {"cmd": "redeem", "ticket": never} if cmd == "redeem" else {"cmd": "show", "id": never}
             match cmd, choose([True, False]):
                 case "redeem", _:
                     return {"cmd": "redeem", "ticket": choose(tickets)}
@@ -250,14 +278,14 @@ class Client:
 
     def _reading(self) -> Row:
         choose = self._chance.choice
-        booking, [ticket, *_] = choose(self._crowd.tickets or [("-", ["-"])])
+        booking, _ = choose(self._crowd.tickets or [("-", [])])
         limit = self._chance.randint(1, 10)
         return choose(
             [
                 {"cmd": "list"},
                 {"cmd": "show", "id": choose(self._crowd.events)["id"]},
                 {"cmd": "bookings", "after": booking, "limit": limit},
-                {"cmd": "tickets", "after": ticket, "limit": limit},
+                {"cmd": "bookings", "after": booking},
             ]
         )
 
@@ -328,10 +356,10 @@ class Connection:
             pass
         self._write(b"ping\n")
         while not self.broken:
-            told = self._note(request, invoked)
-            await self._hear(told)
-            if told.reply and told.reply["reply"] == "pong":
-                told.request = {"cmd": "ping"}
+            operation = self._note(request, invoked)
+            await self._hear(operation)
+            if operation.reply and operation.reply["reply"] == "pong":
+                operation.request = {"cmd": "ping"}
                 break
 
     def close(self) -> None:
@@ -372,7 +400,7 @@ class Connection:
 
 
 def check_ledger(folder: Path) -> None:
-    """See that the books of a ledger balance, in a copy, so that it is the daemon that recovers after a crash."""
+    """Check that the counts of a ledger agree, in a copy, so that it is the daemon that recovers after a crash."""
     copy = folder / "copy"
     copy.mkdir()
     for file in folder.glob("events.db*"):
@@ -409,8 +437,10 @@ def record(chance: random.Random, kills: int, folder: Path) -> Crowd:
         with running(folder) as daemon:
             crowd.meet([daemon.port], partial(_hear_and, crowd, daemon.process.kill))
         check_ledger(folder)
+    # Most holds run out before the last life, or else it would be long: no answer tells that one has.
+    time.sleep(HOLD_SECONDS)
     with running(folder) as daemon:
-        crowd.meet([daemon.port], partial(_hear_and, crowd, daemon.process.terminate))
+        crowd.meet([daemon.port], partial(_hear_all_and, crowd, daemon.process.terminate))
         assert daemon.wait() == 0
     with running(folder) as daemon:
         crowd.settle([daemon.port])
@@ -423,6 +453,17 @@ async def _hear_and(crowd: Crowd, end: Callable[[], None]) -> None:
     """End a daemon in the middle of everything."""
     await crowd.hear(crowd.chance.randint(*ANSWERS_PER_LIFE))
     end()
+
+
+async def _hear_all_and(crowd: Crowd, end: Callable[[], None]) -> None:
+    """End a daemon once everything has happened."""
+    await _hear_and(crowd, nothing)
+    while not {operation.code for operation in crowd.history} >= HAPPENS:
+        await crowd.hear(ANSWERS_PER_LIFE[0])
+    end()
+
+
+def nothing() -> None: ...
 
 
 def figures_of(operations: Sequence[Operation]) -> Counter[str]:

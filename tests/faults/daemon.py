@@ -14,8 +14,9 @@ from pathlib import Path
 import apsw
 
 from tests.faults.disk import RealDisk, plugged
-from ticketd import cli
-from ticketd.stores.sqlite import SqliteStore, utc_now
+from ticketd import cli, daemon
+from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
+from ticketd.model import time_of
 
 POLL_SECONDS = 0.002
 
@@ -36,7 +37,7 @@ class Machine:
 
     def now(self) -> datetime:
         """Return the time of its wall clock."""
-        return _now(self._folder)
+        return time_of(_now(self._folder))
 
     def fail_syncs(self) -> None:
         """Let every sync fail from now on."""
@@ -76,8 +77,8 @@ def _seconds(folder: Path) -> float:
     return float(clock.read_text()) if clock.exists() else 0.0
 
 
-def _now(folder: Path) -> datetime:
-    return utc_now() + timedelta(seconds=_seconds(folder))
+def _now(folder: Path) -> int:
+    return system_clock() + round(_seconds(folder) * 1_000)
 
 
 class _Disk(RealDisk):
@@ -103,7 +104,7 @@ def main() -> None:
     clock = partial(_now, folder)
     real_time = time.time
     time.time = lambda: real_time() + _seconds(folder)
-    cli.SqliteStore = partial(SqliteStore, clock=clock)  # type: ignore[assignment,attr-defined]
+    daemon.EmbeddedLedger = partial(EmbeddedLedger, clock=clock)  # type: ignore[assignment,attr-defined]
     with plugged(_Disk(folder)):
         cli.main()
 

@@ -1,6 +1,6 @@
 """Ends the connections of daemons in PostgreSQL, and PostgreSQL itself, at any moment; it starts again at once.
 
-Requests wait for it. What all daemons told is one history, and it is proved right.
+Requests wait for it. What all daemons answered is one history, and it is proved right.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ ENDS_PER_SIZE = 20
 # Between two of them.
 ANSWERS = (50, 500)
 # However slow the machine is, PostgreSQL is back before nobody waits for it any more.
-PATIENCE = ("--desk-seconds-max", "60")
+PATIENCE = ("--queue-seconds-max", "60")
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:

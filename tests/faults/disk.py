@@ -48,7 +48,7 @@ class VFS(apsw.VFS):
 
 
 class RealDisk:
-    """The machine's own disk; it fails when told to."""
+    """The machine's own disk; it fails when asked to."""
 
     def __init__(self) -> None:
         self.full = False

@@ -1,7 +1,7 @@
 """Fails every single call of a morning to the disk, one morning for each call, in every way that a call can fail.
 
 After each, and again after a power cut that follows the next start: nothing acknowledged is missing, nothing is there
-twice, the books balance. What was refused as ``storage_full`` was not done, and a full disk ends no daemon.
+twice, the counts agree. What was refused as ``storage_full`` was not done, and a full disk ends no daemon.
 """
 
 import itertools
@@ -12,8 +12,8 @@ from pathlib import Path
 import apsw
 
 from tests.faults.disk import Call, Content, DeadError, Disk
-from tests.faults.scenario import Morning
-from ticketd.stores.base import OutcomeUnknownError
+from tests.faults.scenario import Morning, OpenLedger, open_ledger
+from ticketd.ledger.base import OutcomeUnknownError
 
 ROUNDS = 3
 CHANGING = ("write", "truncate", "sync", "delete", "open")
@@ -80,11 +80,11 @@ def _do_part(call: Call, content: Content | None, part: float) -> None:
         content.change((offset, data[: int(len(data) * part)]))
 
 
-def attack(number: int, name: str, chance: random.Random) -> Fault:
+def attack(number: int, name: str, chance: random.Random, opened: OpenLedger = open_ledger) -> Fault:
     """Live a morning whose n-th call fails, and see that all is well after it."""
     fault = Fault(number, name)
     disk = Disk(before=fault)
-    morning = Morning(ROUNDS)
+    morning = Morning(ROUNDS, opened)
     ended = morning.live(disk)
     if fault.call is None:
         assert ended is None

@@ -7,6 +7,7 @@ The changes of an event are numbered by its ``version``, so a history is put in 
 for an order that would do.
 """
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +21,12 @@ Row = dict[str, Any]
 NOT_DONE = ("busy", "storage_full", "shutting_down", "too_many_connections", "idle_timeout")
 CHANGES_OF_BOOKINGS = ("book", "hold", "confirm", "release", "cancel")
 CHANGES = (*CHANGES_OF_BOOKINGS, "redeem", "amend")
-TOLD_CHARS_MAX = 500
+SHOWN_CHARS_MAX = 500
 
-# Of a booking it is told only in some replies.
-_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "made", "changes")
+# Only some replies about a booking have these.
+_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "redeemed_at", "made", "changes")
+# The last part of the id of a ticket, after the id of its booking.
+_LAST_PART = re.compile(r"\.[0-9a-f]{12}")
 # What makes the second state of the first.
 _TRANSITIONS = {
     (None, "confirmed"): "book",
@@ -40,7 +43,7 @@ _TRANSITIONS = {
 class Operation:
     """A request to the daemon at a port and its reply, which never came if it is None.
 
-    The operations of a connection are in the order sent. Each line that a ``watch`` is told is an operation, invoked
+    The operations of a connection are in the order sent. Each line that a ``watch`` sends is an operation, invoked
     when the watch was.
     """
 
@@ -54,8 +57,8 @@ class Operation:
 
     def __str__(self) -> str:
         when = f"{self.invoked:.6f} to {self.answered:.6f}"
-        told = f"{self.who} on {self.connection} to {self.port}, {when}: {self.request} {self.reply}"
-        return told if len(told) <= TOLD_CHARS_MAX else f"{told[:TOLD_CHARS_MAX]}..."
+        text = f"{self.who} on {self.connection} to {self.port}, {when}: {self.request} {self.reply}"
+        return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}..."
 
     @property
     def cmd(self) -> str:
@@ -69,7 +72,7 @@ class Operation:
 
     @property
     def unknown(self) -> bool:
-        """Whether nobody was told what came of it."""
+        """Whether no reply says what came of it."""
         return self.reply is None or self.code == "outcome_unknown"
 
     @property
@@ -84,13 +87,13 @@ class Operation:
 
 
 class Change(NamedTuple):
-    """What happened to a booking, the booking as it was told right after it, and all who were told."""
+    """What happened to a booking, the booking right after it, and the operations whose replies show it."""
 
     what: str
     version: int
     facts: Row
     tickets: frozenset[str]
-    told: list[Operation]
+    shown_by: list[Operation]
 
 
 class Life(NamedTuple):
@@ -141,13 +144,13 @@ class Step:
 
     what: str
     available: int
-    told: list[Operation]
+    shown_by: list[Operation]
     changes: list[Change] = field(default_factory=list)
 
     def after(self, state: State) -> State:
         """Return the event after this."""
         if self.what == "amend":
-            return state.amended(self.told[0].request)
+            return state.amended(self.shown_by[0].request)
         for change in self.changes:
             state = state.moved(*_movement(change))
         return state
@@ -158,26 +161,40 @@ def contradiction(what: str, *operations: Operation) -> AssertionError:
     return AssertionError("\n  ".join([what, *map(str, operations)]))
 
 
-# What is told
+# What replies show
 
 
-def bookings_told(operation: Operation) -> Iterator[Row]:
-    reply = operation.reply or {"reply": "nothing"}
-    for facts in reply["bookings"] if reply["reply"] == "bookings" else [reply] if reply["reply"] == "booking" else []:
+def bookings_shown(operation: Operation) -> Iterator[Row]:
+    for facts in _bookings_in(operation):
         yield {name: value for name, value in facts.items() if name not in _BESIDE_THE_BOOKING}
 
 
-def events_told(operation: Operation) -> Iterable[Row]:
+def redemptions_shown(operation: Operation) -> dict[str, dict[str, str]]:
+    """Return when which tickets of each booking were redeemed, where a reply shows that."""
+    shown: dict[str, dict[str, str]] = {}
+    if operation.cmd in ("show", "bookings"):
+        for facts in _bookings_in(operation):
+            redeemed, times = facts.get("redeemed", []), facts.get("redeemed_at", [])
+            if len(redeemed) != len(times) or not {*redeemed} <= {*facts["tickets"]} - {*facts.get("cancelled", ())}:
+                raise contradiction(f"of booking {facts['id']} these cannot have been redeemed: {redeemed}", operation)
+            shown[facts["id"]] = dict(zip(redeemed, times, strict=True))
+    return shown
+
+
+def _bookings_in(operation: Operation) -> list[Row]:
+    reply = operation.reply or {"reply": "nothing"}
+    return reply["bookings"] if reply["reply"] == "bookings" else [reply] if reply["reply"] == "booking" else []
+
+
+def events_shown(operation: Operation) -> Iterable[Row]:
     reply = operation.reply
     if reply and reply["reply"] == "events":
         return reply["events"]  # type: ignore[no-any-return]
     return [reply] if reply and reply["reply"] == "event" else []
 
 
-def tickets_told(operation: Operation) -> Iterable[Row]:
+def tickets_shown(operation: Operation) -> Iterable[Row]:
     reply = operation.reply
-    if reply and reply["reply"] == "tickets":
-        return reply["tickets"]  # type: ignore[no-any-return]
     return [reply] if reply and reply["reply"] == "ticket" else []
 
 
@@ -185,21 +202,21 @@ def tickets_told(operation: Operation) -> Iterable[Row]:
 
 
 def lives_of(history: Sequence[Operation]) -> dict[str, Life]:
-    """Exactly once: who is told of a change of a booking is told what all are told, and the changes make a life."""
-    told: dict[str, dict[int, tuple[Row, list[Operation]]]] = defaultdict(dict)
+    """Exactly once: all replies that show a change of a booking show the same one, and the changes make a life."""
+    shown: dict[str, dict[int, tuple[Row, list[Operation]]]] = defaultdict(dict)
     for operation in history:
-        for facts in bookings_told(operation):
-            known, operations = told[facts["id"]].setdefault(facts["version"], (facts, []))
+        for facts in bookings_shown(operation):
+            known, operations = shown[facts["id"]].setdefault(facts["version"], (facts, []))
             if known != facts:
-                raise contradiction(f"booking {facts['id']} is told in two ways", operations[0], operation)
+                raise contradiction(f"booking {facts['id']} is shown in two ways", operations[0], operation)
             operations.append(operation)
-    return {booking: _life(of_booking) for booking, of_booking in told.items()}
+    return {booking: _life(of_booking) for booking, of_booking in shown.items()}
 
 
-def _life(told: dict[int, tuple[Row, list[Operation]]]) -> Life:
+def _life(shown: dict[int, tuple[Row, list[Operation]]]) -> Life:
     changes: list[Change] = []
     before: Row = {}
-    for version, (facts, operations) in sorted(told.items()):
+    for version, (facts, operations) in sorted(shown.items()):
         what = _TRANSITIONS.get((before.get("state"), facts["state"]))
         gone, gone_before = frozenset(facts.get("cancelled", ())), frozenset(before.get("cancelled", ()))
         tickets = frozenset(facts["tickets"])
@@ -208,6 +225,7 @@ def _life(told: dict[int, tuple[Row, list[Operation]]]) -> Life:
             what is not None
             and all(before.get(name, facts[name]) == facts[name] for name in ("event", "quantity"))
             and len(tickets) == len(facts["tickets"]) == issued
+            and all(_is_of(ticket, facts["id"]) for ticket in tickets)
             and (what != "cancel" or before["tickets"] == facts["tickets"])
             and (gone_before < gone <= tickets if what == "cancel" else not gone)
             and (facts["state"] == "cancelled") == (len(gone) == facts["quantity"])
@@ -215,12 +233,17 @@ def _life(told: dict[int, tuple[Row, list[Operation]]]) -> Life:
         if not possible:
             raise contradiction(
                 f"booking {facts['id']} cannot become {facts['state']} by version {version}",
-                *(changes[-1].told[:1] if changes else ()),
+                *(changes[-1].shown_by[:1] if changes else ()),
                 operations[0],
             )
         changes.append(Change(str(what), version, facts, gone - gone_before, operations))
         before = facts
     return Life(before["event"], before["quantity"], changes)
+
+
+def _is_of(ticket: str, booking: str) -> bool:
+    """Whether this is an id of a ticket of a booking."""
+    return ticket.startswith(booking) and bool(_LAST_PART.fullmatch(ticket, len(booking)))
 
 
 def tickets_of(lives: Mapping[str, Life]) -> dict[str, str]:
@@ -232,24 +255,25 @@ def tickets_of(lives: Mapping[str, Life]) -> dict[str, str]:
                 if tickets.setdefault(ticket, booking) != booking:
                     first = lives[tickets[ticket]].issued
                     assert first
-                    raise contradiction(f"ticket {ticket} was sold twice", first.told[0], life.issued.told[0])
+                    raise contradiction(f"ticket {ticket} was sold twice", first.shown_by[0], life.issued.shown_by[0])
     return tickets
 
 
 def redemptions_of(history: Sequence[Operation]) -> dict[str, str]:
-    """A ticket is redeemed once: whoever is told when, is told the same time. Return it."""
-    told: dict[str, tuple[str, Operation]] = {}
+    """A ticket is redeemed once: all replies that say when say the same time. Return it."""
+    shown: dict[str, tuple[str, Operation]] = {}
     for operation in history:
-        at = [(facts["id"], facts["redeemed_at"]) for facts in tickets_told(operation) if "redeemed_at" in facts]
+        at = [(facts["id"], facts["redeemed_at"]) for facts in tickets_shown(operation) if "redeemed_at" in facts]
+        at += [entry for of_booking in redemptions_shown(operation).values() for entry in of_booking.items()]
         if operation.cmd == "redeem" and operation.code == "already_redeemed" and operation.reply:
             at.append((operation.request["ticket"], operation.reply["redeemed_at"]))
         for ticket, time in at:
-            if told.setdefault(ticket, (time, operation))[0] != time:
-                raise contradiction(f"ticket {ticket} was redeemed at two times", told[ticket][1], operation)
-    return {ticket: time for ticket, (time, _) in told.items()}
+            if shown.setdefault(ticket, (time, operation))[0] != time:
+                raise contradiction(f"ticket {ticket} was redeemed at two times", shown[ticket][1], operation)
+    return {ticket: time for ticket, (time, _) in shown.items()}
 
 
-# The line of an event
+# The versions of an event
 
 
 def _movement(change: Change) -> tuple[int, int, int]:
@@ -271,28 +295,28 @@ def states_of(
 ) -> tuple[dict[str, list[State]], dict[str, dict[int, Step]]]:
     """Every version is one change and none is missing; after each, the counts are what it makes of those before it."""
     steps = _steps(history, lives)
-    told, lost = _counts_told(history, lives), _lost_amends(history)
+    shown, lost = _counts_shown(history, lives), _lost_amends(history)
     states: dict[str, list[State]] = {}
     for event, facts in events.items():
         state = state_of(facts)
         if state.capacity != state.available + state.held + state.sold:
             raise contradiction(f"event {event} does not add up: {state}")
-        line = states[event] = [state]
+        of_versions = states[event] = [state]
         of_event = steps[event]
-        for version in range(1, max([0, *of_event, *told[event]]) + 1):
+        for version in range(1, max([0, *of_event, *shown[event]]) + 1):
             if version not in of_event:
-                of_event[version] = _lost_amend(event, version, state, lost[event], of_event, told[event])
+                of_event[version] = _lost_amend(event, version, state, lost[event], of_event, shown[event])
             step = of_event[version]
             after = step.after(state)
             if after.available != step.available or min(after[2:]) < 0:
                 raise contradiction(
                     f"event {event} at version {version}: {step.what} cannot make {step.available} available"
                     f" of {state.available}, with {after}",
-                    *(of_event[version - 1].told[:1] if version > 1 else ()),
-                    step.told[0],
+                    *(of_event[version - 1].shown_by[:1] if version > 1 else ()),
+                    step.shown_by[0],
                 )
             state = after
-            line.append(state)
+            of_versions.append(state)
     return states, steps
 
 
@@ -308,28 +332,30 @@ def _steps(history: Sequence[Operation], lives: Mapping[str, Life]) -> dict[str,
         step = steps[event].setdefault(version, new)
         if step is not new:
             if (new.what, new.available) != ("expire", step.available) or step.what != "expire":
-                raise contradiction(f"event {event} has two changes of version {version}", step.told[0], new.told[0])
+                raise contradiction(
+                    f"event {event} has two changes of version {version}", step.shown_by[0], new.shown_by[0]
+                )
             step.changes += new.changes
 
     for life in lives.values():
         for change in life.changes:
-            put(life.event, change.version, Step(change.what, change.facts["available"], change.told, [change]))
+            put(life.event, change.version, Step(change.what, change.facts["available"], change.shown_by, [change]))
     for operation in history:
         if operation.cmd == "amend" and operation.changed:
-            for facts in events_told(operation):
+            for facts in events_shown(operation):
                 put(facts["id"], facts["version"], Step("amend", facts["available"], [operation]))
     return steps
 
 
-def _counts_told(history: Sequence[Operation], lives: Mapping[str, Life]) -> dict[str, dict[int, int]]:
-    """Return what is told to be available at the versions of each event, other than by changes of bookings."""
-    told: dict[str, dict[int, int]] = defaultdict(dict)
+def _counts_shown(history: Sequence[Operation], lives: Mapping[str, Life]) -> dict[str, dict[int, int]]:
+    """Return what is available at the versions of each event, by replies other than those of changed bookings."""
+    shown: dict[str, dict[int, int]] = defaultdict(dict)
     for operation in history:
-        for facts in events_told(operation):
-            told[facts["id"]][facts["version"]] = facts["available"]
+        for facts in events_shown(operation):
+            shown[facts["id"]][facts["version"]] = facts["available"]
         if operation.code and operation.reply and "version" in operation.reply:
-            told[event_of(operation, lives)][operation.reply["version"]] = operation.reply["available"]
-    return told
+            shown[event_of(operation, lives)][operation.reply["version"]] = operation.reply["available"]
+    return shown
 
 
 def event_of(operation: Operation, lives: Mapping[str, Life]) -> str:
@@ -349,10 +375,10 @@ def _lost_amends(history: Sequence[Operation]) -> dict[str, list[Operation]]:
 
 
 def _lost_amend(
-    event: str, version: int, before: State, lost: list[Operation], steps: dict[int, Step], told: dict[int, int]
+    event: str, version: int, before: State, lost: list[Operation], steps: dict[int, Step], shown: dict[int, int]
 ) -> Step:
-    """Find the ``amend`` that made a version of which nobody was told, since no event remembers its versions."""
-    available = told.get(version)
+    """Find the ``amend`` that made a version that no reply shows, since no event remembers its versions."""
+    available = shown.get(version)
     following = steps.get(version + 1)
     if available is None and following and following.what != "amend":
         available = following.available - sum(_movement(change)[0] for change in following.changes)
@@ -363,6 +389,6 @@ def _lost_amend(
             return Step("amend", after.available, [operation])
     raise contradiction(
         f"nothing explains version {version} of event {event}",
-        *(steps[version - 1].told[:1] if version > 1 else ()),
-        *(following.told[:1] if following else ()),
+        *(steps[version - 1].shown_by[:1] if version > 1 else ()),
+        *(following.shown_by[:1] if following else ()),
     )

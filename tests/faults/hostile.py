@@ -24,8 +24,8 @@ import msgspec
 import uvloop
 
 from tests.daemon import Daemon, running, until
-from ticketd.connection import READ_BYTES, WRITE_BYTES
-from ticketd.server import DESCRIPTORS_KEPT
+from ticketd.serving.server import DESCRIPTORS_RESERVED
+from ticketd.serving.stream import READ_BYTES, WRITE_BYTES
 
 HOSTILE = 500
 GOOD = 10
@@ -42,14 +42,14 @@ RATIO_MAX = 3.0
 
 CONNECTIONS_MAX = 300
 WAITING_MAX = 60
-# As many at once can be told that there is no place; past that the descriptors run out.
+# As many at once can be refused a place; past that the descriptors run out.
 TURNED_AWAY = 4
 # What the allocator may keep of a storm's memory. Without care, what hundreds of dead connections held is more.
 KEPT_KIB_MAX = 256 * 1024
 # What uvloop reads from a socket at once.
 UVLOOP_READ_BYTES = 256_000
 FLAGS = (
-    *("--connections-max", str(CONNECTIONS_MAX), "--waiting-max", str(WAITING_MAX), "--door-seconds-max", "2"),
+    *("--connections-max", str(CONNECTIONS_MAX), "--waiting-max", str(WAITING_MAX), "--waiting-seconds-max", "2"),
     *("--idle-seconds-max", "2", "--frame-seconds-max", "2", "--write-seconds-max", "2", "--log-level", "warning"),
 )
 
@@ -350,14 +350,14 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     with running(folder, *FLAGS) as daemon, running(folder / "neighbor", *FLAGS) as neighbor:
         longest_reply = prepare(daemon)
         prepare(neighbor)
-        files = CONNECTIONS_MAX + WAITING_MAX + TURNED_AWAY + DESCRIPTORS_KEPT
+        files = CONNECTIONS_MAX + WAITING_MAX + TURNED_AWAY + DESCRIPTORS_RESERVED
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (files, files))
         base = memory_kib(daemon, "VmRSS")
         figures = uvloop.run(_weather(daemon, neighbor, chance, size))
         peak, bound = memory_kib(daemon, "VmHWM"), base + growth_kib_max(longest_reply)
         assert peak <= bound, f"memory grew to {peak} KiB, and its bound is {bound} KiB"
-        told = [line for line in daemon.lines if "open files are limited" in line]
-        assert len(told) == 1, f"that the files ran out was told {len(told)} times"
+        logged = [line for line in daemon.lines if "open files are limited" in line]
+        assert len(logged) == 1, f"that the files ran out was logged {len(logged)} times"
         assert not [line for line in daemon.lines if "Traceback" in line or "bug" in line], daemon.lines[-20:]
         after = memory_kib(daemon, "VmRSS")
         assert after - base <= KEPT_KIB_MAX, f"of the memory of the storm {after - base} KiB are kept"

@@ -17,46 +17,51 @@ from copy import copy
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from tests.daemon import Connection, Daemon, running, write_events
-from ticketd import protocol, session, words
-from ticketd.books import Books, LedgerRequest, Needs
-from ticketd.errors import Code, TicketError
-from ticketd.framing import Lines
-from ticketd.model import UNSAFE, Booking, Change, Event, Ticket
-from ticketd.protocol import (
-    FRAME_BYTES_MAX,
+from ticketd.commits.catalogue import Catalogue
+from ticketd.config import Limits
+from ticketd.errors import Code
+from ticketd.model import TICKET_CHARS, UNSAFE, Booking, Event, milliseconds
+from ticketd.rules.commands import TABLE, decide_all, read_set
+from ticketd.rules.working_set import ReadSet, WorkingSet
+from ticketd.serving.session import Session
+from ticketd.wire import codec, words
+from ticketd.wire.lines import FRAME_BYTES_MAX
+from ticketd.wire.replies import (
+    ErrorReply,
+    EventFacts,
+    EventReply,
+    EventsReply,
+    PongReply,
+    Reply,
+    StatsReply,
+    error_reply,
+)
+from ticketd.wire.requests import (
     Amend,
     Book,
     Bookings,
     Cancel,
     Confirm,
     Create,
-    ErrorReply,
-    EventReply,
-    EventsReply,
     Help,
     Hold,
     List,
     Ping,
-    PongReply,
     Redeem,
     Release,
-    Reply,
     Request,
-    Restore,
     Show,
     Stats,
-    Tickets,
     Watch,
 )
-from ticketd.rules import decide_all
 
-T = TypeVar("T", Event, Booking, Ticket)
+T = TypeVar("T", Event, Booking)
 
 CAPACITY = 1_000_000_000
 FRAMES_OF_SIZE = 100_000
@@ -74,21 +79,17 @@ REQUESTS: list[Request] = [
     Hold("1", 3, 86_400, "held"),
     Confirm("held"),
     Release("held"),
-    Cancel("bought", ["t-1", "t-2"]),
-    Redeem("t-1"),
+    Cancel("bought", ["bought.0123456789ab", "bought.ba9876543210"]),
+    Redeem("bought.0123456789ab"),
     Amend("jazz", "Jazz Nights", JAZZ, 120),
     Watch("1"),
     Bookings("a", 2),
-    Tickets("a", 2),
-    Restore(
-        "old", "1", 2, 90, 3, 60, JAZZ, [Change("confirm", 90, 4), Change("cancel", 91, 5, ["t-8"])], ["t-8", "t-9"]
-    ),
     Stats(),
     Ping(),
     Help("book"),
 ]
 FRAMES = [
-    frame for request in REQUESTS for frame in (protocol.encode(request), shlex.join(words.unparse(request)).encode())
+    frame for request in REQUESTS for frame in (codec.encode(request), shlex.join(words.unparse(request)).encode())
 ]
 
 
@@ -121,7 +122,7 @@ def owed(stream: bytes, limit: int = FRAME_BYTES_MAX) -> Owed:
 
 
 def check_reply(reply: Reply) -> None:
-    """See that a reply is one that a person can be shown."""
+    """Check that a reply is one that a person can be shown."""
     if isinstance(reply, ErrorReply):
         assert reply.code != "internal", f"{reply} is a bug"
         assert reply.message, f"{reply} has no message"
@@ -129,7 +130,7 @@ def check_reply(reply: Reply) -> None:
 
 
 def check_replies(stream: bytes, replies: Sequence[Reply], limit: int = FRAME_BYTES_MAX) -> Code | None:
-    """See that a stream got the replies it is owed, all of them good. Only a watch gets more, events all of them.
+    """Check that a stream got the replies it is owed, all of them good. Only a watch gets more, events all of them.
 
     Returns the code of the error that ended it, if one did.
     """
@@ -146,8 +147,8 @@ def check_replies(stream: bytes, replies: Sequence[Reply], limit: int = FRAME_BY
     return ending
 
 
-def check_law(event: Event | protocol.EventFacts) -> None:
-    """See that the capacity law holds."""
+def check_law(event: Event | EventFacts) -> None:
+    """Check that the capacity law holds."""
     assert event.sold + event.held + event.available == event.capacity, f"{event} does not balance"
     assert min(event.sold, event.held, event.available) >= 0, f"{event} is below 0"
 
@@ -168,8 +169,8 @@ STORY = b"""
 create Jazz 2027-03-11T20:00:00Z 20 --id 1
 create Rock 2027-03-11T20:00:00Z 5 --available 0 --id 2
 book 1 3 --booking b
-redeem t1
-cancel b --tickets t2
+redeem b.000000000001
+cancel b --tickets b.000000000002
 book 1 1 --booking c
 cancel c
 hold 1 2 --booking h
@@ -181,12 +182,16 @@ release r
 
 
 class Ledger:
-    """Rows in memory. Loads what a batch needs and keeps what it changed, as a store does; time stands still."""
+    """Rows in memory. Loads what a batch reads and keeps what it changed, as a ledger does; time stands still.
+
+    It is also the memory of a session.
+    """
 
     def __init__(self) -> None:
         self._events: dict[str, Event] = {}
         self._bookings: dict[str, Booking] = {}
-        self._tickets: dict[str, Ticket] = {}
+        self._redemptions: dict[str, dict[str, int]] = {}
+        self.requests = 0
         # Two of them, for the ids of a batch are minted before it, and those of its tickets within it.
         self._asked = 0
         self._issued = 0
@@ -194,75 +199,77 @@ class Ledger:
     def __copy__(self) -> "Ledger":
         other = Ledger()
         other._events, other._bookings = self._events.copy(), self._bookings.copy()
-        other._tickets, other._asked, other._issued = self._tickets.copy(), self._asked, self._issued
+        other._redemptions = {id_: redeemed.copy() for id_, redeemed in self._redemptions.items()}
+        other._asked, other._issued = self._asked, self._issued
         return other
 
-    def answer(self, requests: Iterable[Request | ErrorReply]) -> list[Reply]:
-        """Answer what one packet asks; what the books are asked one after the other is one batch, but pages."""
-        replies: list[Reply] = []
-        party: list[LedgerRequest] = []
-        for request in requests:
-            if isinstance(request, (ErrorReply, List, Watch, Stats, Ping, Help, Bookings, Tickets)):
-                replies += self._transact(party)
-                replies.append(self._alone(request))
-                party = []
-            else:
-                party.append(request)
-        return replies + self._transact(party)
+    def has_due_holds(self) -> bool:
+        return False
 
-    def _alone(self, request: ErrorReply | List | Watch | Stats | Ping | Help | Bookings | Tickets) -> Reply:
-        match request:
-            case ErrorReply():
-                return request
-            case Bookings() | Tickets():
-                return self._transact([request])[0]
-            case Help():
-                try:
-                    return protocol.help_reply(request)
-                except TicketError as error:
-                    return protocol.error_reply(error)
-            case _:
-                # What else a daemon tells is not in the books.
-                return PongReply()
+    def is_settled(self, event_id: str) -> bool:
+        return True
 
-    def _transact(self, requests: list[LedgerRequest]) -> list[Reply]:
-        if not requests:
-            return []
+    def held(self, booking: str) -> tuple[str, int] | None:
+        """Nothing is known of any booking."""
+        return None
+
+    def count_refusal(self) -> None:
+        # In a batch with others it would have got an id.
+        self._asked += 1
+
+    def event(self, event_id: str) -> Event | None:
+        return self._events.get(event_id)
+
+    def list_frame(self, request: List) -> bytes:
+        return Catalogue(self._events.values()).list_frame(request)
+
+    def stats(self) -> StatsReply:
+        return StatsReply("1", 0.0, *[0] * 11)
+
+    def commit(self, requests: Sequence[Request]) -> list[Reply]:
+        """Decide a batch, and keep what it changed."""
         for request in requests:
             self._asked += 1
             if isinstance(request, (Book, Hold)) and request.booking is UNSET:
                 request.booking = f"b{self._asked}"
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = f"e{self._asked}"
-        books = self._load(Needs(requests))
-        replies = decide_all(books, requests)
-        for event in books.changed_events.values():
+        working_set = self._load(read_set(requests))
+        replies = decide_all(working_set, requests)
+        for event in working_set.changed_events.values():
             check_law(event)
-        self._events |= books.changed_events
-        self._bookings |= books.changed_bookings
-        self._tickets |= books.changed_tickets
+        self._events |= working_set.changed_events
+        self._bookings |= working_set.changed_bookings
+        for redemption in working_set.new_redemptions:
+            self._redemptions.setdefault(redemption.booking, {})[redemption.ticket] = redemption.at
         return replies
 
-    def _load(self, needs: Needs) -> Books:
-        books = Books(self._new_ticket, JAZZ)
-        books.tickets = _copies(self._tickets, needs.tickets)
-        needs.bookings |= {ticket.booking for ticket in books.tickets.values()}
-        books.bookings = _copies(self._bookings, needs.bookings)
-        needs.events |= {booking.event for booking in books.bookings.values()}
-        books.events = _copies(self._events, needs.events)
-        whole = [books.bookings[booking] for booking in needs.with_tickets if booking in books.bookings]
-        books.tickets |= _copies(self._tickets, [ticket for booking in whole for ticket in booking.tickets])
-        for page in needs.pages:
-            rows: dict[str, Booking] | dict[str, Ticket] = (
-                self._bookings if isinstance(page, Bookings) else self._tickets
-            )
-            after = "" if page.after is UNSET else page.after
-            books.pages.append([copy(rows[row]) for row in sorted(rows) if row > after][: page.limit])  # type: ignore[arg-type]
-        return books
+    def read(self, request: Request) -> Reply:
+        """Answer what only reads."""
+        read = TABLE[type(request)].read
+        assert read is not None
+        working_set = self._load(read_set([request]))
+        reply = read(working_set, request)
+        assert not working_set.changed
+        return reply
+
+    def _load(self, reads: ReadSet) -> WorkingSet:
+        working_set = WorkingSet(self._new_ticket, milliseconds(JAZZ))
+        working_set.bookings = _copies(self._bookings, reads.bookings | reads.new_bookings)
+        if reads.page:
+            after, limit = reads.page
+            ids = [id_ for id_ in sorted(self._bookings) if id_ > after]
+            working_set.page = [copy(self._bookings[id_]) for id_ in ids[:limit]]
+            working_set.more = len(ids) > limit
+        shown = {*working_set.bookings, *(booking.id for booking in working_set.page)}
+        working_set.redemptions = {id_: self._redemptions.get(id_, {}).copy() for id_ in shown}
+        reads.events |= {booking.event for booking in working_set.bookings.values()}
+        working_set.events = _copies(self._events, reads.events)
+        return working_set
 
     def _new_ticket(self) -> str:
         self._issued += 1
-        return f"t{self._issued}"
+        return f"{self._issued:0{TICKET_CHARS}x}"
 
 
 def _copies(rows: dict[str, T], ids: Iterable[str]) -> dict[str, T]:
@@ -271,38 +278,51 @@ def _copies(rows: dict[str, T], ids: Iterable[str]) -> dict[str, T]:
 
 def conversation(ledger: Ledger, packets: Iterable[bytes]) -> list[bytes]:
     """Return the lines that a connection is answered."""
-    lines = Lines(LIMIT)
-    replies: list[bytes] = []
+    session = Session(ledger, Limits(frame_bytes_max=LIMIT))
+    output: list[bytes] = []
     for packet in packets:
-        complete = lines.feed(packet)
-        ending = None
-        if complete:
-            requests, ending = session._decode_all(complete)
-            replies += map(protocol.encode, ledger.answer(requests))
-        if lines.too_long and ending is None:
-            ending = TicketError("frame_too_long", "this line is too long")
-        if ending:
-            return [*replies, protocol.encode(protocol.error_reply(ending))]
-    return replies
+        session.receive(packet)
+        while (step := session.step()) not in ("input", "end"):
+            match step:
+                case "commit":
+                    session.receive_replies(ledger.commit(session.group))
+                case "read":
+                    session.receive_replies([ledger.read(session.group[0])])
+                case "watch":
+                    # One line at least, whatever it tells.
+                    session.output.append(WATCHED)
+                case "share":
+                    session.has_share = True
+                case _:
+                    raise AssertionError(f"nothing ran out: {step}")
+        output += session.output
+        session.output = []
+        if session.final_error:
+            output.append(codec.encode(error_reply(session.final_error)) + b"\n")
+            break
+    return b"".join(output).split(b"\n")[:-1]
 
 
-def told() -> Ledger:
+WATCHED = codec.encode(PongReply()) + b"\n"
+
+
+def after_the_story() -> Ledger:
     """Return a ledger after the story."""
     ledger = Ledger()
     replies = conversation(ledger, [STORY])
-    assert not any(isinstance(protocol.decode_reply(reply), ErrorReply) for reply in replies)
+    assert not any(isinstance(codec.decode_reply(reply), ErrorReply) for reply in replies)
     return ledger
 
 
-BEFORE = told()
+BEFORE = after_the_story()
 
 
 def converse(data: bytes) -> None:
-    """See that bytes are answered as is owed. The first one tells how long the packets are; a ping comes after all."""
+    """Check that bytes are answered as is owed. The first one says how long packets are; a ping comes last."""
     stream = b"\n".join([*data[1:].split(b"\n")[:LINES_MAX], b"ping", b""])
     size = PACKET_BYTES_MIN + (data[0] if data else 0)
     answered = conversation(copy(BEFORE), [stream])
-    replies = [protocol.decode_reply(reply) for reply in answered]
+    replies = [codec.decode_reply(reply) for reply in answered]
     ending = check_replies(stream, replies, LIMIT)
     assert not any(b"\n" in reply for reply in answered)
     assert ending or replies[-1] == PongReply(), f"{stream!r} ended with {replies[-1]}"
@@ -361,20 +381,25 @@ def check_frames(connection: Connection, frames: Sequence[bytes], packets_of: Ca
 
 
 def _replies_before(connection: Connection, message: str) -> Iterator[Reply]:
-    while (reply := msgspec.convert(connection.read(), Reply)) != ErrorReply("event_not_found", message):
+    while (reply := _typed(connection.read())) != ErrorReply("event_not_found", message):
         yield reply
 
 
-def check_books(connection: Connection) -> int:
-    """See that every event of a daemon balances; return how many there are."""
-    reply = msgspec.convert(connection.ask("list"), EventsReply)
+def _typed(reply: dict[str, Any]) -> Reply:
+    return codec.decode_reply(msgspec.json.encode(reply))
+
+
+def check_events(connection: Connection) -> int:
+    """Check that every event of a daemon balances; return how many there are."""
+    reply = _typed(connection.ask("list"))
+    assert isinstance(reply, EventsReply)
     for event in reply.events:
         check_law(event)
     return len(reply.events)
 
 
 def check_log(daemon: Daemon) -> None:
-    """See that the daemon met no bug."""
+    """Check that the daemon met no bug."""
     bugs = [line for line in daemon.lines if re.search(r"^\S+ (ERROR|CRITICAL) |^Traceback", line)]
     assert not bugs, f"the daemon met a bug: {bugs}"
 
@@ -400,8 +425,8 @@ def mutation(frame: bytes, chance: random.Random) -> bytes:
     return bytes(bytes_)
 
 
-def parties_of(frames: Sequence[bytes], chance: random.Random) -> Iterator[Sequence[bytes]]:
-    """Part frames into as few as one and as many as go into one commit."""
+def submissions_of(frames: Sequence[bytes], chance: random.Random) -> Iterator[Sequence[bytes]]:
+    """Cut frames into as few as one and as many as go into one commit."""
     start = 0
     while start < len(frames):
         end = start + chance.randint(1, 64)
@@ -419,11 +444,11 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     while figures["frames"] < size * FRAMES_OF_SIZE:
         write_events(folder, CAPACITY, 10)
         frames = [mutation(chance.choice(FRAMES), chance) for _ in range(FRAMES_AT_ONCE)]
-        parties = [b"\n".join(party) for party in parties_of(frames, chance)]
+        submissions = [b"\n".join(submission) for submission in submissions_of(frames, chance)]
         with running(folder) as daemon:
             with daemon.connect() as connection:
-                figures["replies"] += check_frames(connection, parties, lambda stream: cut_anyhow(stream, chance))
-                figures["events"] += check_books(connection)
+                figures["replies"] += check_frames(connection, submissions, lambda stream: cut_anyhow(stream, chance))
+                figures["events"] += check_events(connection)
             assert daemon.end() == 0
             check_log(daemon)
         for file in folder.glob("events.*"):

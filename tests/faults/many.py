@@ -1,6 +1,6 @@
 """Daemons that share a ledger and are killed again and again: in a sale to a great crowd, and in one that does all.
 
-What all of them told is one history, and it is proved right.
+What all of them answered is one history, and it is proved right.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ async def replace(crowd: Crowd, fleet: Fleet, daemon: Daemon) -> None:
 
 
 def prove(crowd: Crowd, fleet: Fleet) -> Counter[str]:
-    """Prove that all that was told is right, and return what it came to."""
+    """Prove that all replies are right, and return what it came to."""
     crowd.settle(fleet.ports)
     fleet.see_no_bug()
     check(crowd.history, crowd.events, fleet.began)

@@ -1,8 +1,8 @@
-"""Proves that what a history claims of the line of an event or a ticket is in order: of real time, and of connections.
+"""Proves that the claims about an event or a ticket are in order: of real time, and of connections.
 
-Daemons that share a ledger tell events as each of them knows them, and others may have changed these meanwhile. But no
-daemon tells what was before its own commits, before what it has told, or before it began; and no connection is told
-what was before anything that it was told.
+Daemons that share a ledger show events as each of them knows them, and others may have changed these meanwhile. But no
+daemon shows what was before its own commits, before what it has shown, or before it began; and no connection is shown
+what was before anything that it was shown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ class Claim(NamedTuple):
 
     @property
     def is_of_the_past(self) -> "Claim":
-        """What remains of it if what it tells may have been changed by then."""
+        """What remains of it if what it shows may have been changed by then."""
         return self._replace(last=inf)
 
 
 def check_order(claims: Sequence[Claim], daemons: Mapping[int, float]) -> None:
-    """Raise AssertionError unless this is in order. ``claims`` are those of one line, in the order of the history.
+    """Raise AssertionError unless this is in order. ``claims`` are about one event or ticket, in order.
 
     ``daemons`` are the ports of those that share a ledger, and when each of them began.
     """

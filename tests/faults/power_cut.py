@@ -9,7 +9,7 @@ from copy import copy
 from pathlib import Path
 
 from tests.faults.disk import Call, Content, Contents, Disk
-from tests.faults.scenario import Morning, OpenStore, open_store
+from tests.faults.scenario import Morning, OpenLedger, open_ledger
 
 ROUNDS = 3
 DISKS_OF_A_CUT = 4
@@ -35,7 +35,7 @@ def cuts_of(morning: Morning, chance: random.Random, share: float) -> list[tuple
     return cuts
 
 
-def attack(chance: random.Random, share: float, opened: OpenStore = open_store) -> int:
+def attack(chance: random.Random, share: float, opened: OpenLedger = open_ledger) -> int:
     """Cut the power, open every disk, and return how many there were."""
     cuts = cuts_of(Morning(ROUNDS, opened), chance, share)
     for where, known, files in cuts:

@@ -1,8 +1,8 @@
-"""A morning at a box office on a disk that may fail: what it does, what was acknowledged, and what must be true after.
+"""A morning of sales on a disk that may fail: what it does, what was acknowledged, and what must be true after.
 
-One request after the other goes to a real SqliteStore. What it acknowledged is remembered; a request that was refused
-for lack of room is repeated. Whatever a disk does to it, ``Morning.check`` opens what is left, and sees that nothing
-acknowledged is missing, nothing is there twice, and the books balance.
+One request after the other goes to a real EmbeddedLedger. What it acknowledged is remembered; a request that was
+refused for lack of room is repeated. Whatever a disk does to it, ``Morning.check`` opens what is left, and checks that
+nothing acknowledged is missing, nothing is there twice, and the counts agree.
 """
 
 import asyncio
@@ -11,44 +11,29 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.callbacks import commit, read
 from tests.faketime import Clock
 from tests.faults.disk import Contents, Disk, plugged
-from ticketd.books import LedgerRequest
-from ticketd.ids import new_id
-from ticketd.model import Event
-from ticketd.protocol import (
-    Amend,
-    Book,
-    BookingReply,
-    Bookings,
-    BookingsReply,
-    Cancel,
-    Confirm,
-    Create,
-    ErrorReply,
-    Hold,
-    Redeem,
-    Release,
-    Reply,
-    Show,
-    TicketFacts,
-    Tickets,
-    TicketsReply,
-)
-from ticketd.stores.base import CannotOpenError, OutcomeUnknownError, StorageFullError
-from ticketd.stores.sqlite import SqliteStore
+from ticketd.ledger.base import CannotOpenError, OutcomeUnknownError, StorageFullError
+from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.model import TICKET_CHARS, Event, TicketState
+from ticketd.rules.working_set import LedgerRequest
+from ticketd.wire.replies import BookingFacts, BookingReply, BookingsReply, ErrorReply, Reply, TicketReply
+from ticketd.wire.requests import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Show
 
 LEDGER = Path("/ledger/events.db")
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
 COMMIT_SECONDS_MAX = 30.0
 ATTEMPTS_MAX = 3
+# So many tickets that they go on in another page, and do so again when they are cancelled.
+LARGE = 300
 
-OpenStore = Callable[[Clock], SqliteStore]
+OpenLedger = Callable[[Clock], EmbeddedLedger]
 
 
-def open_store(clock: Clock, path: Path = LEDGER) -> SqliteStore:
+def open_ledger(clock: Clock, path: Path = LEDGER) -> EmbeddedLedger:
     """Open the ledger on the disk that is plugged in."""
-    return SqliteStore(path, new_id, COMMIT_SECONDS_MAX, clock)
+    return EmbeddedLedger(path, COMMIT_SECONDS_MAX, clock)
 
 
 class GaveUpError(Exception):
@@ -61,14 +46,14 @@ class Morning:
     ``full`` counts the refusals for lack of room.
     """
 
-    def __init__(self, rounds: int, opened: OpenStore = open_store) -> None:
+    def __init__(self, rounds: int, opened: OpenLedger = open_ledger) -> None:
         self.rounds = rounds
         self.clock = Clock()
         self.acknowledged: list[tuple[LedgerRequest, Reply]] = []
         self.unknown: list[LedgerRequest] = []
         self.full = 0
         self._open = opened
-        self._store: SqliteStore | None = None
+        self._ledger: EmbeddedLedger | None = None
 
     def live(self, disk: Disk) -> Exception | None:
         """Let it happen. Returns why the daemon ended before its time, if it did."""
@@ -84,96 +69,147 @@ class Morning:
 
     async def _live(self) -> None:
         for number in range(self.rounds):
-            self._store = self._open(self.clock)
-            await self._ask(Create("Jazz", DATE, 60, f"jazz-{number}"))
-            await self._ask(Book(f"jazz-{number}", 3, f"b-{number}"), Hold(f"jazz-{number}", 2, 60, f"h-{number}"))
-            await self._ask(Hold(f"jazz-{number}", 4, 60, f"r-{number}"), Hold(f"jazz-{number}", 5, 30, f"x-{number}"))
-            await self._ask(Confirm(f"h-{number}"), Release(f"r-{number}"), Book(f"jazz-{number}", 99, f"s-{number}"))
-            await self._store.tidy()
-            self.clock.move(31)
-            # So many tickets that they go on in another page.
-            await self._ask(Book(f"jazz-{number}", 45, f"l-{number}"))
-            await self._ask(Redeem(self._ticket(f"b-{number}")), Amend(f"jazz-{number}", capacity=70))
-            await self._ask(Cancel(f"b-{number}", [self._ticket(f"b-{number}", 1)]), Cancel(f"l-{number}"))
-            await self._store.tidy()
-            if number % 2:
-                await self._store.close()
+            self._ledger = self._open(self.clock)
+            try:
+                await self._live_round(number)
+                if number % 2:
+                    await self._ledger.close()
+            finally:
+                self._ledger._writer.close()
         # In the end it is killed.
 
-    def _ticket(self, booking: str, number: int = 0) -> str:
+    async def _live_round(self, number: int) -> None:
+        jazz = f"jazz-{number}"
+        await self._ask(Create("Jazz", DATE, 400, jazz))
+        await self._ask(Book(jazz, 3, f"b-{number}"), Hold(jazz, 2, 60, f"h-{number}"))
+        await self._ask(Hold(jazz, 4, 60, f"r-{number}"), Hold(jazz, 5, 30, f"x-{number}"))
+        await self._ask(Confirm(f"h-{number}"), Release(f"r-{number}"), Book(jazz, 999, f"s-{number}"))
+        # A page that is cut short before the log is folded into the file, which the next commit does first.
+        self._read(Bookings(limit=1))
+        self._ledger_now._checkpoint_due = True
+        self.clock.move(31)
+        await self._ask(Book(jazz, LARGE, f"l-{number}"), Book(jazz, LARGE // 4, f"b-{number}.large"))
+        used, gone, left = self._tickets(f"b-{number}")
+        await self._ask(Redeem(used), Amend(jazz, capacity=500))
+        await self._ask(Cancel(f"b-{number}", [gone]), Cancel(f"l-{number}"))
+        # Nobody is let in twice, nor with what was cancelled, nor with the ticket of another.
+        await self._ask(Redeem(used), Redeem(gone), Redeem(f"h-{number}{left[-TICKET_CHARS - 1 :]}"), Redeem(left))
+        self._read(Show(f"l-{number}"), Show(left))
+
+    @property
+    def _ledger_now(self) -> EmbeddedLedger:
+        assert self._ledger is not None
+        return self._ledger
+
+    def _tickets(self, booking: str) -> list[str]:
         return next(
-            reply.tickets[number]
-            for _, reply in self.acknowledged
-            if isinstance(reply, BookingReply) and reply.id == booking
+            reply.tickets for _, reply in self.acknowledged if isinstance(reply, BookingReply) and reply.id == booking
         )
 
+    def _read(self, *requests: Bookings | Show) -> list[Reply]:
+        return read(self._ledger_now, *requests)
+
     async def _ask(self, *requests: LedgerRequest) -> None:
-        assert self._store is not None
         for _ in range(ATTEMPTS_MAX):
             self.unknown = list(requests)
+            before = await self._shown(requests)
             try:
-                replies = (await self._store.transact(list(requests))).replies
+                replies = (await commit(self._ledger_now, *requests)).replies
             except StorageFullError:
                 self.full += 1
+                assert await self._shown(requests) == before, f"what is not committed is shown: {requests}"
                 continue
             self.unknown = []
             self.acknowledged += zip(requests, replies, strict=True)
             return
         raise GaveUpError
 
+    async def _shown(self, requests: tuple[LedgerRequest, ...]) -> tuple[list[str], list[Reply]]:
+        """Return all events, and what requests are about, as they are shown now."""
+        ids = {getattr(request, field, None) for request in requests for field in ("id", "booking", "ticket")}
+        shows = [Show(id_) for id_ in sorted(id_ for id_ in ids if isinstance(id_, str))]
+        return list(map(str, await self._ledger_now.events())), self._read(*shows)
+
     def check(self, files: Contents) -> Disk:
-        """Open what is on a disk after a crash, see that it is right, and return the disk."""
+        """Open what is on a disk after a crash, check that it is right, and return the disk."""
         disk = Disk(files)
         with plugged(disk):
             self.check_ledger(LEDGER)
         return disk
 
     def check_ledger(self, path: Path) -> None:
-        """Open a ledger, and see that it is right."""
+        """Open a ledger, and check that it is right."""
         asyncio.run(self._check(path))
 
     async def _check(self, path: Path) -> None:
-        store = open_store(self.clock, path)
-        await store.transact([])
-        await audit(store)
-        await self._check_promises(store)
-        for request in self.unknown:
-            # It is done by now, or it is done now.
-            reply = (await store.transact([request])).replies[0]
-            assert not isinstance(reply, ErrorReply) or reply.code in ("sold_out", "already_redeemed"), reply
-        await audit(store)
-        await store.close()
+        ledger = open_ledger(self.clock, path)
+        try:
+            await commit(ledger)
+            await audit(ledger)
+            await self._check_promises(ledger)
+            for request in self.unknown:
+                # It is done by now, or it is done now.
+                [reply] = (await commit(ledger, request)).replies
+                assert not isinstance(reply, ErrorReply) or reply.code in REFUSALS, reply
+            await audit(ledger)
+            await ledger.close()
+        finally:
+            ledger._writer.close()
 
-    async def _check_promises(self, store: SqliteStore) -> None:
+    async def _check_promises(self, ledger: EmbeddedLedger) -> None:
         for request, reply in self.acknowledged:
-            again = (await store.transact([request])).replies[0]
+            [again] = (await commit(ledger, request)).replies
             if isinstance(request, Redeem):
                 assert isinstance(again, ErrorReply), f"{request} was acknowledged and is forgotten"
-                assert again.code == "already_redeemed", f"{request} got {again}"
+                code = reply.code if isinstance(reply, ErrorReply) else "already_redeemed"
+                assert again.code == code, f"{request} got {again}"
+                if isinstance(reply, TicketReply):
+                    assert again.redeemed_at == reply.redeemed_at, f"{request} got {reply}, and now {again}"
             elif not isinstance(reply, ErrorReply):
                 assert getattr(again, "replayed", False), f"{request} was acknowledged and is forgotten"
                 if not isinstance(request, Amend):
-                    again.replayed = False  # type: ignore[union-attr]
+                    again.replayed = False  # type: ignore[attr-defined]
                     assert again == reply, f"{request} was answered {reply}, and now {again}"
 
 
-async def audit(store: SqliteStore) -> None:
-    """See that the books balance, and that each booking has just its tickets."""
-    events = {event.id: event for event in await store.events()}
-    bookings = await _all_bookings(store)
-    tickets = await _all_tickets(store)
-    states = Counter((ticket.event, ticket.state) for ticket in tickets.values())
+# What may be answered to a request whose outcome was unknown.
+REFUSALS = ("sold_out", "already_redeemed", "already_cancelled", "ticket_not_found")
+
+
+async def audit(ledger: EmbeddedLedger) -> None:
+    """Check that the counts of all events agree, and that each booking has just its tickets."""
+    events = {event.id: event for event in await ledger.events()}
     held: Counter[str] = Counter()
-    for booking in bookings.values():
+    sold: Counter[str] = Counter()
+    issued: Counter[str] = Counter()
+    for booking in _all_bookings(ledger):
         held[booking.event] += booking.quantity if booking.state == "held" else 0
-        if booking.tickets:
-            assert len(booking.tickets) == booking.quantity, booking
-        for ticket in booking.tickets:
-            assert tickets[ticket].booking == booking.id, booking
-    of_bookings = [ticket for booking in bookings.values() for ticket in booking.tickets]
-    assert sorted(of_bookings) == sorted(tickets), "tickets and bookings do not belong together"
+        sold[booking.event] += len(booking.tickets) - len(booking.cancelled)
+        issued.update(booking.tickets)
+        _audit_tickets(ledger, booking)
+    assert max(issued.values(), default=1) == 1, "two bookings have the same ticket"
     for event in events.values():
-        _balance(event, held[event.id], states[event.id, "valid"] + states[event.id, "redeemed"])
+        _balance(event, held[event.id], sold[event.id])
+
+
+def _audit_tickets(ledger: EmbeddedLedger, booking: BookingFacts) -> None:
+    """Check that a booking has as many tickets as it should, and that each of them is known as what it is."""
+    tickets, cancelled, redeemed = booking.tickets, set(booking.cancelled), set(booking.redeemed)
+    assert len(set(tickets)) == len(tickets) == (booking.quantity if booking.state in SOLD else 0), booking
+    assert all(ticket[:-TICKET_CHARS] == f"{booking.id}." for ticket in tickets), booking
+    assert cancelled | redeemed <= set(tickets), booking
+    assert not cancelled & redeemed, f"with a cancelled ticket somebody was let in: {booking}"
+    assert len(booking.redeemed) == len(redeemed) == len(booking.redeemed_at), booking
+    assert (booking.state == "cancelled") == (0 < len(cancelled) == booking.quantity), booking
+    at = dict(zip(booking.redeemed, booking.redeemed_at, strict=True))
+    # Those of a booking stand in one row: some of many stand for all.
+    some = [*tickets[:4], *tickets[4::100]]
+    for ticket, shown in zip(some, read(ledger, *map(Show, some)), strict=True):
+        state: TicketState = "cancelled" if ticket in cancelled else "redeemed" if ticket in redeemed else "valid"
+        assert shown == TicketReply(ticket, booking.event, booking.id, state, at.get(ticket)), shown
+
+
+SOLD = ("confirmed", "cancelled")
 
 
 def _balance(event: Event, held: int, sold: int) -> None:
@@ -182,20 +218,21 @@ def _balance(event: Event, held: int, sold: int) -> None:
     assert (event.held, event.sold - event.sold_elsewhere) == (held, sold), event
 
 
-async def _all_bookings(store: SqliteStore) -> dict[str, BookingReply]:
-    bookings: dict[str, BookingReply] = {}
+def _all_bookings(ledger: EmbeddedLedger) -> list[BookingFacts]:
+    """Return all bookings, as pages and ``show`` tell them alike."""
+    bookings: list[BookingFacts] = []
     page = Bookings()
-    while (reply := (await store.transact([page])).replies[0]) and isinstance(reply, BookingsReply) and reply.bookings:
-        page = Bookings(reply.bookings[-1].id)
-        shown = (await store.transact([Show(booking.id) for booking in reply.bookings])).replies
-        bookings.update((booking.id, booking) for booking in shown if isinstance(booking, BookingReply))
+    more = True
+    while more:
+        [reply] = read(ledger, page)
+        assert isinstance(reply, BookingsReply)
+        shown = read(ledger, *(Show(record.id) for record in reply.bookings))
+        for record, booking in zip(reply.bookings, shown, strict=True):
+            assert isinstance(booking, BookingReply)
+            for field in BookingFacts.__struct_fields__:
+                assert getattr(record, field) == getattr(booking, field), (record, booking)
+        bookings += reply.bookings
+        assert reply.bookings or not reply.more
+        more = reply.more
+        page = Bookings(reply.bookings[-1].id) if more else page
     return bookings
-
-
-async def _all_tickets(store: SqliteStore) -> dict[str, TicketFacts]:
-    tickets: dict[str, TicketFacts] = {}
-    page = Tickets()
-    while (reply := (await store.transact([page])).replies[0]) and isinstance(reply, TicketsReply) and reply.tickets:
-        page = Tickets(reply.tickets[-1].id)
-        tickets.update((ticket.id, ticket) for ticket in reply.tickets)
-    return tickets

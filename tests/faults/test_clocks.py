@@ -14,13 +14,13 @@ DAY = timedelta(days=1)
 TEN_YEARS = timedelta(days=3_652)
 
 
-def test_holds_follow_the_wall_clock_and_never_come_back_to_life(chance: random.Random, tmp_path: Path) -> None:
+def test_holds_follow_the_wall_clock_and_stay_expired(chance: random.Random, tmp_path: Path) -> None:
     figures = clocks.run(chance, 1, tmp_path)
     assert figures["ran out"] > 0
 
 
 @pytest.mark.parametrize("jump", [DAY, TEN_YEARS, -DAY, -TEN_YEARS])
-def test_no_deadline_of_a_connection_moves_with_the_wall_clock(tmp_path: Path, jump: timedelta) -> None:
+def test_connection_deadlines_ignore_wall_clock_jumps(tmp_path: Path, jump: timedelta) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
     # One that waits for long would be ended by a jump forward, one that waits briefly be forgotten by a jump back.
@@ -45,7 +45,7 @@ def test_no_deadline_of_a_connection_moves_with_the_wall_clock(tmp_path: Path, j
         assert dribbling.read()["code"] == "idle_timeout"
 
 
-def test_a_watcher_is_told_of_holds_that_a_jump_of_the_clock_ends(tmp_path: Path) -> None:
+def test_watchers_see_holds_that_a_clock_jump_expires(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
     with (

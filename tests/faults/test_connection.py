@@ -16,11 +16,12 @@ from tests.daemon import until, write_events
 from tests.faults import connection
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Fault, How, Proxy, Side
-from tests.ledgers import PostgresLedger
-from ticketd.box_office import BoxOffice
-from ticketd.catalogue import Catalogue
+from tests.ledgers import PostgresStorage
+from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.committer import Committer
 from ticketd.config import Limits
-from ticketd.protocol import Book, BookingReply, Create, ErrorReply
+from ticketd.wire.replies import BookingReply, ErrorReply
+from ticketd.wire.requests import Book, Create
 
 FAULTS = 40
 SIDES: list[Side] = ["client", "server"]
@@ -36,7 +37,7 @@ def proxy(database: str) -> Iterator[Proxy]:
         yield proxy
 
 
-def test_however_connections_to_the_database_break_nothing_acknowledged_is_lost_and_nothing_is_done_twice(
+def test_broken_database_connections_lose_and_double_no_change(
     chance: random.Random, tmp_path: Path, database: str
 ) -> None:
     figures = connection.break_connections(chance, FAULTS, tmp_path, database)
@@ -45,7 +46,7 @@ def test_however_connections_to_the_database_break_nothing_acknowledged_is_lost_
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
-def test_wherever_its_commit_is_cut_a_request_gets_the_one_reply_that_is_true(
+def test_a_request_whose_commit_is_cut_gets_the_true_reply(
     side: Side, part: float, proxy: Proxy, tmp_path: Path, database: str
 ) -> None:
     write_events(tmp_path, 10)
@@ -76,7 +77,7 @@ def test_wherever_its_commit_is_cut_a_request_gets_the_one_reply_that_is_true(
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("part", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("how", HOWS)
-def test_wherever_a_sale_is_cut_it_is_done_once_and_its_reply_is_true(
+def test_a_sale_whose_commit_is_cut_is_made_exactly_once(
     side: Side, part: float, how: How, proxy: Proxy, tmp_path: Path, database: str
 ) -> None:
     write_events(tmp_path, 10)
@@ -92,7 +93,7 @@ def test_wherever_a_sale_is_cut_it_is_done_once_and_its_reply_is_true(
 
 
 @pytest.mark.parametrize("passed", range(0, 24, 3))
-def test_whatever_breaks_while_the_daemon_finds_out_what_came_of_a_sale_its_reply_is_true(
+def test_breaks_while_settling_a_cut_sale_keep_its_reply_true(
     passed: int, proxy: Proxy, tmp_path: Path, database: str
 ) -> None:
     write_events(tmp_path, 10)
@@ -106,31 +107,31 @@ def test_whatever_breaks_while_the_daemon_finds_out_what_came_of_a_sale_its_repl
 
 
 @asynccontextmanager
-async def selling(url: str) -> AsyncIterator[BoxOffice]:
+async def selling(url: str) -> AsyncIterator[Committer]:
     """Sell in this process, where nothing follows what others sell."""
-    store = await PostgresLedger(url).open()
-    box_office = BoxOffice(store, Catalogue([]), Limits())
-    running = asyncio.create_task(box_office.run())
+    ledger = await PostgresStorage(url).open()
+    committer = Committer(ledger, Catalogue([]), Limits())
+    running = asyncio.create_task(committer.run())
     try:
-        yield box_office
+        yield committer
     finally:
-        box_office.close()
+        committer.close()
         await running
-        await store.close()
+        await ledger.close()
 
 
 @pytest.mark.parametrize("part", [0.0, 1.0])
 @pytest.mark.parametrize("side", SIDES)
-async def test_a_sale_for_which_too_little_was_left_is_not_taken_for_done_when_its_answer_is_lost(
+async def test_a_sold_out_answer_that_is_lost_is_not_taken_for_a_sale(
     side: Side, part: float, proxy: Proxy, database: str
 ) -> None:
     other = await asyncpg.connect(database)
-    async with selling(proxy.url) as box_office:
-        await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "1")], "test")
-        await box_office.submit([Book("1", 1)], "test")
+    async with selling(proxy.url) as committer:
+        await committer.ask([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "1")], "test")
+        await committer.ask([Book("1", 1)], "test")
         await other.execute("UPDATE ticketd.events SET available = 2, sold = 3, version = 2")
         proxy.inject([Fault(side, "commit", 0, part, "close")])
-        refused, booked = await box_office.submit([Book("1", 3, "a"), Book("1", 1, "b")], "test")
+        refused, booked = await committer.ask([Book("1", 3, "a"), Book("1", 1, "b")], "test")
         assert proxy.struck.qsize() == 1
         assert isinstance(refused, ErrorReply)
         assert isinstance(booked, BookingReply)
@@ -138,10 +139,10 @@ async def test_a_sale_for_which_too_little_was_left_is_not_taken_for_done_when_i
     await other.close()
 
 
-async def test_an_error_of_the_database_is_no_answer_to_what_came_of_a_sale(proxy: Proxy, database: str) -> None:
+async def test_a_database_error_while_settling_a_cut_sale_is_retried(proxy: Proxy, database: str) -> None:
     other = await asyncpg.connect(database)
-    async with selling(proxy.url) as box_office:
-        await box_office.submit([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "1")], "test")
+    async with selling(proxy.url) as committer:
+        await committer.ask([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, "1")], "test")
         await other.execute(
             "CREATE SEQUENCE tries; CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN IF nextval('public.tries') <= 2 THEN RAISE 'full' USING ERRCODE = '53100'; END IF;"
@@ -150,16 +151,14 @@ async def test_an_error_of_the_database_is_no_answer_to_what_came_of_a_sale(prox
             " EXECUTE FUNCTION public.full()"
         )
         proxy.inject([Fault("server", "commit", 0, 0.0, "close")])
-        [booked] = await box_office.submit([Book("1", 2, "a")], "test")
+        [booked] = await committer.ask([Book("1", 2, "a")], "test")
         assert isinstance(booked, BookingReply)
         assert (booked.available, booked.version, booked.replayed) == (3, 1, False)
         assert await other.fetchval("SELECT last_value FROM tries") > 2
     await other.close()
 
 
-def test_a_connection_that_stays_frozen_locks_no_event_for_longer_than_requests_wait(
-    proxy: Proxy, tmp_path: Path, database: str
-) -> None:
+def test_a_frozen_connection_does_not_lock_events_for_long(proxy: Proxy, tmp_path: Path, database: str) -> None:
     write_events(tmp_path, *[10] * len(MESSAGES_PASSED))
     with Fleet(tmp_path, database) as fleet, ExitStack() as frozen:
         daemon, other = fleet.start(url=proxy.url), fleet.start()
@@ -173,9 +172,7 @@ def test_a_connection_that_stays_frozen_locks_no_event_for_longer_than_requests_
         fleet.end()
 
 
-def test_what_came_of_a_commit_that_nobody_can_ask_about_is_unknown_until_it_is_asked_for_again(
-    proxy: Proxy, tmp_path: Path, database: str
-) -> None:
+def test_a_cut_commit_that_cannot_be_settled_is_outcome_unknown(proxy: Proxy, tmp_path: Path, database: str) -> None:
     write_events(tmp_path, 10)
     with Fleet(tmp_path, database) as fleet:
         daemon = fleet.start("--commit-seconds-max", "1", url=proxy.url)

@@ -21,16 +21,14 @@ def book(quantity: int, booking: str, event: str = "1") -> Row:
     return {"cmd": "book", "event": event, "quantity": quantity, "booking": booking}
 
 
-def test_kill_9_in_the_middle_of_a_crowd_loses_no_acknowledged_change_and_doubles_none(tmp_path: Path) -> None:
+def test_kill_9_loses_and_doubles_no_acknowledged_change(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     figures = crowd.run(random.Random(seed), 1, tmp_path)
-    # It was not too quiet a crowd: everything happened.
-    happened = "sold_out hold_expired booking_conflict booking_not_found capacity_below_sold already_redeemed"
-    assert figures.keys() >= {*happened.split(), "already_confirmed", "already_released", "already_cancelled"}
+    assert figures.keys() >= crowd.HAPPENS
 
 
-def test_a_crowd_that_wants_3000_of_1000_tickets_gets_exactly_1000(tmp_path: Path) -> None:
+def test_3000_requests_for_1000_tickets_sell_exactly_1000(tmp_path: Path) -> None:
     write_events(tmp_path, 1_000)
 
     async def buy(buyer: int, port: int) -> None:
@@ -60,7 +58,7 @@ def count(operations: list[Operation], what: str) -> int:
     return sum(getattr(operation, what) for operation in operations)
 
 
-def test_requests_of_one_connection_take_effect_in_the_order_sent(tmp_path: Path) -> None:
+def test_requests_of_a_connection_take_effect_in_the_order_sent(tmp_path: Path) -> None:
     write_events(tmp_path, 10, 100_000)
 
     async def ask(port: int) -> list[Operation]:

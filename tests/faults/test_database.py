@@ -11,19 +11,17 @@ from tests.postgres import Postgres
 ENDS = 10
 
 
-def test_requests_wait_for_a_database_that_starts_again_and_nothing_is_lost_or_done_twice(
+def test_database_restarts_lose_and_double_no_change(
     chance: random.Random, tmp_path: Path, bundled_postgres: Postgres
 ) -> None:
     figures = database.end_again_and_again(chance, ENDS, tmp_path, bundled_postgres)
     assert figures["busy"] == figures["outcome_unknown"] == 0
 
 
-def test_a_database_that_is_away_for_longer_than_a_request_waits_is_busy_and_sells_when_it_is_back(
-    tmp_path: Path, bundled_postgres: Postgres
-) -> None:
+def test_a_database_outage_answers_busy_and_then_sales_resume(tmp_path: Path, bundled_postgres: Postgres) -> None:
     write_events(tmp_path, 10)
     with Fleet(tmp_path, bundled_postgres.new_database()) as fleet:
-        with fleet.start("--desk-seconds-max", "1").connect() as client:
+        with fleet.start("--queue-seconds-max", "1").connect() as client:
             bundled_postgres.stop("immediate")
             refused = client.ask("book 1 2 --booking a")
             assert (refused["code"], client.ask("show 1")["available"]) == ("busy", 10)

@@ -2,87 +2,141 @@
 
 import asyncio
 import random
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
+from tests.callbacks import commit
 from tests.faketime import Clock
 from tests.faults import corruption, every_call, power_cut
-from tests.faults.scenario import DATE, LEDGER, Morning, OpenStore, open_store
-from ticketd import rules
-from ticketd.books import Books, LedgerRequest
-from ticketd.ids import new_id
-from ticketd.protocol import Book, Cancel, Create, Reply, Show
-from ticketd.stores import sqlite_file
-from ticketd.stores.base import CannotOpenError, Committed, More, OutcomeUnknownError, nothing_more
-from ticketd.stores.sqlite import SqliteStore
+from tests.faults.disk import Call, Content, Disk, plugged
+from tests.faults.scenario import DATE, LEDGER, Morning, OpenLedger, open_ledger
+from ticketd.ledger.base import Answers, CannotOpenError, OutcomeUnknownError
+from ticketd.ledger.embedded import opening
+from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.model import Event, ticket_parts
+from ticketd.rules import bookings, door
+from ticketd.rules.commands import TABLE
+from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
+from ticketd.wire.replies import Reply
+from ticketd.wire.requests import Book, Cancel, Create, Redeem
 
-T = TypeVar("T")
 
-
-def test_whichever_call_to_the_disk_fails_nothing_acknowledged_is_lost_and_nothing_is_done_twice(
-    chance: random.Random, tmp_path: Path
-) -> None:
+def test_disk_faults_lose_and_double_no_acknowledged_change(chance: random.Random, tmp_path: Path) -> None:
     assert every_call.run(chance, 1, tmp_path)["faults"] > 200
 
 
-def test_whenever_the_power_is_cut_nothing_acknowledged_is_lost(chance: random.Random, tmp_path: Path) -> None:
+def test_a_power_cut_loses_no_acknowledged_change(chance: random.Random, tmp_path: Path) -> None:
     assert power_cut.run(chance, 1, tmp_path)["disks opened"] > 200
 
 
-def without_syncs(clock: Clock) -> SqliteStore:
-    store = open_store(clock)
-    store._connection.pragma("synchronous", "NORMAL")
-    return store
+def without_syncs(clock: Clock) -> EmbeddedLedger:
+    ledger = open_ledger(clock)
+    ledger._connection.pragma("synchronous", "NORMAL")
+    return ledger
 
 
-class Hasty(SqliteStore):
+class Hasty(EmbeddedLedger):
     """Replies, and commits when the next batch comes."""
 
-    _late: tuple[Any, ...] | None = None
+    _late: tuple[tuple[Any, ...], bool] | None = None
 
-    async def transact(self, requests: list[LedgerRequest], more: More = nothing_more) -> Committed:
-        await self._catch_up()
-        return await super().transact(requests, more)
+    def transact(self, requests: list[LedgerRequest], done: Callable[[Answers | Exception], None]) -> Answers | None:
+        self._catch_up()
+        return super().transact(requests, done)
 
-    async def tidy(self) -> None:
-        await self._catch_up()
-        await super().tidy()
+    async def close(self) -> None:
+        self._catch_up()
+        await super().close()
 
-    async def _catch_up(self) -> None:
+    def _catch_up(self) -> None:
         late, self._late = self._late, None
         if late:
-            await self._disk.do(partial(super()._commit, late))
+            super()._commit(*late)
 
-    def _commit(self, batch: tuple[Any, ...]) -> None:
-        self._late = batch
-
-
-def hasty(clock: Clock) -> SqliteStore:
-    return Hasty(LEDGER, new_id, 30, clock)
+    def _commit(self, batch: tuple[Any, ...], checkpoint: bool) -> None:
+        self._late = batch, checkpoint
 
 
-@pytest.mark.parametrize("opened", [without_syncs, hasty])
-def test_a_store_that_acknowledges_what_is_not_durable_is_caught(chance: random.Random, opened: OpenStore) -> None:
+def hasty(clock: Clock) -> EmbeddedLedger:
+    return Hasty(LEDGER, 30, clock)
+
+
+@pytest.mark.parametrize("early", [without_syncs, hasty])
+def test_the_power_cut_attack_catches_an_early_acknowledgement(chance: random.Random, early: OpenLedger) -> None:
     with pytest.raises((AssertionError, CannotOpenError), match=r"forgotten|lacks \d+ of \d+ commits"):
-        power_cut.attack(chance, 1, opened)
+        power_cut.attack(chance, 1, early)
 
 
-def test_rules_without_the_capacity_check_are_caught(
+class Eager(EmbeddedLedger):
+    """Shows what is not committed."""
+
+    def _load(self, reads: ReadSet, now: int) -> WorkingSet:
+        working_set = super()._load(reads, now)
+        working_set.events = {event_id: self._events[event_id] for event_id in working_set.events}
+        return working_set
+
+
+def eager(clock: Clock) -> EmbeddedLedger:
+    return Eager(LEDGER, 30, clock)
+
+
+def test_the_attack_on_every_call_catches_a_read_of_the_uncommitted(chance: random.Random) -> None:
+    with pytest.raises(AssertionError, match="what is not committed is shown"):
+        for number in range(1, 1_000):
+            every_call.attack(number, "no space, nothing done", chance, eager)
+
+
+def lets_in_again(working_set: WorkingSet, request: LedgerRequest) -> Reply:
+    """Do not ask whether a ticket was used: the time of its use becomes a later one."""
+    assert isinstance(request, Redeem)
+    booking, ticket = ticket_parts(request.ticket)
+    working_set.redemptions.get(booking, {}).pop(ticket, None)
+    return door.redeem(working_set, request)
+
+
+def lets_the_cancelled_in(working_set: WorkingSet, request: LedgerRequest) -> Reply:
+    """Do not ask whether a ticket was cancelled."""
+    assert isinstance(request, Redeem)
+    booking = working_set.bookings.get(ticket_parts(request.ticket)[0])
+    if booking:
+        working_set.bookings[booking.id] = msgspec.structs.replace(booking, changes=None)
+    return door.redeem(working_set, request)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "wrong"),
+    [
+        (lets_in_again, "UNIQUE constraint|forgotten"),
+        (lets_the_cancelled_in, "with a cancelled ticket somebody was let in"),
+    ],
+)
+def test_the_power_cut_attack_catches_a_door_that_is_too_open(
+    chance: random.Random,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mutant: Callable[[WorkingSet, LedgerRequest], Reply],
+    wrong: str,
+) -> None:
+    monkeypatch.setitem(TABLE, Redeem, TABLE[Redeem]._replace(decide=mutant))
+    with pytest.raises(Exception, match=wrong):
+        power_cut.run(chance, 1, tmp_path)
+
+
+def test_the_power_cut_attack_catches_a_missing_capacity_check(
     chance: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = rules._RULES[Book]
-
-    def greedy(books: Books, request: LedgerRequest) -> Reply:
+    def greedy(working_set: WorkingSet, request: LedgerRequest) -> Reply:
         assert isinstance(request, Book)
-        event = books.events[request.event]
+        event = working_set.events[request.event]
         event.available += max(0, request.quantity - event.available)
-        return book(books, request)
+        return bookings.book(working_set, request)
 
-    monkeypatch.setitem(rules._RULES, Book, greedy)
+    monkeypatch.setitem(TABLE, Book, TABLE[Book]._replace(decide=greedy))
     with pytest.raises(Exception, match="CHECK constraint"):
         power_cut.run(chance, 1, tmp_path)
 
@@ -91,16 +145,29 @@ def test_a_damaged_ledger_is_served_whole_or_not_at_all(chance: random.Random, t
     figures = corruption.run(chance, 1, tmp_path)
     assert figures["refused"] > 50
     assert figures["served"] > 10
+    assert figures["damages of overflow pages"] > 5
 
 
 def nothing(*_: object) -> None: ...
 
 
-@pytest.mark.parametrize("guard", ["_loss", "_find_damage"])
-def test_a_daemon_that_does_not_look_for_damage_is_caught(
+def opened(path: Path, clock: Clock | None = None, *, accept_losses: bool = False) -> list[Event]:
+    """Open a ledger, close it, and return its events."""
+
+    async def events() -> list[Event]:
+        ledger = EmbeddedLedger(path, 30, clock or Clock(), accept_losses=accept_losses)
+        found = await ledger.events()
+        await ledger.close()
+        return found
+
+    return asyncio.run(events())
+
+
+@pytest.mark.parametrize("guard", ["find_loss", "_find_damage"])
+def test_the_corruption_attack_catches_a_missing_damage_check(
     chance: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guard: str
 ) -> None:
-    monkeypatch.setattr(sqlite_file, guard, nothing)
+    monkeypatch.setattr(opening, guard, nothing)
     with pytest.raises(Exception, match=r".") as caught:
         corruption.run(chance, 2, tmp_path)
     assert "events.db" in caught.value.__notes__[-1]
@@ -114,28 +181,26 @@ def killed_ledger(folder: Path) -> tuple[Morning, Path]:
     return ledger.morning, folder / LEDGER.name
 
 
-def test_who_knows_what_is_missing_can_go_on_without_it(tmp_path: Path) -> None:
+def test_a_ledger_lacking_commits_opens_only_with_accept_losses(tmp_path: Path) -> None:
     morning, path = killed_ledger(tmp_path)
     log = path.with_name("events.db-wal")
     log.write_bytes(log.read_bytes()[: -3 * corruption.PAGE_BYTES])
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(CannotOpenError, match=r"lacks \d+ of \d+ commits that were acknowledged.*--accept-losses"):
-        open_store(morning.clock, path)
+        opened(path, morning.clock)
     assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}, "a ledger that is refused is left alone"
-    store = SqliteStore(path, new_id, 30, morning.clock, accept_losses=True)
-    asyncio.run(store.close())
-    asyncio.run(open_store(morning.clock, path).close())
+    opened(path, morning.clock, accept_losses=True)
+    opened(path, morning.clock)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"no seal", b"\0" * 1_024])
-def test_without_its_seal_a_ledger_is_not_trusted(tmp_path: Path, damage: bytes | None) -> None:
+def test_a_ledger_without_its_seal_opens_only_with_accept_losses(tmp_path: Path, damage: bytes | None) -> None:
     morning, path = killed_ledger(tmp_path)
     seal = path.with_name("events.db-seal")
     seal.unlink() if damage is None else seal.write_bytes(damage)
     with pytest.raises(CannotOpenError, match=r"its seal is (missing|damaged).*--accept-losses"):
-        open_store(morning.clock, path)
-    store = SqliteStore(path, new_id, 30, morning.clock, accept_losses=True)
-    asyncio.run(store.close())
+        opened(path, morning.clock)
+    opened(path, morning.clock, accept_losses=True)
     morning.check_ledger(path)
 
 
@@ -145,14 +210,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def ask(path: Path, *requests: LedgerRequest, killed: bool = False) -> list[Reply]:
     """Open the ledger, ask, and end; if killed, the files stay as they were before the end."""
-    store = SqliteStore(path, new_id, 30, Clock())
-    replies = asyncio.run(store.transact(list(requests))).replies
-    left = contents(path.resolve().parent)
-    asyncio.run(store.close())
+
+    async def replies() -> list[Reply]:
+        ledger = EmbeddedLedger(path, 30, Clock())
+        result = await commit(ledger, *requests)
+        left.update(contents(folder))
+        await ledger.close()
+        return [*result.replies]
+
+    folder = path.resolve().parent
+    left: dict[str, bytes] = {}
+    answered = asyncio.run(replies())
     if killed:
         for name, data in left.items():
-            (path.resolve().parent / name).write_bytes(data)
-    return replies
+            (folder / name).write_bytes(data)
+    return answered
 
 
 def ledgers_of_two_ages(folder: Path) -> tuple[Path, bytes]:
@@ -173,79 +245,87 @@ def test_an_older_file_is_not_mixed_with_a_newer_log(tmp_path: Path, with_its_se
         path.with_name("events.db-seal").write_bytes(b"")
     before = contents(tmp_path)
     with pytest.raises(CannotOpenError, match="do not belong together"):
-        SqliteStore(path, new_id, 30, Clock(), accept_losses=True)
+        opened(path, accept_losses=True)
     assert contents(tmp_path) == before
     # As the message says: the file alone, and its losses accepted.
     path.with_name("events.db-wal").unlink()
-    store = SqliteStore(path, new_id, 30, Clock(), accept_losses=True)
-    assert [event.sold for event in asyncio.run(store.events())] == [500]
-    asyncio.run(store.close())
+    assert [event.sold for event in opened(path, accept_losses=True)] == [500]
 
 
 @pytest.mark.parametrize("gone", ["moved", "emptied"])
-def test_a_log_whose_file_is_gone_is_kept_until_it_is_put_back(tmp_path: Path, gone: str) -> None:
+def test_a_log_is_kept_until_its_missing_file_is_put_back(tmp_path: Path, gone: str) -> None:
     path, _ = ledgers_of_two_ages(tmp_path)
     whole = contents(tmp_path)
     path.unlink() if gone == "moved" else path.write_bytes(b"")
     before = contents(tmp_path)
     for accept_losses in (False, True):
-        with pytest.raises(CannotOpenError, match=r"missing or empty, and its log .* is there"):
-            SqliteStore(path, new_id, 30, Clock(), accept_losses=accept_losses)
+        with pytest.raises(CannotOpenError, match=r"missing or empty, but its log .* exists"):
+            opened(path, accept_losses=accept_losses)
     assert contents(tmp_path) == before
     path.write_bytes(whole["events.db"])
-    assert getattr(ask(path, Show("jazz"))[0], "sold", None) == 401
+    assert [event.sold for event in opened(path)] == [401]
 
 
-def test_a_ledger_behind_a_link_is_the_same_ledger(tmp_path: Path) -> None:
+def test_a_ledger_opened_through_a_symlink_is_the_same_ledger(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     link = tmp_path / "events.db"
     link.symlink_to(tmp_path / "data" / "real.db")
     ask(link, Create("Jazz", DATE, 5, "jazz"), killed=True)
-    assert getattr(ask(tmp_path / "data" / "real.db", Show("jazz"))[0], "available", None) == 5
+    assert [event.available for event in opened(tmp_path / "data" / "real.db")] == [5]
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["events.db"]
 
 
-def test_a_ledger_with_a_damaged_page_does_not_lose_its_seal(tmp_path: Path) -> None:
+def test_refusing_a_damaged_ledger_keeps_its_seal(tmp_path: Path) -> None:
     path, _ = ledgers_of_two_ages(tmp_path)
     path.with_name("events.db-wal").unlink()
     whole = path.read_bytes()
     path.write_bytes(whole[:-100] + b"?" + whole[-99:])
     with pytest.raises(CannotOpenError, match="damaged"):
-        SqliteStore(path, new_id, 30, Clock(), accept_losses=True)
+        opened(path, accept_losses=True)
     path.write_bytes(whole)
     with pytest.raises(CannotOpenError, match="lacks 1 of"):
-        SqliteStore(path, new_id, 30, Clock())
+        opened(path)
 
 
-def test_a_sale_that_is_done_is_told_though_its_seal_finds_no_room(tmp_path: Path) -> None:
-    def sell() -> Reply:
-        store = SqliteStore(tmp_path / "events.db", new_id, 30, Clock())
-        store._seal.write = refuse  # type: ignore[method-assign]
-        reply = asyncio.run(store.transact([Create("Jazz", DATE, 5, "jazz")])).replies[0]
-        asyncio.run(store.close())
-        return reply
+async def test_a_commit_is_acknowledged_even_if_its_seal_has_no_room(tmp_path: Path) -> None:
+    def full(call: Call, content: Content | None) -> None:
+        if sells and call.operation == "write" and call.file.endswith("-seal"):
+            refused.append(call)
+            raise apsw.FullError("no space left")
 
-    def refuse(commits: int) -> None:
-        raise apsw.FullError("no space left")
+    sells: list[bool] = []
+    refused: list[Call] = []
+    disk = Disk(before=full)
+    with plugged(disk):
+        ledger = EmbeddedLedger(LEDGER, 30, Clock())
+        sells.append(True)
+        [reply] = (await commit(ledger, Create("Jazz", DATE, 5, "jazz"))).replies
+        assert getattr(reply, "available", None) == 5
+        await commit(ledger, Book("jazz", 1, "b"))
+        assert len(refused) == 2
+        # A seal that counts too few is no loss.
+        with plugged(Disk(disk.after_kill())):
+            again = EmbeddedLedger(LEDGER, 30, Clock())
+            assert [event.sold for event in await again.events()] == [1]
+            await again.close()
+        await ledger.close()
 
-    assert getattr(sell(), "available", None) == 5
 
-
-def test_a_ledger_that_is_taken_away_while_it_is_in_use_sells_nothing_more(tmp_path: Path) -> None:
+async def test_a_ledger_moved_away_while_in_use_sells_nothing_more(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
-    store = SqliteStore(path, new_id, 30, Clock())
-    asyncio.run(store.transact([Create("Jazz", DATE, 5, "jazz")]))
+    ledger = EmbeddedLedger(path, 30, Clock())
+    await commit(ledger, Create("Jazz", DATE, 5, "jazz"))
     path.rename(tmp_path / "elsewhere.db")
     with pytest.raises(OutcomeUnknownError, match="not there any more"):
-        asyncio.run(store.transact([Book("jazz", 1, "b")]))
+        await commit(ledger, Book("jazz", 1, "b"))
 
 
-@pytest.mark.parametrize(("place", "told"), [(20, "first page"), (4_096 + 100, "wrong checksum")])
-def test_what_is_damaged_is_told_and_is_not_called_something_else(tmp_path: Path, place: int, told: str) -> None:
+@pytest.mark.parametrize(("place", "says"), [(20, "first page"), (4_096 + 100, "wrong checksum")])
+def test_a_damaged_ledger_is_reported_as_damaged(tmp_path: Path, place: int, says: str) -> None:
     path = tmp_path / "events.db"
     ask(path, Create("Jazz", DATE, 5, "jazz"))
     data = bytearray(path.read_bytes())
     data[place : place + 8] = b"\xff" * 8
     path.write_bytes(data)
-    with pytest.raises(CannotOpenError, match=rf"is damaged \(.*{told}"):
-        SqliteStore(path, new_id, 30, Clock())
+    with pytest.raises(CannotOpenError, match=rf"is damaged \(.*{says}"):
+        opened(path)

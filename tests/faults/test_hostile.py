@@ -6,7 +6,5 @@ from pathlib import Path
 from tests.faults import hostile
 
 
-def test_five_hundred_hostile_connections_neither_spoil_nor_delay_what_ten_good_ones_ask(
-    chance: random.Random, tmp_path: Path
-) -> None:
+def test_500_hostile_connections_do_not_spoil_or_delay_others(chance: random.Random, tmp_path: Path) -> None:
     print(hostile.run(chance, 1, tmp_path))

@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.checker import check
 from tests.faults.history import Operation, Row
+from ticketd.model import ticket_id
 
 LOST = "second was decided before the first"
 EVENT = {"id": "1", "name": "Event 1", "date": "2027-03-11T20:00:00Z", "capacity": 10}
@@ -29,8 +30,12 @@ class Shared:
         """Book one ticket, which makes this version."""
         booking = {"reply": "booking", "id": f"b{version}", "event": "1", "quantity": 1, "state": "confirmed"}
         request = {"cmd": "book", "event": "1", "quantity": 1, "booking": f"b{version}"}
-        told = {"tickets": [f"t{version}"], "available": 10 - version, "version": version}
-        self.say(port, request, {**booking, **told})
+        shown = {
+            "tickets": [ticket_id(f"b{version}", f"{version:012x}")],
+            "available": 10 - version,
+            "version": version,
+        }
+        self.say(port, request, {**booking, **shown})
 
     def list(self, port: int, version: int, connection: int | None = None) -> None:
         """List the event as it is at this version."""
@@ -46,7 +51,7 @@ class Shared:
         check(self.history, [BEGINNING], daemons)
 
 
-def test_a_daemon_may_tell_events_as_they_were_before_another_one_changed_them() -> None:
+def test_the_checker_lets_a_daemon_lag_behind_other_daemons() -> None:
     shared = Shared()
     shared.book(FIRST, 1)
     shared.list(SECOND, 0)
@@ -66,7 +71,7 @@ def a_daemon_forgets_its_own_commit(shared: Shared) -> None:
     shared.list(FIRST, 0)
 
 
-def a_daemon_forgets_what_it_told(shared: Shared) -> None:
+def a_daemon_forgets_what_it_showed(shared: Shared) -> None:
     shared.book(FIRST, 1)
     shared.list(SECOND, 1)
     shared.list(SECOND, 0)
@@ -88,7 +93,7 @@ def a_daemon_decides_by_the_past(shared: Shared) -> None:
     shared.is_sold_out(SECOND, 0)
 
 
-def a_connection_is_told_the_past(shared: Shared) -> None:
+def a_connection_is_shown_the_past(shared: Shared) -> None:
     shared.book(FIRST, 1)
     shared.is_sold_out(SECOND, 1, connection=7)
     shared.list(SECOND, 0, connection=7)
@@ -98,14 +103,14 @@ def a_connection_is_told_the_past(shared: Shared) -> None:
     ("false", "wrong"),
     [
         (a_daemon_forgets_its_own_commit, LOST),
-        (a_daemon_forgets_what_it_told, LOST),
+        (a_daemon_forgets_what_it_showed, LOST),
         (a_daemon_begins_with_what_was_before, LOST),
         (a_daemon_tells_the_future_of_another, LOST),
         (a_daemon_decides_by_the_past, LOST),
-        (a_connection_is_told_the_past, "order sent"),
+        (a_connection_is_shown_the_past, "order sent"),
     ],
 )
-def test_daemons_that_contradict_each_other_are_found_out(false: Callable[[Shared], None], wrong: str) -> None:
+def test_the_checker_finds_daemons_that_contradict_each_other(false: Callable[[Shared], None], wrong: str) -> None:
     shared = Shared()
     false(shared)
     with pytest.raises(AssertionError, match=wrong):

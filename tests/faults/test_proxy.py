@@ -1,4 +1,4 @@
-"""The proxy breaks connections to PostgreSQL where it was told to, and nowhere else."""
+"""The proxy breaks connections to PostgreSQL where it is asked to, and nowhere else."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -56,7 +56,7 @@ async def sold(url: str) -> list[int]:
         return [row["id"] for row in await connection.fetch("SELECT id FROM sales ORDER BY id")]
 
 
-async def test_what_no_fault_strikes_passes_unchanged(proxy: Proxy) -> None:
+async def test_the_proxy_passes_traffic_unchanged_without_faults(proxy: Proxy) -> None:
     async with connected(proxy.url) as connection:
         text = "x" * 3_000_000
         assert await connection.fetchval("SELECT $1::text", text) == text
@@ -67,7 +67,9 @@ async def test_what_no_fault_strikes_passes_unchanged(proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("how", CUTS)
 @pytest.mark.parametrize("part", [0.0, 0.5])
-async def test_a_commit_that_does_not_arrive_whole_is_not_done(how: How, part: float, proxy: Proxy, sales: str) -> None:
+async def test_a_commit_cut_before_it_arrives_whole_does_not_happen(
+    how: How, part: float, proxy: Proxy, sales: str
+) -> None:
     async with connected(proxy.url) as connection:
         await sell(connection, 1)
         proxy.inject([Fault("client", "commit", 1, part, how)])
@@ -79,7 +81,7 @@ async def test_a_commit_that_does_not_arrive_whole_is_not_done(how: How, part: f
 
 
 @pytest.mark.parametrize("how", CUTS)
-async def test_a_commit_is_done_though_nobody_hears_of_it(how: How, proxy: Proxy, sales: str) -> None:
+async def test_a_commit_whose_answer_is_cut_still_happens(how: How, proxy: Proxy, sales: str) -> None:
     async with connected(proxy.url) as connection:
         proxy.inject([Fault("server", "commit", 0, 0, how)])
         with pytest.raises(BROKEN):
@@ -87,7 +89,7 @@ async def test_a_commit_is_done_though_nobody_hears_of_it(how: How, proxy: Proxy
     assert await sold(sales) == [1]
 
 
-async def test_wherever_a_connection_is_cut_a_transaction_is_done_whole_or_not_at_all(proxy: Proxy, sales: str) -> None:
+async def test_a_transaction_on_a_cut_connection_is_all_or_nothing(proxy: Proxy, sales: str) -> None:
     for id in count():
         # How far it comes is counted from the first byte of the connection.
         proxy.inject([Fault("client", "message", id // 2, 0.7, CUTS[id % 2])])
@@ -102,7 +104,7 @@ async def test_wherever_a_connection_is_cut_a_transaction_is_done_whole_or_not_a
     assert await sold(sales) == [id]
 
 
-async def test_a_byte_is_counted_to_the_byte(proxy: Proxy, sales: str) -> None:
+async def test_the_proxy_cuts_after_exactly_the_given_bytes(proxy: Proxy, sales: str) -> None:
     statement = "INSERT INTO sales VALUES (1)"
     whole = len(f"Q....{statement}\0")
     for bytes_passed in (whole - 1, whole):
@@ -114,7 +116,7 @@ async def test_a_byte_is_counted_to_the_byte(proxy: Proxy, sales: str) -> None:
         assert await sold(sales) == [1] * (bytes_passed - whole + 1)
 
 
-async def test_a_frozen_connection_says_nothing_until_it_thaws_and_the_others_go_on(proxy: Proxy) -> None:
+async def test_a_frozen_connection_waits_for_its_thaw_and_others_go_on(proxy: Proxy) -> None:
     async with connected(proxy.url) as frozen, connected(proxy.url) as other:
         proxy.inject([Fault("client", "commit", 0, 0.5, "freeze", 0.2)])
         selling = asyncio.create_task(sell(frozen, 1))
@@ -124,9 +126,7 @@ async def test_a_frozen_connection_says_nothing_until_it_thaws_and_the_others_go
     assert await sold(proxy.url) == [1, 2]
 
 
-async def test_a_connection_that_is_frozen_for_good_is_not_even_told_that_the_other_side_went(
-    proxy: Proxy, sales: str
-) -> None:
+async def test_a_frozen_connection_does_not_notice_the_peer_closing(proxy: Proxy, sales: str) -> None:
     async with connected(proxy.url) as connection:
         proxy.inject([Fault("client", "commit", 0, 0, "freeze")])
         selling = asyncio.create_task(sell(connection, 1))
@@ -138,7 +138,7 @@ async def test_a_connection_that_is_frozen_for_good_is_not_even_told_that_the_ot
             await other.execute("BEGIN; LOCK TABLE sales NOWAIT")
 
 
-async def test_parted_machines_have_no_connections_until_they_are_together(proxy: Proxy) -> None:
+async def test_a_partition_holds_all_connections_until_it_heals(proxy: Proxy) -> None:
     async with connected(proxy.url) as connection:
         proxy.inject([Fault("server", "message", 0, 0, "part", 0.2)])
         selling = asyncio.create_task(sell(connection, 1))

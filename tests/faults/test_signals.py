@@ -17,13 +17,11 @@ from tests.faults import signals
 from tests.faults.daemon import Machine
 
 
-def test_whatever_signal_ends_it_in_the_middle_of_bookings_nothing_acknowledged_is_lost(
-    chance: random.Random, tmp_path: Path
-) -> None:
+def test_no_signal_loses_an_acknowledged_booking(chance: random.Random, tmp_path: Path) -> None:
     assert signals.run(chance, 1, tmp_path)["acknowledged"] > 0
 
 
-def test_sigterm_in_the_middle_of_a_commit_waits_for_it_and_answers(tmp_path: Path) -> None:
+def test_sigterm_during_a_commit_waits_for_it_and_answers(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
     with running(tmp_path, module=machine.module, env=machine.env) as daemon, daemon.connect() as connection:
@@ -37,7 +35,7 @@ def test_sigterm_in_the_middle_of_a_commit_waits_for_it_and_answers(tmp_path: Pa
         assert daemon.wait() == 0
 
 
-def test_a_second_sigterm_in_the_middle_of_a_commit_ends_at_once_and_the_same_id_settles_it(tmp_path: Path) -> None:
+def test_a_second_sigterm_ends_at_once_and_a_retry_settles_it(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
     with (
@@ -55,9 +53,7 @@ def test_a_second_sigterm_in_the_middle_of_a_commit_ends_at_once_and_the_same_id
         assert connection.ask("show 1")["sold"] == 2
 
 
-def test_a_pause_in_the_middle_of_a_commit_longer_than_the_disk_may_take_is_no_failure_of_the_disk(
-    tmp_path: Path,
-) -> None:
+def test_a_paused_process_does_not_count_as_a_disk_failure(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
     limits = ("--commit-seconds-max", "0.5")
@@ -74,7 +70,7 @@ def test_a_pause_in_the_middle_of_a_commit_longer_than_the_disk_may_take_is_no_f
 
 
 @pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
-def test_a_log_that_cannot_be_written_harms_no_sale(tmp_path: Path, stderr: str) -> None:
+def test_sales_go_on_when_stderr_cannot_be_written(tmp_path: Path, stderr: str) -> None:
     write_events(tmp_path, 5)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -103,9 +99,7 @@ def _answers(port: int) -> bool:
 
 
 @pytest.mark.parametrize("end", ["killed", "disk fails"])
-def test_who_books_with_ticketctl_while_it_ends_is_told_what_settles_it_and_that_settles_it(
-    tmp_path: Path, end: str
-) -> None:
+def test_ticketctl_prints_the_command_that_settles_a_cut_booking(tmp_path: Path, end: str) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
     with running(tmp_path, module=machine.module, env=machine.env) as daemon:
