@@ -44,7 +44,7 @@ def run(rounds: int, place: Path) -> Iterator[Block]:
         for _ in range(rounds):
             for count in counts:
                 daemon_of = {BOOKINGS: daemons[count], NONE: daemons[0]}
-                ways = {what: partial(Load(50, 1).measure, daemon.port) for what, daemon in daemon_of.items()}
+                ways = {what: partial(daemon.measure, Load(50, 1)) for what, daemon in daemon_of.items()}
                 samples.measure(_name(count), ways)
     for count in COUNTS:
         if count in counts:

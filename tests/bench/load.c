@@ -1,7 +1,7 @@
 /* A load generator: closed loop, many connections, a fixed depth; one thread, epoll. It costs a few microseconds for each
  * request, so that what is measured is the server.
  *
- *     load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS EXPECTED TEMPLATE...
+ *     load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS INTERVAL EXPECTED TEMPLATE...
  *
  * The connections take the PORTS of 127.0.0.1 (with commas between them) in turn. Each sends DEPTH requests at once, and
  * when all of them are answered waits for PAUSE_MS (which stops all connections: it is meant for one) and sends the next
@@ -9,8 +9,11 @@
  * same numbers. In a template, {n} is 26 characters that no other request has, and {e} six digits, a random number from 1
  * to EVENTS. Each reply is a line that begins with EXPECTED; the first that does not ends it all.
  *
- * Prints JSON: how often a second all TEMPLATEs were answered, and percentiles of the milliseconds from sending the first
- * of them to the last reply of the last.
+ * Prints JSON: how often a second all TEMPLATEs were answered, percentiles of the milliseconds from sending the first of
+ * them to the last reply of the last, and how often it was done.
+ *
+ * If INTERVAL is not 0, a line comes before that every so many seconds: {"type":"interval"}, with the number of replies in
+ * it; and one whenever no reply at all came for STALL_MS: {"type":"stall"}. Their times are those of CLOCK_MONOTONIC.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 1 << 20, PORTS_MAX = 64, SILENT_MS_MAX = 30000, NUMBER_BYTES = 26, SHOWN_BYTES = 300 };
+enum { READ_BYTES = 1 << 20, PORTS_MAX = 64, SILENT_MS_MAX = 30000, NUMBER_BYTES = 26, SHOWN_BYTES = 300, STALL_MS = 20 };
 
 struct connection {
     int socket, missing, turn;
@@ -44,6 +47,7 @@ static const char *expected;
 static size_t expected_bytes;
 static long next_number, events;
 static char number_prefix[32];
+static long replies; /* in this interval */
 
 static void fail(const char *what) {
     fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
@@ -122,6 +126,7 @@ static void take_replies(struct connection *c, const char *at, const char *end) 
             return;
         c->column = 0;
         c->missing--;
+        replies++;
         at = newline + 1;
     }
 }
@@ -132,8 +137,8 @@ static int by_size(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 9) {
-        fprintf(stderr, "usage: load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS EXPECTED TEMPLATE...\n");
+    if (argc < 10) {
+        fprintf(stderr, "usage: load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS INTERVAL EXPECTED TEMPLATE...\n");
         return 2;
     }
     int ports[PORTS_MAX], port_count = 0;
@@ -144,10 +149,11 @@ int main(int argc, char **argv) {
     double seconds = atof(argv[4]);
     useconds_t pause = atof(argv[5]) * 1e3;
     events = atol(argv[6]);
-    expected = argv[7];
+    double interval = atof(argv[7]);
+    expected = argv[8];
     expected_bytes = strlen(expected);
-    templates = argv + 8;
-    template_count = argc - 8;
+    templates = argv + 9;
+    template_count = argc - 9;
     size_t longest = 0;
     for (int i = 0; i < template_count; i++)
         if (strlen(templates[i]) > longest)
@@ -183,7 +189,8 @@ int main(int argc, char **argv) {
 
     float *latencies = NULL;
     size_t measured = 0, measurable = 0;
-    double began = now(), ended = began;
+    double began = now(), ended = began, interval_began = began, interval_end = began + interval, last_reply = began;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 0; i < connection_count; i++)
         send_window(&connections[i]);
     int busy = connection_count;
@@ -194,6 +201,8 @@ int main(int argc, char **argv) {
             errno = ETIMEDOUT;
         if (n <= 0 && errno != EINTR)
             fail("replies");
+        double woken = interval ? now() : 0;
+        long replies_before = replies;
         for (int e = 0; e < n; e++) {
             struct connection *c = ready[e].data.ptr;
             flush_out(c);
@@ -225,9 +234,23 @@ int main(int argc, char **argv) {
                 send_window(c);
             }
         }
+        if (interval && replies > replies_before) {
+            /* What this program itself computes, or waits for the processor, is none of it. */
+            if (woken - last_reply > STALL_MS / 1e3)
+                printf("{\"type\":\"stall\",\"began\":%.6f,\"ended\":%.6f}\n", last_reply, woken);
+            last_reply = now();
+            if (last_reply >= interval_end) {
+                printf("{\"type\":\"interval\",\"began\":%.6f,\"ended\":%.6f,\"replies\":%ld}\n", interval_began,
+                       last_reply, replies);
+                interval_began = last_reply;
+                replies = 0;
+                while (interval_end <= last_reply)
+                    interval_end += interval;
+            }
+        }
     }
     qsort(latencies, measured, sizeof *latencies, by_size);
-    printf("{\"value\":%.1f,\"p50_ms\":%.4f,\"p99_ms\":%.4f}\n", measured * depth / (ended - began),
-           latencies[measured / 2], latencies[measured * 99 / 100]);
+    printf("{\"value\":%.1f,\"p50_ms\":%.4f,\"p99_ms\":%.4f,\"done\":%zu}\n", measured * depth / (ended - began),
+           latencies[measured / 2], latencies[measured * 99 / 100], measured * depth);
     return 0;
 }

@@ -23,6 +23,7 @@ from typing import cast
 
 import msgspec
 import uvloop
+from msgspec import Struct
 
 from tests.bench.table import Figures
 
@@ -34,12 +35,28 @@ END_SECONDS_MAX = 30.0
 BOOK = '{"cmd":"book","event":"e{e}","quantity":1,"booking":"{n}"}\n'
 BOOKED = '{"reply":"booking"'
 ECHOED = '{"cmd":'
+COMPILER = shutil.which("cc")
 # How long what stands for these in a template is.
 WIDTHS = {"{n}": 26, "{e}": 6}
 
 
 class LoadError(Exception):
     """A reply was not as expected, or did not come."""
+
+
+class Interval(Struct, tag="interval"):
+    """What came in it, by the monotonic clock."""
+
+    began: float
+    ended: float
+    replies: int
+
+
+class Stall(Struct, tag="stall"):
+    """A time without any reply, by the monotonic clock."""
+
+    began: float
+    ended: float
 
 
 @dataclass(frozen=True)
@@ -60,34 +77,51 @@ class Load:
             raise LoadError(done.stderr)
         return msgspec.json.decode(done.stdout, type=Figures)
 
+    def reports(self, port: int, *, seconds: float, interval: float) -> Iterator[Interval | Stall]:
+        """Do it, and tell each interval and each stall when it is over. Only ``load.c`` can do this."""
+        command = self._command([port], seconds, interval)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout and process.stderr
+            try:
+                for line in process.stdout:
+                    if line.startswith(b'{"type"'):
+                        yield msgspec.json.decode(line, type=Interval | Stall)
+                said = process.stderr.read()
+                process.wait()
+            finally:
+                process.kill()
+        if process.returncode:
+            raise LoadError(said.decode())
+
     @contextmanager
-    def running(self, *ports: int, seconds: float) -> Iterator[None]:
-        """Do it while the block runs, and then to its end."""
-        process = subprocess.Popen(self._command(ports, seconds), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    def running(self, *ports: int, seconds: float) -> Iterator[list[Figures]]:
+        """Do it while the block runs, and then to its end; then the figures are in the list."""
+        process = subprocess.Popen(self._command(ports, seconds), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        figures: list[Figures] = []
         try:
-            yield
-            _, told = process.communicate(timeout=seconds + END_SECONDS_MAX)
+            yield figures
+            output, said = process.communicate(timeout=seconds + END_SECONDS_MAX)
         finally:
             process.kill()
             process.wait()
         if process.returncode:
-            raise LoadError(told.decode())
+            raise LoadError(said.decode())
+        figures.append(msgspec.json.decode(output, type=Figures))
 
-    def _command(self, ports: Sequence[int], seconds: float) -> list[str]:
-        numbers = [self.connections, self.depth, seconds, self.pause_ms, self.events]
+    def _command(self, ports: Sequence[int], seconds: float, interval: float = 0) -> list[str]:
+        numbers = [self.connections, self.depth, seconds, self.pause_ms, self.events, interval]
         return [*_generator(), ",".join(map(str, ports)), *map(str, numbers), self.expected, *self.templates]
 
 
 @cache
 def _generator() -> list[str]:
     """Return the command of the load generator, compiled if possible."""
-    compiler = shutil.which("cc")
-    if compiler is None:
+    if COMPILER is None:
         return [sys.executable, "-m", "tests.bench.load"]
     folder = tempfile.mkdtemp(prefix="ticketd-load-")
     atexit.register(shutil.rmtree, folder)
     program = str(Path(folder) / "load")
-    subprocess.run([compiler, "-O2", "-o", program, str(Path(__file__).with_name("load.c"))], check=True)
+    subprocess.run([COMPILER, "-O2", "-o", program, str(Path(__file__).with_name("load.c"))], check=True)
     return [program]
 
 
@@ -156,12 +190,15 @@ async def _run(load: Load, ports: Sequence[int], seconds: float) -> Figures:
     took = time.perf_counter() - began
     latencies = sorted(latency for client in clients for latency in client.latencies_ms)
     return Figures(
-        len(latencies) * load.depth / took, latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100]
+        value=len(latencies) * load.depth / took,
+        p50_ms=latencies[len(latencies) // 2],
+        p99_ms=latencies[len(latencies) * 99 // 100],
+        done=len(latencies) * load.depth,
     )
 
 
 if __name__ == "__main__":
-    where, connections, depth, seconds, pause_ms, events, expected, *templates = sys.argv[1:]
+    where, connections, depth, seconds, pause_ms, events, _, expected, *templates = sys.argv[1:]
     load = Load(int(connections), int(depth), templates, expected, int(events), float(pause_ms))
     figures = uvloop.run(_run(load, [int(port) for port in where.split(",")], float(seconds)))
     sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")

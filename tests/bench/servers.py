@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tests.bench.load import WIDTHS
+from tests.bench.cpu import Cpu, cpu_seconds, with_cpu
+from tests.bench.load import SECONDS, WIDTHS, Load
+from tests.bench.table import Figures
 from tests.daemon import Connection
 from ticketd.model import CAPACITY_MAX
 
@@ -32,21 +35,34 @@ _REDIS_SETTINGS = {
     "save": "",
     # In its favour: it would write its log anew from time to time, beside what is measured.
     "auto-aof-rewrite-percentage": "0",
+    "io-threads-do-reads": "yes",
 }
 
 
 class Server:
     """A server that has said that it is ready, until the end of the block. Its output is in a file."""
 
-    def __init__(self, command: list[str], folder: Path, ready: str, port: int = 0) -> None:
-        """Start it; ``ready`` is found in its output when it serves, with the port in a group unless it is given."""
+    def __init__(self, command: list[str], folder: Path, ready: str, port: int = 0, tree: Path | None = None) -> None:
+        """Start it; ``ready`` is found in its output when it serves, with the port in a group unless it is given.
+
+        With ``tree``, Python finds the modules of that checkout.
+        """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
+        if tree:
+            environment["PYTHONPATH"] = str(tree.absolute())
         log = folder / "output.log"
         began = time.perf_counter()
         with log.open("w") as output:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                # Where it runs, Python looks for modules first.
+                cwd=folder if tree else None,
             )
+        self.pid = self._process.pid
         try:
             found = self._wait(log, ready)
         except BaseException:
@@ -60,6 +76,10 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+    def measure(self, load: Load, seconds: float = SECONDS) -> Figures:
+        """Return how often a second it does what the load asks for, and what it computes for each."""
+        return with_cpu(partial(load.measure, self.port, seconds=seconds), self.pid)
 
     def end(self) -> None:
         """End it in good order, as SIGTERM does."""
@@ -96,30 +116,20 @@ class Server:
     @property
     def resident_bytes(self) -> int:
         """How much of it is in memory."""
-        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
 
     @property
-    def cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> Cpu:
         """How long it has computed."""
-        return cpu_seconds(self._process.pid)
+        return cpu_seconds(self.pid)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return how long a process has computed, with its children, those that have ended too."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            _, parent, *fields = stat.read_text().rpartition(")")[2].split()
-            if str(pid) in (stat.parent.name, parent):
-                ticks += sum(map(int, fields[9:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def ticketd(folder: Path, *flags: str) -> Server:
-    """Start a daemon on ``events.json`` in the folder, with a ledger there."""
-    command = [sys.executable, "-m", "ticketd", "--port", "0", "--events", str(folder / "events.json"), *flags]
-    return Server(command, folder, READY)
+def ticketd(folder: Path, *flags: str, tree: Path | None = None) -> Server:
+    """Start a daemon on ``events.json`` in the folder, with a ledger there; that of another checkout if told so."""
+    events = str((folder / "events.json").absolute())
+    command = [sys.executable, "-m", "ticketd", "--port", "0", "--events", events, *flags]
+    return Server(command, folder, READY, tree=tree)
 
 
 def echo(folder: Path) -> Server:
@@ -127,12 +137,12 @@ def echo(folder: Path) -> Server:
     return Server([sys.executable, "-m", "tests.bench.echo"], folder, READY)
 
 
-def redis(folder: Path, events: int) -> tuple[Server, str]:
+def redis(folder: Path, events: int, io_threads: int) -> tuple[Server, str]:
     """Start a Redis with so many events; return it and the template of a booking by script."""
     assert REDIS
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    settings = {**_REDIS_SETTINGS, "port": str(port), "dir": str(folder)}
+    settings = {**_REDIS_SETTINGS, "port": str(port), "dir": str(folder), "io-threads": str(io_threads)}
     flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
     server = Server([REDIS, *flags], folder, "Ready to accept connections", port)
     try:

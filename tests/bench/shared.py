@@ -4,17 +4,18 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.bench.load import SECONDS, Load
+from tests.bench.cpu import charged, cpu_seconds, with_cpu
+from tests.bench.load import Load
 from tests.bench.machine import HAS_POSTGRES
 from tests.bench.sales import ASYNCPG, PGBENCH
-from tests.bench.servers import cpu_seconds, ticketd, write_events
+from tests.bench.servers import Server, ticketd, write_events
 from tests.bench.table import Block, Figures, Samples, at_least
 from ticketd.model import CAPACITY_MAX
 
 CONNECTIONS = 50
 BUYERS = Load(CONNECTIONS, 1)
 ONE, TWO = "one daemon", "two daemons"
-COMPUTING = ["computing for a booking, ticketd", "computing for a booking, PostgreSQL"]
+COMPUTING = "processor time of PostgreSQL for a booking"
 GOALS = {ONE: {ASYNCPG: at_least(20), PGBENCH: at_least(20)}, TWO: {ONE: at_least(1)}}
 MEANS = {
     ONE: "50 buyers of one event, on one machine with the database",
@@ -27,7 +28,7 @@ def run(rounds: int, place: Path) -> Iterator[Block]:
     if not HAS_POSTGRES:
         return
     from tests.bench.transactions import SETTINGS, Transactions
-    from tests.postgres import Postgres, query
+    from tests.postgres import Postgres
 
     folders = [place / "one", place / "two"]
     for folder in folders:
@@ -37,31 +38,26 @@ def run(rounds: int, place: Path) -> Iterator[Block]:
     with Postgres(None, **SETTINGS) as server:
         # In a database of its own, so that what one way leaves behind is not in the way of the other.
         plain, database = Transactions(server, place, 1), server.new_database()
-        postmaster = int(query(database, "SELECT pg_read_file('postmaster.pid') AS file")[0]["file"].split()[0])
-        with ticketd(folders[0], "--store", database) as one, ticketd(folders[1], "--store", database) as two:
+        with ticketd(folders[0], "--ledger", database) as one, ticketd(folders[1], "--ledger", database) as two:
 
-            def computed() -> list[float]:
-                return [one.cpu_seconds + two.cpu_seconds, cpu_seconds(postmaster)]
-
-            def booked(block: str, *ports: int) -> Figures:
-                before = computed()
-                figures = BUYERS.measure(*ports)
-                for what, now, then in zip(COMPUTING, computed(), before, strict=True):
-                    samples.add(block, what, (now - then) * 1e6 / (figures.value * SECONDS))
+            def booked(block: str, *daemons: Server) -> Figures:
+                ports, pids = [daemon.port for daemon in daemons], [daemon.pid for daemon in daemons]
+                before = cpu_seconds(plain.pid)
+                figures = with_cpu(partial(BUYERS.measure, *ports), *pids)
+                database = charged(Figures(0, done=figures.done), before, cpu_seconds(plain.pid))
+                database.value = database.cpu_us
+                samples.add(block, COMPUTING, database)
                 return figures
 
             for _ in range(rounds):
                 samples.measure(
                     ONE,
                     {
-                        ONE: partial(booked, ONE, one.port),
+                        ONE: partial(booked, ONE, one),
                         ASYNCPG: partial(plain.asyncpg, CONNECTIONS),
                         PGBENCH: partial(plain.pgbench, CONNECTIONS),
                     },
                 )
-                samples.measure(
-                    TWO, {TWO: partial(booked, TWO, one.port, two.port), ONE: partial(BUYERS.measure, one.port)}
-                )
+                samples.measure(TWO, {TWO: partial(booked, TWO, one, two), ONE: partial(one.measure, BUYERS)})
     for name, means in MEANS.items():
-        more = [samples.line(name, what, "us") for what in COMPUTING]
-        yield samples.compared(name, means, "/s", GOALS[name], more)
+        yield samples.compared(name, means, "/s", GOALS[name], [samples.line(name, COMPUTING, "us")])

@@ -1,4 +1,4 @@
-"""The PostgreSQL peer: a transaction for each booking, as programs without desks do it; with asyncpg and with pgbench.
+"""The PostgreSQL peer: a transaction for each booking, as programs without queues do it; with asyncpg and with pgbench.
 
 Each locks its event, sees that the booking is new, sells, and keeps the booking and its ticket.
 """
@@ -13,9 +13,10 @@ from pathlib import Path
 import asyncpg
 import uvloop
 
+from tests.bench.cpu import with_cpu
 from tests.bench.load import SECONDS
 from tests.bench.table import Figures
-from tests.postgres import Postgres
+from tests.postgres import Postgres, query
 from ticketd.ids import new_id
 from ticketd.model import CAPACITY_MAX
 
@@ -54,14 +55,20 @@ class Transactions:
         self._programs = postgres.programs
         self._script = folder / f"{events}.sql"
         self._events = events
+        file = query(self._url, "SELECT pg_read_file('postmaster.pid') AS file")[0]["file"]
+        # Of the process that all its backends are children of.
+        self.pid = int(file.split()[0])
         uvloop.run(self._make())
 
     def asyncpg(self, connections: int) -> Figures:
         """Return bookings per second of so many connections of one Python program."""
-        return uvloop.run(self._book(connections))
+        return with_cpu(lambda: uvloop.run(self._book(connections)), self.pid)
 
     def pgbench(self, connections: int) -> Figures:
         """Return bookings per second of PostgreSQL's own load generator."""
+        return with_cpu(lambda: self._pgbench(connections), self.pid)
+
+    def _pgbench(self, connections: int) -> Figures:
         variables = [
             r"\set id random(1, 1000000000000)",
             r"\set n random(1, 1000000000)",
@@ -74,8 +81,9 @@ class Transactions:
         command = [str(self._programs / "pgbench"), *how, self._url]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         rate, failed = re.search(r"tps = ([\d.]+)", output), re.search(r"failed transactions: (\d+)", output)
-        assert rate and failed and failed[1] == "0", output
-        return Figures(float(rate[1]))
+        done = re.search(r"actually processed: (\d+)", output)
+        assert rate and done and failed and failed[1] == "0", output
+        return Figures(float(rate[1]), done=int(done[1]))
 
     async def _make(self) -> None:
         connection = await asyncpg.connect(self._url)
@@ -100,7 +108,12 @@ class Transactions:
         for connection in connections:
             await connection.close()
         latencies_ms.sort()
-        return Figures(rate, latencies_ms[len(latencies_ms) // 2], latencies_ms[len(latencies_ms) * 99 // 100])
+        return Figures(
+            value=rate,
+            p50_ms=latencies_ms[len(latencies_ms) // 2],
+            p99_ms=latencies_ms[len(latencies_ms) * 99 // 100],
+            done=len(latencies_ms),
+        )
 
 
 def _numbered(statement: str) -> tuple[str, list[str]]:
