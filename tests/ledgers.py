@@ -1,24 +1,27 @@
 """Both ledgers, empty, with a clock that tests move: what is promised of one is promised of the other."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.faketime import Clock
-from ticketd.ids import new_id
-from ticketd.stores.base import Store
-from ticketd.stores.postgres import PostgresStore
-from ticketd.stores.postgres_link import TRY_SECONDS_MAX, Line, Link
-from ticketd.stores.sqlite import SqliteStore, utc_now
+from ticketd.ledger.base import Answers, Ledger
+from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
+from ticketd.ledger.postgres.ledger import PostgresLedger
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool, PooledConnection
+from ticketd.rules.working_set import LedgerRequest
+from ticketd.wire.replies import Reply
+from ticketd.wire.requests import Request
 
 COMMIT_SECONDS_MAX = 30
 
 
-# What the database is told that it is now comes before what its own clock says.
+# These functions hide the ones of PostgreSQL: the time is what the tests set.
 _MOVABLE_CLOCK = """
 CREATE OR REPLACE FUNCTION ticketd.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
     AS $$ SELECT current_setting('test.now')::timestamptz $$;
@@ -27,58 +30,84 @@ CREATE OR REPLACE FUNCTION ticketd.now() RETURNS timestamptz LANGUAGE sql STABLE
 """
 
 
-class SqliteLedger:
+class EmbeddedStorage:
     """A ledger in a folder."""
 
     def __init__(self, folder: Path, clock: Clock | None = None) -> None:
         self._folder = folder
-        self._clock = clock or utc_now
+        self._clock = clock or system_clock
 
-    async def open(self, mint: Callable[[], str] = new_id) -> Store:
+    async def open(self) -> Ledger:
         """Open it, or make it."""
         self._folder.mkdir(exist_ok=True)
-        return SqliteStore(self._folder / "events.db", mint, COMMIT_SECONDS_MAX, self._clock)
+        return EmbeddedLedger(self._folder / "events.db", COMMIT_SECONDS_MAX, self._clock)
 
-    async def crash(self, store: Store) -> None:
+    async def crash(self, ledger: Ledger) -> None:
         """Leave it as kill -9 does: what is opened next has the files as they are now."""
         copy = self._folder.with_name(self._folder.name + "-killed")
         shutil.copytree(self._folder, copy)
-        await store.close()
+        await ledger.close()
         self._folder = copy
 
 
-class PostgresLedger:
+class PostgresStorage:
     """A ledger in a database."""
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self._url = url
         self._clock = clock
 
-    async def open(self, mint: Callable[[], str] = new_id) -> Store:
+    async def open(self) -> Ledger:
         """Open it, or make it."""
         if self._clock is None:
-            return await PostgresStore.open(self._url, mint, COMMIT_SECONDS_MAX)
-        link = _LinkWithClock(self._url, self._clock)
-        await link.open()
-        return _StoreWithClock(link, mint, self._clock)
+            return await PostgresLedger.open(self._url, COMMIT_SECONDS_MAX)
+        pool = _PoolWithClock(self._url, self._clock)
+        await pool.open()
+        return _LedgerWithClock(pool, self._clock)
 
-    async def crash(self, store: Store) -> None:
+    async def crash(self, ledger: Ledger) -> None:
         """Leave it as kill -9 does: the connections break."""
-        await store.close()
+        await ledger.close()
 
 
-Ledger = SqliteLedger | PostgresLedger
-LEDGERS = ["sqlite", "postgres"]
+T = TypeVar("T")
 
 
-def new_ledger(request: pytest.FixtureRequest, clock: Clock | None = None) -> Ledger:
+async def result_of(method: Callable[[Any, Callable[[T | Exception], None]], T | None], asked: Any) -> T:
+    """Return what a method of a ledger returns or gives to its callback; raise what it raises."""
+    done: asyncio.Future[T | Exception] = asyncio.get_running_loop().create_future()
+    result = method(asked, done.set_result)
+    outcome = await done if result is None else result
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+async def transact(ledger: Ledger, requests: Sequence[LedgerRequest]) -> Answers:
+    """Commit requests."""
+    return await result_of(ledger.transact, list(requests))
+
+
+async def read(ledger: Ledger, requests: Sequence[Request]) -> list[Reply]:
+    """Return the replies to requests that only read, slice by slice."""
+    replies: list[Reply] = []
+    while len(replies) < len(requests):
+        replies += (await result_of(ledger.read, requests[len(replies) :])).replies
+    return replies
+
+
+Storage = EmbeddedStorage | PostgresStorage
+STORAGES = ["sqlite", "postgres"]
+
+
+def new_storage(request: pytest.FixtureRequest, clock: Clock | None = None) -> Storage:
     """Return an empty ledger of the kind that is the parameter of a fixture."""
     if request.param == "sqlite":
-        return SqliteLedger(request.getfixturevalue("tmp_path"), clock)
-    return PostgresLedger(request.getfixturevalue("database"), clock)
+        return EmbeddedStorage(request.getfixturevalue("tmp_path"), clock)
+    return PostgresStorage(request.getfixturevalue("database"), clock)
 
 
-class _LinkWithClock(Link):
+class _PoolWithClock(Pool):
     """Sets the clock of each connection before it is used."""
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -87,23 +116,23 @@ class _LinkWithClock(Link):
 
     async def open(self) -> None:
         await super().open()
-        async with super().lend() as line:
-            await line.execute(_MOVABLE_CLOCK)
+        async with super().lend() as connection:
+            await connection.execute(_MOVABLE_CLOCK)
 
     @asynccontextmanager
-    async def lend(self, seconds: float = TRY_SECONDS_MAX) -> AsyncIterator[Line]:
-        async with super().lend(seconds) as line:
+    async def lend(self, seconds: float = TRY_SECONDS_MAX) -> AsyncIterator[PooledConnection]:
+        async with super().lend(seconds) as connection:
             now = self._clock.time.isoformat()
-            await line.execute(f"SET search_path = ticketd, pg_catalog; SET test.now = '{now}'")
-            yield line
+            await connection.execute(f"SET search_path = ticketd, pg_catalog; SET test.now = '{now}'")
+            yield connection
 
 
-class _StoreWithClock(PostgresStore):
-    """Knows the clock of the database at any time, and not only by what it was told last."""
+class _LedgerWithClock(PostgresLedger):
+    """Reads the movable clock itself, where the real ledger goes by what the database last said."""
 
-    def __init__(self, link: Link, mint: Callable[[], str], clock: Clock) -> None:
-        super().__init__(link, mint, COMMIT_SECONDS_MAX)
+    def __init__(self, pool: Pool, clock: Clock) -> None:
+        super().__init__(pool, COMMIT_SECONDS_MAX)
         self._movable = clock
 
-    def now(self) -> datetime:
-        return self._movable.time
+    def now(self) -> int:
+        return self._movable()

@@ -60,6 +60,10 @@ class Server:
         query(self._url, f"CREATE DATABASE {name}")
         return self.url(name)
 
+    def clear(self, database: str) -> None:
+        """Remove the ledger from a database by its URL, which is faster than a new database."""
+        query(database, "DROP SCHEMA IF EXISTS ticketd CASCADE")
+
     def drop(self, database: str) -> None:
         """Remove a database by its URL, whoever is connected to it."""
         query(self._url, f"DROP DATABASE {name_of(database)} WITH (FORCE)")

@@ -28,30 +28,30 @@ def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
         (["--colour", "red"], "--colour"),
         (["--port", "9" * 5_000], "--port"),
         (["--events", "/"], "--events"),
-        (["--store", "mysql://user:secret@host/db"], "--store"),
-        (["--store", "postgresql://user:secret@host/db", "--accept-losses"], "--accept-losses"),
+        (["--ledger", "mysql://user:secret@host/db"], "--ledger"),
+        (["--ledger", "postgresql://user:secret@host/db", "--accept-losses"], "--accept-losses"),
     ],
 )
-def test_a_bad_flag_is_named_with_status_2(tmp_path: Path, arguments: list[str], named: str) -> None:
+def test_a_bad_flag_is_named_and_exits_with_status_2(tmp_path: Path, arguments: list[str], named: str) -> None:
     status, lines = ended("--events", str(tmp_path / "events.json"), *arguments)
     assert status == 2
     assert named in lines[-1]
     assert not (tmp_path / "events.db").exists()
 
 
-def test_a_bad_environment_variable_is_named_with_status_2(tmp_path: Path) -> None:
+def test_a_bad_environment_variable_exits_with_status_2(tmp_path: Path) -> None:
     status, lines = ended("--events", str(tmp_path / "events.json"), TICKETD_IDLE_SECONDS_MAX="0")
     assert status == 2
     assert "TICKETD_IDLE_SECONDS_MAX must be" in lines[-1]
 
 
-def test_a_host_that_is_no_name_is_told_with_status_3(tmp_path: Path) -> None:
+def test_a_daemon_with_an_invalid_host_exits_with_status_3(tmp_path: Path) -> None:
     status, lines = ended("--events", str(tmp_path / "events.json"), "--host", "a..b")
     assert status == 3
     assert lines[-1].startswith("ticketd: cannot listen on a..b:8080: ")
 
 
-def test_a_disk_that_fails_at_the_start_is_told_as_that_with_status_5(tmp_path: Path) -> None:
+def test_a_disk_that_fails_at_startup_exits_with_status_5(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.fail_syncs()
     daemon = Daemon("--port", "0", "--events", str(tmp_path / "events.json"), module=machine.module, env=machine.env)
@@ -59,7 +59,7 @@ def test_a_disk_that_fails_at_the_start_is_told_as_that_with_status_5(tmp_path: 
     assert daemon.lines[-1].startswith("ticketd: cannot open the ledger ")
 
 
-def test_events_that_find_no_room_at_the_start_are_taken_in_when_there_is_room(tmp_path: Path) -> None:
+def test_new_events_on_a_full_disk_are_added_once_there_is_room(tmp_path: Path) -> None:
     write_events(tmp_path, 5)
     with running(tmp_path) as daemon:
         assert daemon.end() == 0
@@ -81,13 +81,13 @@ def test_events_that_find_no_room_at_the_start_are_taken_in_when_there_is_room(t
         daemon.kill()
 
 
-def test_the_environment_sets_limits_and_a_flag_wins(tmp_path: Path) -> None:
+def test_a_flag_overrides_an_environment_variable(tmp_path: Path) -> None:
     env = {"TICKETD_CONNECTIONS_MAX": "7", "TICKETD_WAITING_MAX": "5"}
     with running(tmp_path, "--connections-max", "9", env=env) as daemon, daemon.connect() as connection:
         assert connection.ask("stats")["connections_max"] == 9
 
 
-def test_a_port_in_use_is_named_with_status_3(tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_and_exits_with_status_3(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with running(tmp_path) as daemon:
         status, lines = ended("--events", str(tmp_path / "other" / "events.json"), "--port", str(daemon.port))
@@ -103,9 +103,7 @@ def test_a_port_in_use_is_named_with_status_3(tmp_path: Path) -> None:
         (b"\xff", "events.json:1"),
     ],
 )
-def test_an_events_file_that_does_not_parse_stops_the_start_and_stays(
-    tmp_path: Path, content: bytes, named: str
-) -> None:
+def test_an_invalid_events_file_stops_startup_and_is_left_alone(tmp_path: Path, content: bytes, named: str) -> None:
     file = tmp_path / "events.json"
     file.write_bytes(content)
     status, lines = ended("--port", "0", "--events", str(file))
@@ -115,7 +113,7 @@ def test_an_events_file_that_does_not_parse_stops_the_start_and_stays(
     assert file.read_bytes() == content
 
 
-def test_a_second_daemon_on_the_same_ledger_does_not_start_and_says_why(tmp_path: Path) -> None:
+def test_a_second_daemon_on_the_same_ledger_does_not_start(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         status, lines = ended("--port", "0", "--events", str(tmp_path / "events.json"))
         assert status == 5
@@ -125,7 +123,7 @@ def test_a_second_daemon_on_the_same_ledger_does_not_start_and_says_why(tmp_path
 
 
 @pytest.mark.parametrize("arrange", ["text", "newer", "foreign", "folder"])
-def test_what_is_no_ledger_of_this_ticketd_is_refused_and_left_alone(tmp_path: Path, arrange: str) -> None:
+def test_a_foreign_or_newer_file_is_refused_and_left_alone(tmp_path: Path, arrange: str) -> None:
     path = tmp_path / "events.db"
     if arrange == "text":
         path.write_text("these are not the tickets you are looking for\n" * 100)
@@ -146,16 +144,16 @@ def test_what_is_no_ledger_of_this_ticketd_is_refused_and_left_alone(tmp_path: P
     assert before is None or path.read_bytes() == before
 
 
-def test_the_ready_line_names_what_serves(tmp_path: Path) -> None:
+def test_the_ready_line_says_where_and_what_the_daemon_serves(tmp_path: Path) -> None:
     write_events(tmp_path, 5, 5)
     with running(tmp_path) as daemon:
         line = daemon.wait_line("^ready")
-        store = tmp_path / "events.db"
-        assert line.startswith(f"ready listen=127.0.0.1:{daemon.port} store={store} events=2 loop=")
+        ledger = tmp_path / "events.db"
+        assert line.startswith(f"ready listen=127.0.0.1:{daemon.port} ledger={ledger} events=2 loop=")
         assert " version=" in line
 
 
-def test_the_events_file_is_brought_up_to_date_while_the_daemon_runs(tmp_path: Path) -> None:
+def test_the_events_file_is_synced_while_the_daemon_runs(tmp_path: Path) -> None:
     write_events(tmp_path, 5)
     file = tmp_path / "events.json"
     with running(tmp_path) as daemon, daemon.connect() as connection:
@@ -167,13 +165,13 @@ def test_the_events_file_is_brought_up_to_date_while_the_daemon_runs(tmp_path: P
         until(lambda: b'"AvailableTickets": 3' in file.read_bytes())
         # What does not parse is not overwritten; the sale goes on.
         file.write_bytes(b"{")
-        assert str(file) in daemon.wait_line("it is not written: mend it")
+        assert str(file) in daemon.wait_line("it is not written: correct it")
         assert connection.ask("book 2 7")["available"] == 0
         assert daemon.end(signal.SIGTERM) == 0
     assert file.read_bytes() == b"{"
 
 
-def test_a_name_comes_back_byte_for_byte_after_a_restart(tmp_path: Path) -> None:
+def test_an_event_name_survives_a_restart_byte_for_byte(tmp_path: Path) -> None:
     name = "Łódź 🎷 “Jazz” Night"
     for _ in range(2):
         with running(tmp_path) as daemon, daemon.connect() as connection:

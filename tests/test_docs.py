@@ -1,8 +1,13 @@
-"""protocol.md and README.md tell the truth: their tables are what is declared, their transcripts are replayed."""
+"""The documentation is true: its tables come from the code, its transcripts are replayed, its links lead somewhere.
+
+Each ``console`` block of README.md and docs/ is replayed. What cannot be replayed, such as an installation, stands in
+an ``sh`` or ``text`` block.
+"""
 
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -10,23 +15,36 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from tests.daemon import running, write_shipped_events
+from tests.daemon import Daemon, running, write_shipped_events
 from tests.faults.__main__ import ATTACKS
 from ticketd.config import Limits
 from ticketd.errors import Code
-from ticketd.protocol import COMMANDS, help_reply
-from ticketd.protocol import Help as HelpRequest
+from ticketd.wire.requests import Help, commands, help_reply
 
 ROOT = Path(__file__).parent.parent
-PROTOCOL = (ROOT / "protocol.md").read_text()
-README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
+README_WORDS_MAX = 1_800
+
+# What differs from run to run: ids that were minted, in whole or at their ends, and times, but not those of events.
+_UUID = r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"
+_TICKET = r"(?<=\.)[0-9a-f]{12}\b"
+_MINTED = f"{_UUID}|{_TICKET}"
+_TIME = r'(?<!"date":")(?<!\t)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z'
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+PROTOCOL = read("protocol.md")
+README = read("README.md")
+CONTRIBUTING = read("CONTRIBUTING.md")
 
 
 def command_table(name: str) -> str:
     """Return the table of a command as it must stand in protocol.md."""
-    command = help_reply(HelpRequest(name)).commands[0]
+    command = help_reply(Help(name)).commands[0]
     lines = [f"`{command.usage}` — {command.summary}"]
     if command.fields:
         lines += ["", "| field | | must be | meaning |", "|---|---|---|---|"]
@@ -42,17 +60,17 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", commands())
 def test_protocol_md_has_the_table_of_every_command(name: str) -> None:
     assert command_table(name) in PROTOCOL
 
 
-def test_protocol_md_tells_every_error_code_once() -> None:
-    told = re.findall(r"^\| `(\w+)` \|", PROTOCOL.split("## Errors")[1].split("\n## ")[0], re.MULTILINE)
-    assert sorted(told) == sorted(get_args(Code))
+def test_protocol_md_has_every_error_code_once() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", PROTOCOL.split("## Errors")[1].split("\n## ")[0], re.MULTILINE)
+    assert sorted(listed) == sorted(get_args(Code))
 
 
-def test_protocol_md_tells_every_limit_with_its_default() -> None:
+def test_protocol_md_has_every_limit_with_its_default() -> None:
     for name in Limits.__struct_fields__:
         flag = "--" + name.replace("_", "-")
         assert f"| `{flag}` | {getattr(Limits(), name):g} |" in PROTOCOL
@@ -65,13 +83,21 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def same(told: Any, real: Any) -> bool:
-    """Whether a reply is the one that is told, but for ids that are minted and times."""
-    hide = re.compile(_UUID + r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.?\d*Z")
-    return hide.sub("*", msgspec.json.encode(told).decode()) == hide.sub("*", msgspec.json.encode(real).decode())
+def same(written: Any, real: Any) -> bool:
+    """Whether a reply is the one in the transcript, but for minted ids and times."""
+    hide = re.compile(f"{_MINTED}|{_TIME}")
+    return hide.sub("*", msgspec.json.encode(written).decode()) == hide.sub("*", msgspec.json.encode(real).decode())
 
 
-def test_the_transcripts_of_protocol_md_are_what_a_daemon_answers(checkout: Path) -> None:
+def test_a_comparison_of_transcripts_hides_only_what_is_minted() -> None:
+    reply = {"id": "b", "tickets": ["b.9f86d081884c"], "redeemed_at": "2027-01-01T00:00:00.1Z"}
+    assert same(reply, {**reply, "tickets": ["b.000000000000"], "redeemed_at": "2028-01-01T00:00:00Z"})
+    for other in ("c.9f86d081884c", "b.9f86d081884", "b.9f86d081884c0", "b-9f86d081884c", "9f86d081884c"):
+        assert not same(reply, {**reply, "tickets": [other]})
+    assert not same({"date": "2027-01-01T00:00:00Z"}, {"date": "2027-01-01T01:00:00Z"})
+
+
+def test_a_daemon_answers_as_the_transcripts_of_protocol_md(checkout: Path) -> None:
     transcripts = blocks(PROTOCOL, "transcript")
     assert len(transcripts) > 5
     with running(checkout) as daemon:
@@ -82,20 +108,20 @@ def test_the_transcripts_of_protocol_md_are_what_a_daemon_answers(checkout: Path
                     way, text = line[:2], line[2:]
                     if way == "> ":
                         # An id that was minted in the transcript is another one here.
-                        for uuid, real in minted.items():
-                            text = text.replace(uuid, real)
+                        for id, real in minted.items():
+                            text = text.replace(id, real)
                         connection.send(text.encode() + b"\n")
                     else:
                         assert way == "< "
                         reply = connection.read()
                         assert same(msgspec.json.decode(text), reply), f"{text}\n{reply}"
-                        uuids = re.findall(_UUID, msgspec.json.encode(reply).decode())
-                        minted.update(zip(re.findall(_UUID, text), uuids, strict=True))
+                        ids = re.findall(_MINTED, msgspec.json.encode(reply).decode())
+                        minted.update(zip(re.findall(_MINTED, text), ids, strict=True))
 
 
-def sessions() -> Iterator[tuple[str, str]]:
-    """Yield each command of README's first minute, and its output."""
-    for block in blocks(README, "console"):
+def console(page: str) -> Iterator[tuple[str, str]]:
+    """Yield each command in the console blocks of a page, and its output."""
+    for block in blocks(read(page), "console"):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             yield command, output
@@ -104,32 +130,36 @@ def sessions() -> Iterator[tuple[str, str]]:
 def normal(output: str) -> str:
     """Return output without what differs from run to run."""
     output = re.sub(_UUID, "UUID", output)
-    output = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "NOW", output)
+    output = re.sub(_TICKET, "TICKET", output)
+    output = re.sub(_TIME, "NOW", output)
     output = re.sub(r"(jazz-night)-\w{6}\b", r"\1-XXXXXX", output)
-    # Ids that the shell prints shape the columns of a table.
+    # Ids in a table shape its columns.
     return re.sub(r"[ ─]+", " ", output).strip()
 
 
-def test_the_first_minute_of_the_readme_is_a_real_run(checkout: Path) -> None:
-    commands = list(sessions())
-    assert len(commands) >= 5
+def programs(folder: Path, daemon: Daemon) -> dict[str, str]:
+    """Make the programs that the pages use, and return the environment in which a shell finds them."""
+    tools = folder / "bin"
+    tools.mkdir()
+    # The netcat of the machine may be missing, or another one: tests.nc speaks as `nc -N` does.
+    for name, module in (("ticketctl", "ticketctl"), ("ticketd", "ticketd"), ("nc", "tests.nc")):
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        (tools / name).chmod(0o755)
+    return {"PATH": f"{tools}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TICKETD_PORT": str(daemon.port)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_console_blocks_are_real_runs(page: str, checkout: Path) -> None:
+    commands = list(console(page))
+    if page == "README.md":
+        assert len(commands) >= 5
+    if not commands:
+        return
     with running(checkout) as daemon:
-        tools = checkout / "bin"
-        tools.mkdir()
-        (tools / "ticketctl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ticketctl "$@"\n')
-        # The netcat of the machine may be missing, or another one: this speaks as `nc -N` does.
-        (tools / "nc").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.nc "$@"\n')
-        for tool in tools.iterdir():
-            tool.chmod(0o755)
-        environment = {
-            "PATH": f"{tools}:/usr/bin:/bin",
-            "PYTHONPATH": str(ROOT),
-            "TICKETD_PORT": str(daemon.port),
-        }
-        for command, told in commands:
-            command = command.replace("nc -N 127.0.0.1 8080", f"nc -N 127.0.0.1 {daemon.port}")
+        environment = programs(checkout, daemon)
+        for command, written in commands:
             ran = subprocess.run(
-                ["/bin/sh", "-c", command],
+                ["/bin/sh", "-c", command.replace("nc -N 127.0.0.1 8080", f"nc -N 127.0.0.1 {daemon.port}")],
                 cwd=checkout,
                 env=environment,
                 stdout=subprocess.PIPE,
@@ -138,13 +168,91 @@ def test_the_first_minute_of_the_readme_is_a_real_run(checkout: Path) -> None:
                 timeout=30,
                 check=False,
             )
-            assert normal(ran.stdout) == normal(told), command
+            assert normal(ran.stdout) == normal(written), command
 
 
-def test_the_readme_names_tests_and_attacks_that_there_are() -> None:
-    there = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    names = re.findall(r"`(test_\w+)`", README)
-    assert len(names) > 10
-    assert [name for name in names if f"def {name}(" not in there] == []
-    assert [link for link in re.findall(r"\]\(([^)]+)\)", README) if not (ROOT / link).exists()] == []
-    assert re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE) == list(ATTACKS)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_with_a_prompt_is_a_console_block(page: str) -> None:
+    text = read(page)
+    languages = re.findall(r"^ *```(\w*)\n *\$ ", text, re.MULTILINE)
+    assert set(languages) <= {"console"}
+
+
+def test_readme_has_at_most_1800_words() -> None:
+    assert len(README.split()) <= README_WORDS_MAX
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_tests_that_a_page_names_exist(page: str) -> None:
+    defined = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    # `tests/test_docs.py` is a file, and the skeleton of a new test is in a block of Python.
+    text = re.sub(r"```python\n.*?```", "", read(page), flags=re.DOTALL)
+    names = re.findall(r"`(test_\w+)`", text)
+    assert [name for name in names if f"def {name}(" not in defined] == []
+
+
+def test_each_promise_of_the_readme_names_a_test() -> None:
+    promises = README.split("## What is promised")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| \*\*.*\|$", promises, re.MULTILINE)
+    assert len(rows) >= 8
+    assert [row for row in rows if not re.search(r"\| `test_\w+` \|", row)] == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return what a link may have after its #: the headings, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "protocol.md"])
+def test_relative_links_lead_to_a_file_and_a_heading(page: str) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            broken.append(link)
+    assert broken == []
+
+
+def test_contributing_lists_the_attacks_that_exist() -> None:
+    table = CONTRIBUTING.split("### The attacks")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == list(ATTACKS)
+
+
+def test_attacks_that_a_page_names_exist() -> None:
+    named = re.findall(r"python -m tests\.faults((?: [a-z]+(?:-[a-z]+)*)+)", "".join(map(read, PAGES)))
+    assert named
+    assert [name for names in named for name in names.split() if name not in ATTACKS] == []
+
+
+def test_contributing_names_only_modules_that_exist() -> None:
+    named = re.findall(r"\b(?:ticketd|ticketctl|tests)/[\w/]*\w\.py\b", CONTRIBUTING)
+    # The reader is to write this one.
+    assert {name for name in named if not (ROOT / name).is_file()} == {"tests/serving/test_peek.py"}
+
+
+def test_the_skeleton_of_a_command_is_the_one_that_is_tested() -> None:
+    tested = read("tests/extra_command.py")
+    skeleton = [
+        textwrap.dedent(block) for block in re.findall(r"^   ```python\n(.*?)   ```$", CONTRIBUTING, re.M | re.S)
+    ]
+    struct, reply, function, row, _ = skeleton
+    assert [part for part in (struct, reply, function) if part not in tested] == []
+    # There it needs other names: here it uses those of the table.
+    assert row.replace("reading.peek", "peek").rstrip(",\n") == "Peek: Row(answer=peek, shows_events=True)"
+    assert "TABLE[Peek] = Row(answer=peek, shows_events=True)" in tested
+
+
+def test_the_map_names_every_module_once() -> None:
+    mapped = CONTRIBUTING.split("## The map")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([\w/]+\.py)` \|", mapped, re.MULTILINE)
+    modules = [
+        str(path.relative_to(ROOT))
+        for package in ("ticketd", "ticketctl")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
+    assert sorted(named) == sorted(modules)

@@ -7,7 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ticketd.model import UNSAFE, Event, checked_name, printable, utc
+from ticketd.ids import new_ticket
+from ticketd.model import (
+    TICKET_CHARS,
+    UNSAFE,
+    Booking,
+    Change,
+    Event,
+    Id,
+    TicketId,
+    checked_name,
+    milliseconds,
+    printable,
+    state_after,
+    ticket_id,
+    ticket_parts,
+    time_of,
+    utc,
+)
 
 DIRECTION_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
@@ -19,7 +36,7 @@ def forges(char: str) -> bool:
     )
 
 
-def test_exactly_the_characters_that_forge_lines_or_turn_text_are_unsafe() -> None:
+def test_characters_that_forge_lines_or_reorder_text_are_unsafe() -> None:
     wrong = [f"U+{n:04X}" for n in range(sys.maxunicode + 1) if bool(UNSAFE.search(chr(n))) != forges(chr(n))]
     assert wrong == []
 
@@ -48,25 +65,25 @@ def test_a_good_name_is_kept_as_it_is(name: str) -> None:
         ("a\ud800", "UTF-8"),
     ],
 )
-def test_a_bad_name_is_refused_with_what_is_wrong(name: str, says: str) -> None:
+def test_a_bad_name_is_refused_with_the_reason(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=f"^name must .*{says}"):
         checked_name(name)
 
 
 @settings(deadline=None)
 @given(st.text(st.characters()))
-def test_printable_text_has_nothing_unsafe_in_it(text: str) -> None:
+def test_printable_text_has_no_unsafe_characters(text: str) -> None:
     assert not any(forges(char) for char in printable(text))
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_json_made_printable_still_means_the_same(text: str) -> None:
+def test_json_made_printable_decodes_to_the_same_value(text: str) -> None:
     assert msgspec.json.decode(printable(msgspec.json.encode(text).decode())) == text
 
 
 @pytest.mark.parametrize("hours", [-12, 0, 1, 14])
-def test_the_same_moment_in_another_zone_is_the_same_in_utc(hours: int) -> None:
+def test_a_date_in_any_time_zone_becomes_the_same_utc_date(hours: int) -> None:
     moment = datetime(2027, 3, 11, 20, tzinfo=UTC)
     assert utc(moment.astimezone(timezone(timedelta(hours=hours)))).isoformat() == "2027-03-11T20:00:00+00:00"
 
@@ -78,26 +95,127 @@ def test_the_same_moment_in_another_zone_is_the_same_in_utc(hours: int) -> None:
         datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
     ],
 )
-def test_a_moment_that_utc_has_no_year_for_is_refused(date: datetime) -> None:
+def test_a_date_outside_the_years_of_utc_is_refused(date: datetime) -> None:
     with pytest.raises(ValueError, match="years 1 to 9999"):
         utc(date)
 
 
-def event_with(available: int, held: int) -> Event:
-    return Event("e", "E", datetime(2027, 3, 11, tzinfo=UTC), 100, available, held, 100 - available - held, 7, 0)
+@settings(deadline=None)
+@given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
+def test_milliseconds_and_the_time_they_stand_for_are_one(count: int) -> None:
+    assert milliseconds(time_of(count)) == count
+    assert time_of(count).tzinfo is UTC
+
+
+def event_with(available: int, held: int, elsewhere: int = 0) -> Event:
+    sold = 100 - available - held
+    return Event("e", "E", datetime(2027, 3, 11, tzinfo=UTC), 100, available, held, sold, 7, elsewhere)
 
 
 @pytest.mark.parametrize(("available", "held", "quantity"), [(100, 0, 1), (5, 3, 5), (1, 99, 1)])
-def test_selling_moves_tickets_and_counts_one_change(available: int, held: int, quantity: int) -> None:
+def test_selling_moves_tickets_and_raises_the_version_by_one(available: int, held: int, quantity: int) -> None:
     event = event_with(available, held)
-    event.move(quantity, "available", "sold")
+    event.shift(available=-quantity, sold=quantity)
     assert (event.available, event.held, event.version) == (available - quantity, held, 8)
     assert event.sold + event.held + event.available == event.capacity
 
 
-@pytest.mark.parametrize(("available", "quantity"), [(0, 1), (5, 6), (5, 0), (5, -1)])
-def test_what_is_not_available_cannot_be_sold(available: int, quantity: int) -> None:
-    event = event_with(available, 0)
+@pytest.mark.parametrize(
+    ("available", "held", "shift"),
+    [
+        pytest.param(0, 0, {"available": -1, "sold": 1}, id="sell what is not available"),
+        pytest.param(5, 0, {"available": -6, "sold": 6}, id="sell more than is available"),
+        pytest.param(5, 3, {"available": -6, "held": 6}, id="hold more than is available"),
+        pytest.param(5, 3, {"available": 4, "held": -4}, id="release more than is held"),
+        pytest.param(5, 3, {"held": -4, "sold": 4}, id="confirm more than is held"),
+        pytest.param(5, 3, {"available": 83, "sold": -83}, id="cancel what was sold elsewhere"),
+        pytest.param(5, 3, {"available": -1}, id="lose a ticket"),
+        pytest.param(5, 3, {"sold": 1}, id="make a ticket"),
+    ],
+)
+def test_tickets_that_are_not_there_cannot_be_moved(available: int, held: int, shift: dict[str, int]) -> None:
     with pytest.raises(AssertionError):
-        event.move(quantity, "available", "sold")
-    assert event == event_with(available, 0)
+        event_with(available, held, elsewhere=10).shift(**shift)
+
+
+CONFIRM, RELEASE, EXPIRE = Change("confirm", 9, 2), Change("release", 9, 2), Change("expire", 9, 2)
+FIRST, SECOND = Change("cancel", 9, 3, ["t"]), Change("cancel", 9, 4, ["u"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "changes", "state"),
+    [
+        (None, [], "confirmed"),
+        (60, [], "held"),
+        (60, [CONFIRM], "confirmed"),
+        (60, [RELEASE], "released"),
+        (60, [EXPIRE], "expired"),
+        (None, [FIRST], "confirmed"),
+        (None, [FIRST, SECOND], "cancelled"),
+        (60, [CONFIRM, FIRST], "confirmed"),
+        (60, [CONFIRM, SECOND, FIRST], "cancelled"),
+    ],
+)
+def test_a_booking_is_in_the_state_that_its_changes_left(
+    seconds: int | None, changes: list[Change], state: str
+) -> None:
+    assert state_after(seconds, 2, changes) == state
+
+
+def test_all_tickets_of_all_cancels_are_cancelled() -> None:
+    booking = Booking("b", "e", 2, "confirmed", ["t", "u"], 9, 1)
+    assert booking.cancelled() == set()
+    booking.changes = [FIRST, SECOND]
+    assert booking.cancelled() == {"t", "u"}
+
+
+IDS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
+TICKETS = st.from_regex(r"[0-9a-f]{12}", fullmatch=True)
+T, U = "0123456789ab", "ba9876543210"
+
+
+@pytest.mark.parametrize(
+    ("id_", "booking", "ticket"),
+    [
+        (f"b.{T}", "b", T),
+        # Points may be in the id of a booking, anywhere, and it may look like that of a ticket.
+        (f"a.b.{T}", "a.b", T),
+        (f"a.{T}.{U}", f"a.{T}", U),
+        (f"..{T}", ".", T),
+        (f"b..{T}", "b.", T),
+        # None of these can be a ticket's.
+        ("", "", ""),
+        ("b", "", ""),
+        ("b.", "", ""),
+        (T, "", ""),
+        (f".{T}", "", ""),
+        (f"b.{T}0", "", ""),
+        (f"b.{T[1:]}", "", ""),
+        (f"b.{T}.", "", ""),
+    ],
+)
+def test_an_id_is_split_into_its_booking_and_ticket(id_: str, booking: str, ticket: str) -> None:
+    assert ticket_parts(id_) == (booking, ticket)
+
+
+@settings(deadline=None, max_examples=300)
+@given(IDS, TICKETS)
+def test_the_id_of_a_ticket_leads_back_to_its_booking(booking: str, ticket: str) -> None:
+    id_ = msgspec.convert(ticket_id(msgspec.convert(booking, Id), ticket), TicketId)
+    assert id_.startswith(f"{booking}.")
+    assert ticket_parts(id_) == (booking, ticket)
+
+
+@settings(deadline=None, max_examples=300)
+@given(IDS, TICKETS, IDS, TICKETS)
+def test_no_two_tickets_have_the_same_id(booking: str, ticket: str, other: str, others_ticket: str) -> None:
+    same = (booking, ticket) == (other, others_ticket)
+    assert (ticket_id(booking, ticket) == ticket_id(other, others_ticket)) == same
+
+
+def test_a_ticket_that_is_minted_cannot_be_guessed() -> None:
+    # Of 2**48, so many are the same twice once in 400,000 runs; each place takes each digit, or misses it never.
+    tickets = [new_ticket() for _ in range(10_000)]
+    assert len(set(tickets)) == len(tickets)
+    places = list(zip(*tickets, strict=True))
+    assert [set(place) for place in places] == [set("0123456789abcdef")] * TICKET_CHARS

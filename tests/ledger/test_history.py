@@ -1,0 +1,205 @@
+"""Both ledgers and the model agree over any history."""
+
+import asyncio
+from collections.abc import Iterable
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from msgspec import UNSET
+
+from tests.faketime import Clock
+from tests.ledger.model import DATE, Model, on_the_wire
+from tests.ledgers import EmbeddedStorage, PostgresStorage, Storage, read, result_of, transact
+from tests.postgres import Server
+from ticketd.ledger.base import SharedLedger
+from ticketd.model import Event
+from ticketd.rules.events import event_reply
+from ticketd.rules.working_set import Adopt, LedgerRequest
+from ticketd.wire.replies import ErrorReply
+from ticketd.wire.requests import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Request, Show
+
+FULL = ErrorReply("storage_full", "nothing can be committed")
+NO_TICKET = "b1.000000000000"
+
+
+def requests(model: Model, past: list[LedgerRequest]) -> st.SearchStrategy[LedgerRequest]:
+    """Return requests that make sense now and some that do not, among them ``past`` ones, sent again."""
+    event = st.sampled_from(["e1", "e2", "e3"])
+    fresh = st.sampled_from([f"b{len(model.bookings) + 1}", f"b{len(model.bookings) + 2}"])
+    booking = st.sampled_from([*model.bookings, f"b{len(model.bookings) + 1}"])
+    ticket = st.sampled_from([*model.tickets, NO_TICKET])
+    name, date = st.sampled_from(["A", "B"]), st.sampled_from([DATE, DATE.replace(day=12)])
+    capacity, quantity, seconds = st.sampled_from([6, 9, 12]), st.integers(1, 4), st.sampled_from([1, 2, 60])
+    kinds: list[st.SearchStrategy[LedgerRequest]] = [
+        st.builds(Book, event, quantity, fresh | booking),
+        st.builds(Hold, event, quantity, seconds, fresh),
+        st.builds(Hold, event, quantity, seconds, fresh | booking),
+        st.builds(Confirm, fresh | booking),
+        st.builds(Confirm, booking),
+        st.builds(Release, booking),
+        st.builds(Cancel, booking),
+        st.builds(Redeem, ticket),
+        st.builds(Redeem, ticket),
+        st.builds(Amend, event, capacity=st.integers(1, 12)),
+        st.builds(Amend, event, name=name, date=date),
+        st.builds(Create, name, date, capacity, event, st.just(UNSET) | st.integers(0, 6)),
+        st.builds(Event, event, name, date, st.just(9), st.just(5), st.just(0), st.just(4), st.just(0), st.just(4)).map(
+            Adopt
+        ),
+    ]
+    if past:
+        kinds += [st.sampled_from(past), st.just(past[0])]
+    for row in model.bookings.values():
+        if row["tickets"]:
+            # Some of its tickets, in one go or in several, and now and then one of another booking.
+            some = st.lists(st.sampled_from([*row["tickets"] * 2, next(iter(model.tickets))]), min_size=1, max_size=3)
+            kinds.append(st.builds(Cancel, st.just(row["id"]), some))
+    return st.one_of(kinds)
+
+
+def readings(model: Model) -> st.SearchStrategy[Request]:
+    """Return requests that only read."""
+    booking = st.sampled_from([*model.bookings, "b2", "x"])
+    id = st.sampled_from(["e1", "e3", *model.tickets, NO_TICKET]) | booking
+    return st.builds(Show, id) | st.builds(Bookings, st.just(UNSET) | booking, st.sampled_from([1, 3, 100]))
+
+
+class Histories(RuleBasedStateMachine):
+    @initialize()
+    def open(self) -> None:
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.model = Model()
+        self.past: list[LedgerRequest] = []
+        self.storage = self.new_storage()
+        self.start()
+        self.decide([Create("A", DATE, 6, "e1"), Adopt(Event("e2", "B", DATE, 9, 5, 0, 4, 0, 4))])
+
+    def new_storage(self) -> Storage:
+        self.folder = TemporaryDirectory()
+        return EmbeddedStorage(Path(self.folder.name) / "ledger", self.clock)
+
+    def clean_up(self) -> None:
+        self.folder.cleanup()
+
+    def start(self) -> None:
+        self.ledger = self.runner.run(self.storage.open())
+
+    def decide(self, batch: list[LedgerRequest]) -> None:
+        """Let the ledger and the model decide, and compare all there is to see."""
+        self.past += batch
+        self.look()
+        committed = self.runner.run(transact(self.ledger, deepcopy(batch)))
+        self.look()
+        now = self.clock.time.replace(microsecond=self.clock.time.microsecond // 1_000 * 1_000)
+        self.model.changed.clear()
+        self.model.expire(now)
+        for request, reply in zip(batch, committed.replies, strict=True):
+            assert on_the_wire(reply) in self.model.decide(request, now, getattr(reply, "tickets", []))
+        assert self.ledger.next_expiry == self.model.next_expiry()
+        assert {event.id for event in committed.events} >= set(self.model.changed)
+        self.compare(committed.events)
+        self.check_events()
+
+    def read(self, batch: list[Request]) -> None:
+        replies = self.runner.run(read(self.ledger, batch))
+        assert [on_the_wire(reply) for reply in replies] == [self.model.read(request) for request in batch]
+
+    def look(self) -> None:
+        """Do what a daemon does now and then."""
+
+    def compare(self, events: Iterable[Event]) -> None:
+        for event in events:
+            assert event.sold + event.held + event.available == event.capacity
+            assert min(event.sold - event.sold_elsewhere, event.held, event.available, event.sold_elsewhere) >= 0
+            assert on_the_wire(event_reply(event)) == self.model.event(event.id)
+
+    def check_events(self) -> None:
+        events = self.runner.run(self.ledger.events())
+        assert [event.id for event in events] == list(self.model.events)
+        self.compare(events)
+
+    def some_requests(self, data: st.DataObject) -> list[LedgerRequest]:
+        return data.draw(st.lists(requests(self.model, self.past), min_size=1, max_size=5))
+
+    @rule(data=st.data())
+    def requests_come(self, data: st.DataObject) -> None:
+        self.decide(self.some_requests(data))
+
+    @rule(seconds=st.sampled_from([0.0004, 0.999, 1, 2, 70, -1]), data=st.data())
+    def time_passes_and_requests_come(self, seconds: float, data: st.DataObject) -> None:
+        self.clock.move(seconds)
+        self.decide(self.some_requests(data))
+
+    @precondition(lambda self: self.model.next_expiry())
+    @rule(seconds=st.sampled_from([0, 0, 0.0005, -0.0005, -0.001]), data=st.data())
+    def requests_come_just_when_a_hold_runs_out(self, seconds: float, data: st.DataObject) -> None:
+        holds = [row for row in self.model.bookings.values() if row["state"] == "held"]
+        end, hold = min((row["made"]["expires"], row["id"]) for row in holds)
+        self.clock.time = end
+        self.clock.move(seconds)
+        first: list[LedgerRequest] = [Confirm(hold), Release(hold), Cancel(hold)]
+        self.read([Show(hold), Bookings()])
+        self.decide([data.draw(st.sampled_from(first)), *self.some_requests(data)[:4]])
+
+    @rule(data=st.data())
+    def somebody_reads(self, data: st.DataObject) -> None:
+        self.read(data.draw(st.lists(readings(self.model), min_size=1, max_size=5)))
+
+    @rule(data=st.data())
+    def requests_come_while_nothing_can_be_committed(self, data: st.DataObject) -> None:
+        """What needs no commit is answered as a commit without the passing of time would."""
+        for request in self.some_requests(data):
+            without = partial(self.ledger.without_commit, [deepcopy(request)])
+            [answer] = self.runner.run(result_of(without, FULL)).replies
+            if answer is not FULL:
+                now = self.clock.time
+                assert on_the_wire(answer) in deepcopy(self.model).decide(request, now, getattr(answer, "tickets", []))
+
+    @rule(killed=st.booleans(), seconds=st.sampled_from([0, 1, 70]))
+    def the_daemon_restarts_later(self, killed: bool, seconds: int) -> None:
+        """One that is killed leaves its files as they are."""
+        self.runner.run(self.storage.crash(self.ledger) if killed else self.ledger.close())
+        self.clock.move(seconds)
+        self.start()
+        self.check_events()
+        self.decide([])
+
+    def teardown(self) -> None:
+        try:
+            self.read([Bookings()])
+        finally:
+            self.runner.run(self.ledger.close())
+            self.runner.close()
+            self.clean_up()
+
+
+class PostgresHistories(Histories):
+    postgres: Server
+
+    def new_storage(self) -> Storage:
+        self.database = self.postgres.new_database()
+        return PostgresStorage(self.database, self.clock)
+
+    def clean_up(self) -> None:
+        self.postgres.drop(self.database)
+
+    def look(self) -> None:
+        assert isinstance(self.ledger, SharedLedger)
+        self.runner.run(self.ledger.fetch_changes())
+
+
+def test_the_ledger_agrees_with_the_model_in_any_history() -> None:
+    few = settings(deadline=None, max_examples=50, stateful_step_count=25)
+    run_state_machine_as_test(Histories, settings=few)
+
+
+def test_the_shared_ledger_agrees_with_the_model_in_any_history(postgres: Server) -> None:
+    PostgresHistories.postgres = postgres
+    few = settings(deadline=None, max_examples=20, stateful_step_count=20)
+    run_state_machine_as_test(PostgresHistories, settings=few)

@@ -1,0 +1,120 @@
+"""What one batch does while other transactions hold locks in PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+
+from tests.conftest import SECONDS_MAX
+from tests.ledgers import PostgresStorage
+from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.committer import Committer
+from ticketd.config import Limits
+from ticketd.ledger.postgres.ledger import PostgresLedger
+from ticketd.wire.replies import BookingReply
+from ticketd.wire.requests import Book, Confirm, Create, Hold
+
+
+@asynccontextmanager
+async def selling(database: str, *events: str) -> AsyncIterator[tuple[Committer, PostgresLedger]]:
+    """Sell from a ledger in this process."""
+    ledger = await PostgresStorage(database).open()
+    assert isinstance(ledger, PostgresLedger)
+    committer = Committer(ledger, Catalogue([]), Limits())
+    selling = asyncio.create_task(committer.run())
+    for event in events:
+        await committer.ask([Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 100, event)], "test")
+    try:
+        yield committer, ledger
+    finally:
+        committer.close()
+        await selling
+        await ledger.close()
+
+
+async def until_somebody_waits_for_a_lock(other: asyncpg.Connection) -> None:
+    async with asyncio.timeout(SECONDS_MAX):
+        while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            pass
+
+
+async def test_requests_that_arrive_during_a_lock_share_a_commit(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "jazz") as (committer, _):
+        commits = committer.activity.counts.commits
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+            # Not a sale, which is one statement.
+            first = asyncio.create_task(committer.ask([Hold("jazz", 1, 60)], "first"))
+            await until_somebody_waits_for_a_lock(other)
+            more = [
+                asyncio.create_task(committer.ask([Book("jazz", 1), Hold("jazz", 1, 60)], "others")) for _ in range(20)
+            ]
+            await asyncio.sleep(0)
+            assert committer.queued == len(more)
+        replies = [reply for asked in (first, *more) for reply in await asked]
+        assert [getattr(reply, "version", None) for reply in replies] == [*range(1, 42)]
+        assert committer.activity.counts.commits == commits + 2
+    await other.close()
+
+
+async def test_locked_events_do_not_stop_other_events(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "1", "2", "3", "4", "5") as (committer, _):
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events WHERE id < '5' FOR UPDATE")
+            locked = [asyncio.create_task(committer.ask([Book(event, 1)], event)) for event in "1234" for _ in range(5)]
+            free = await asyncio.gather(*(committer.ask([Book("5", 1)], "5") for _ in range(5)))
+            assert not any(asked.done() for asked in locked)
+        replies = [reply for replies in (*free, *[await asked for asked in locked]) for reply in replies]
+        assert all(isinstance(reply, BookingReply) for reply in replies)
+    await other.close()
+
+
+async def test_expired_holds_of_a_locked_event_do_not_stop_others(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "held", "free") as (committer, ledger):
+        await committer.ask([Hold("held", 1, 60)], "test")
+        await other.execute("UPDATE ticketd.bookings SET expires = 1")
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events WHERE id = 'held' FOR UPDATE")
+            ledger.next_expiry = 1
+            async with asyncio.timeout(SECONDS_MAX):
+                [booked] = await committer.ask([Book("free", 1)], "test")
+            assert isinstance(booked, BookingReply)
+    await other.close()
+
+
+async def test_a_booking_made_while_events_are_locked_is_found(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "jazz", "blues") as (committer, _):
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events WHERE id = 'jazz' FOR UPDATE")
+            replies = asyncio.create_task(committer.ask([Confirm("mine"), Book("jazz", 1)], "test"))
+            await until_somebody_waits_for_a_lock(other)
+            await other.execute("UPDATE ticketd.events SET available = 99, held = 1, version = 1 WHERE id = 'blues'")
+            await other.execute(
+                "INSERT INTO ticketd.bookings (id, event, quantity, state, tickets, available, version, seconds,"
+                " expires) VALUES ('mine', 'blues', 1, 'held', '[]', 99, 1, 60, 9e12)"
+            )
+        async with asyncio.timeout(SECONDS_MAX):
+            confirmed, booked = await replies
+        assert isinstance(confirmed, BookingReply)
+        assert isinstance(booked, BookingReply)
+        assert (confirmed.event, confirmed.version, booked.event, booked.version) == ("blues", 2, "jazz", 1)
+    await other.close()
+
+
+async def test_the_refresher_does_not_miss_a_late_commit(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "slow", "fast") as (committer, ledger):
+        async with other.transaction():
+            change = "UPDATE ticketd.events SET version = 7, changed = pg_current_xact_id() WHERE id = 'slow'"
+            await other.execute(change)
+            await committer.ask([Book("fast", 1)], "test")
+            assert {event.id: event.version for event in await ledger.fetch_changes()}["slow"] == 0
+            assert {event.id: event.version for event in await ledger.fetch_changes()}.get("slow", 0) == 0
+        assert {event.id: event.version for event in await ledger.fetch_changes()}["slow"] == 7
+    await other.close()

@@ -1,0 +1,96 @@
+"""What a daemon says that cannot start on a database."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon, running
+from tests.postgres import Postgres, Server, query
+
+
+def failed(*arguments: str) -> tuple[int, str]:
+    """Return exit status and last line of a daemon that cannot start."""
+    daemon = Daemon("--port", "0", *arguments)
+    return daemon.wait(), daemon.lines[-1]
+
+
+def test_a_database_that_would_lose_sales_is_refused(tmp_path: Path) -> None:
+    for settings in ({"fsync": "off"}, {"full_page_writes": "off"}):
+        with Postgres(None, **settings) as careless:
+            status, line = failed("--ledger", careless.new_database(), "--events", str(tmp_path / "events.json"))
+        assert (status, f"({next(iter(settings))} is off)" in line) == (5, True), line
+
+
+def test_a_standby_is_refused_and_points_to_the_primary(bundled_postgres: Postgres, tmp_path: Path) -> None:
+    with Postgres(standby_of=bundled_postgres) as standby:
+        status, line = failed("--ledger", standby.url("postgres"), "--events", str(tmp_path / "events.json"))
+    assert (status, "is a standby" in line, "primary" in line) == (5, True, True), line
+
+
+def test_a_ledger_of_a_newer_ticketd_is_refused_and_left_alone(database: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--ledger", database) as daemon:
+        daemon.end()
+    query(database, "UPDATE ticketd.ledger SET schema_version = 99")
+    status, line = failed("--ledger", database, "--events", str(tmp_path / "events.json"))
+    assert (status, "schema 99" in line, "start a newer ticketd" in line) == (5, True, True), line
+    assert query(database, "SELECT schema_version FROM ticketd.ledger")[0][0] == 99
+
+
+def test_a_database_that_is_not_utf_8_is_refused(postgres: Server, tmp_path: Path) -> None:
+    query(postgres.url("postgres"), "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+    try:
+        status, line = failed("--ledger", postgres.url("latin"), "--events", str(tmp_path / "events.json"))
+    finally:
+        postgres.drop(postgres.url("latin"))
+    assert (status, "create a database in UTF8" in line) == (5, True), line
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (
+            "postgresql://nobody:secret@127.0.0.1:1/db",
+            "cannot reach the database 127.0.0.1:1/db (connection refused). Is",
+        ),
+        ("postgresql://nobody:secret@host.invalid/db", "cannot reach the database host.invalid/db"),
+    ],
+)
+def test_an_unreachable_database_is_named_without_its_password(url: str, why: str, tmp_path: Path) -> None:
+    status, line = failed("--ledger", url, "--events", str(tmp_path / "events.json"))
+    assert (status, why in line, "secret" in line) == (5, True, False), line
+
+
+def test_a_database_that_does_not_exist_is_named(postgres: Server, tmp_path: Path) -> None:
+    status, line = failed("--ledger", postgres.url("not_there"), "--events", str(tmp_path / "events.json"))
+    assert (status, 'database "not_there" does not exist' in line) == (5, True), line
+
+
+def test_a_missing_driver_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "asyncpg.py").write_text("raise ModuleNotFoundError(name='asyncpg')")
+    paths = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    daemon = Daemon("--port", "0", "--ledger", "postgresql://127.0.0.1/db", env=paths, cwd=tmp_path)
+    assert (daemon.wait(), daemon.lines) == (
+        5,
+        ["ticketd: asyncpg is missing, and selling from PostgreSQL needs it: pip install asyncpg"],
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://sales:sec/ret@127.0.0.1:5432/db",
+        "postgresql://sales:12/sec#ret@127.0.0.1:5432/db",
+        "postgresql://sales:sec?ret@127.0.0.1/db",
+        "postgresql:/sales:secret@127.0.0.1/db",
+    ],
+)
+def test_an_invalid_database_url_is_refused_without_its_password(url: str) -> None:
+    for daemon in (Daemon("--ledger", url), Daemon(env={"TICKETD_LEDGER": url})):
+        assert daemon.wait() == 2
+        assert "is not the URL of a database; write postgresql://user:password@" in daemon.lines[-1]
+        assert not any("sec" in line or "ret" in line for line in daemon.lines)
+
+
+def test_an_empty_ledger_setting_is_refused() -> None:
+    for daemon in (Daemon("--ledger", ""), Daemon(env={"TICKETD_LEDGER": ""})):
+        assert (daemon.wait(), "is empty" in daemon.lines[-1]) == (2, True)

@@ -1,0 +1,126 @@
+"""What happens before a request, and the replies that are expected after it."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from ticketd.model import BookingState, Event, milliseconds
+from ticketd.rules.commands import TABLE, decide_all
+from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
+from ticketd.wire.replies import (
+    BookingReply,
+    ErrorReply,
+    EventReply,
+    Reply,
+)
+from ticketd.wire.requests import Book, Cancel, Confirm, Create, Hold, Release
+
+DATE = datetime(2027, 3, 11, 20, tzinfo=UTC)
+END = DATE + timedelta(seconds=60)
+LATE = timedelta(seconds=60)
+JAZZ = Create("Jazz", DATE, 3, "jazz")
+BOOK = Book("jazz", 2, "b")
+HOLD = Hold("jazz", 2, 60, "h")
+
+# What happens before a request: other requests, and time that passes.
+Steps = list[LedgerRequest | timedelta]
+
+
+def last_part(number: int) -> str:
+    """Return the last part of the id of the ticket that is issued as this one of all."""
+    return f"{number:012x}"
+
+
+def of(booking: str, *numbers: int) -> list[str]:
+    """Return the ids of tickets of a booking, which were issued as these of all."""
+    return [f"{booking}.{last_part(number)}" for number in numbers]
+
+
+def one(booking: str, number: int) -> str:
+    """Return the id of one ticket."""
+    return of(booking, number)[0]
+
+
+def event(event_id: str, capacity: int, available: int) -> Event:
+    sold = capacity - available
+    return Event(event_id, "Old", DATE, capacity, available, 0, sold, 0, sold)
+
+
+def decide(working_set: WorkingSet, request: LedgerRequest) -> Reply:
+    """Return the reply to a request, whether it is decided in a commit or read."""
+    if read := TABLE[type(request)].read:
+        return read(working_set, request)
+    return decide_all(working_set, [request])[0]
+
+
+def committed(working_set: WorkingSet, passed: timedelta = timedelta(0)) -> WorkingSet:
+    """Return the working set as a ledger fills it some time after a commit: the same rows, none of them changed."""
+    fresh = WorkingSet(working_set.new_ticket, working_set.now + round(passed / timedelta(milliseconds=1)))
+    fresh.events, fresh.bookings, fresh.redemptions = deepcopy(
+        (working_set.events, working_set.bookings, working_set.redemptions)
+    )
+    for booking in fresh.bookings.values():
+        if booking.state == "held" and booking.expires is not None and booking.expires <= fresh.now:
+            fresh.due[booking.event] = fresh.due.get(booking.event, 0) + booking.quantity
+    return fresh
+
+
+def working_set_after(earlier: Steps) -> WorkingSet:
+    working_set = WorkingSet(map(last_part, count(1)).__next__, milliseconds(DATE))
+    for step in earlier:
+        if isinstance(step, timedelta):
+            working_set = committed(working_set, step)
+            decide_all(working_set, [])
+        else:
+            assert not isinstance(decide(working_set, step), ErrorReply)
+        working_set = committed(working_set)
+    return working_set
+
+
+def jazz(available: int, held: int, sold: int, version: int, replayed: bool = False) -> EventReply:
+    capacity = available + held + sold
+    return EventReply("jazz", "Jazz", DATE, capacity, available, held, sold, version, replayed)
+
+
+def booked(
+    booking: str,
+    tickets: list[str],
+    available: int,
+    version: int,
+    replayed: bool = False,
+    gone: Sequence[str] = (),
+    used: Sequence[str] = (),
+) -> BookingReply:
+    state: BookingState = "cancelled" if gone == tickets else "confirmed"
+    reply = BookingReply(booking, "jazz", len(tickets), state, tickets, available, version, replayed=replayed)
+    if gone:
+        reply.cancelled = gone
+    if used:
+        reply.redeemed = used
+        reply.redeemed_at = [DATE] * len(used)
+    return reply
+
+
+def held(available: int, version: int, replayed: bool = False) -> BookingReply:
+    return BookingReply("h", "jazz", 2, "held", [], available, version, END, replayed=replayed)
+
+
+def ended(state: BookingState, available: int, version: int, replayed: bool = False) -> BookingReply:
+    return BookingReply("h", "jazz", 2, state, [], available, version, replayed=replayed)
+
+
+MINE = of("b", 1, 2)
+FIRST, SECOND = MINE
+SOLD: Steps = [JAZZ, BOOK]
+HELD: Steps = [JAZZ, HOLD]
+CONFIRMED: Steps = [*HELD, Confirm("h")]
+RELEASED: Steps = [*HELD, Release("h")]
+EXPIRED: Steps = [*HELD, LATE]
+ONE_GONE: Steps = [*SOLD, Cancel("b", [SECOND])]
+ALL_GONE: Steps = [*SOLD, Cancel("b")]
+FULL: Steps = [*HELD, Book("jazz", 1, "b")]
+OLD = Adopt(event("old", 3, 2))
+PARTLY = Create("Jazz", DATE, 3, "jazz", 2)
+# Bookings whose ids begin alike, the third one's with the id of the first one's ticket.
+POINTS: Steps = [JAZZ, Book("jazz", 1, "a"), Book("jazz", 1, "a.b"), Book("jazz", 1, one("a", 1))]

@@ -1,0 +1,289 @@
+"""What ticketctl does when the daemon is away, breaks off, stays silent or talks nonsense."""
+
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.conftest import BREAK, FLOOD, SILENCE, answer, booked, ctl, interrupt, lying, nobody, start_ctl
+from tests.daemon import running, write_events
+
+
+def test_ticketctl_names_the_address_it_cannot_reach() -> None:
+    with nobody() as port:
+        done = ctl("book", "1", "1", port=port)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr == f"ticketctl: cannot reach 127.0.0.1:{port} (connection refused). Is ticketd running?\n"
+
+
+def test_an_unresolvable_host_exits_with_status_3() -> None:
+    done = ctl("--host", "a" * 64, "ping", port=1)
+    assert done.returncode == 3
+    assert f"cannot reach {'a' * 64}:1 (" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_booking_is_retried_once_with_the_same_id() -> None:
+    with lying(BREAK, booked("b", quantity=2)) as liar:
+        done = ctl("book", "1", "2", port=liar.port)
+        first, second = liar.asked(), liar.asked()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("b\t1\t2\tconfirmed")
+    assert first["booking"]
+    assert first == second
+
+
+def test_a_create_is_retried_once_with_the_same_id() -> None:
+    with lying(BREAK, answer("error", code="event_exists", message="it is there")) as liar:
+        done = ctl("create", "Jazz Night", "2027-03-11T20:00:00Z", "5", port=liar.port)
+        first, second = liar.asked(), liar.asked()
+    assert done.returncode == 1
+    assert first["id"].startswith("jazz-night-")
+    assert first == second
+
+
+EVENT = answer(
+    "event", id="1", name="E", date="2027-03-11T20:00:00Z", capacity=7, available=7, held=0, sold=0, version=1
+)
+
+# Each write that may be sent again, a reply to it, and the command that settles it.
+WRITES = {
+    "hold 1 2 --seconds 60 --booking b": (booked(state="held"), "hold --seconds 60 --booking b 1 2"),
+    "hold 1 2 --booking=-h": (booked(state="held"), "hold --seconds 300 --booking=-h 1 2"),
+    "book 1 1 --booking=-h": (booked(), "book --booking=-h 1 1"),
+    "confirm b": (booked(), "confirm b"),
+    "confirm -- -h": (booked(), "confirm -- -h"),
+    "release b": (booked(state="released"), "release b"),
+    "cancel b": (booked(state="cancelled"), "cancel b"),
+    "cancel b --tickets=-t,u": (booked(), "cancel --tickets=-t,u b"),
+}
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_an_idempotent_write_is_retried_once_when_cut_off(command: str) -> None:
+    reply, _ = WRITES[command]
+    with lying(BREAK, reply) as liar:
+        done = ctl(*shlex.split(command), port=liar.port)
+        assert liar.asked() == liar.asked()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_an_unanswered_write_prints_the_command_that_settles_it(command: str) -> None:
+    _, settles = WRITES[command]
+    with lying(BREAK, BREAK) as liar:
+        done = ctl(*shlex.split(command), port=liar.port)
+        sent = liar.asked()
+        assert liar.asked() == sent
+        assert not liar.asked_more()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} {settles}"
+    with lying() as liar:
+        ctl(*shlex.split(settles), port=liar.port)
+        assert liar.asked() == sent
+
+
+def test_an_unanswered_hold_is_settled_with_its_generated_id(tmp_path: Path) -> None:
+    with lying(BREAK, BREAK) as liar:
+        done = ctl("hold", "1", "2", port=liar.port)
+        sent = liar.asked()
+    assert done.returncode == 4
+    write_events(tmp_path, 10)
+    with running(tmp_path, "--port", str(liar.port)):
+        settled = ctl(*shlex.split(done.stderr.splitlines()[1])[1:])
+    assert settled.stdout.startswith(f"{sent['booking']}\t1\t2\theld\t8\t")
+
+
+@pytest.mark.parametrize(
+    ("command", "settles"),
+    [
+        ("redeem t0", "show t0"),
+        ("redeem -- -h", "show -- -h"),
+        ("amend 1 --capacity 7 --name 'Two Words'", "amend --name 'Two Words' --capacity 7 1"),
+    ],
+)
+def test_redeem_and_amend_are_not_retried_automatically(command: str, settles: str) -> None:
+    with lying(BREAK) as liar:
+        done = ctl(*shlex.split(command), port=liar.port)
+        liar.asked()
+        assert not liar.asked_more()
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} {settles}"
+
+
+def test_a_read_is_retried_once_when_the_connection_breaks() -> None:
+    with lying(BREAK, answer("pong")) as liar:
+        done = ctl("ping", port=liar.port)
+    assert (done.returncode, done.stdout) == (0, "pong\n")
+
+
+def test_a_script_reconnects_when_its_connection_breaks() -> None:
+    with lying(answer("pong"), BREAK, answer("pong"), answer("pong")) as liar:
+        done = ctl(port=liar.port, stdin="ping\nping\nping\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pong\n" * 3, "")
+
+
+def test_a_read_that_breaks_twice_exits_with_status_3() -> None:
+    with lying() as liar:
+        done = ctl("list", port=liar.port)
+        assert [liar.asked(), liar.asked()] == [{"cmd": "list"}] * 2
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: 127.0.0.1:{liar.port} closed the connection without a reply\n"
+
+
+def test_a_read_that_times_out_exits_with_status_3_without_retry() -> None:
+    with lying(SILENCE) as liar:
+        done = ctl("--timeout", "0.5", "list", port=liar.port)
+        liar.asked()
+        assert not liar.asked_more()
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: no reply from 127.0.0.1:{liar.port} within 0.5 s\n"
+
+
+def test_an_endless_reply_line_cannot_outlast_the_timeout() -> None:
+    with lying(FLOOD) as liar:
+        done = ctl("--timeout", "0.5", "list", port=liar.port)
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: no reply from 127.0.0.1:{liar.port} within 0.5 s\n"
+
+
+@pytest.mark.parametrize(
+    "answers", [(BREAK, BREAK), (SILENCE,), (BREAK, SILENCE), (FLOOD,), (b"HTTP/1.1 400 Bad Request\r\n",)]
+)
+def test_an_unanswered_booking_is_settled_by_the_printed_command(
+    answers: tuple[bytes | None, ...], tmp_path: Path
+) -> None:
+    with lying(*answers) as liar:
+        done = ctl("book", "1", "2", "--timeout", "0.5", port=liar.port)
+        sent = liar.asked()
+    assert (done.returncode, done.stdout) == (4, "")
+    said, command = done.stderr.splitlines()
+    assert said.endswith("Whether it was done is unknown; this settles it:")
+    words = shlex.split(command)
+    assert words[0] == "ticketctl"
+    assert sent["booking"] in words
+
+    write_events(tmp_path, 10)
+    with running(tmp_path, "--port", str(liar.port)):
+        once = ctl(*words[1:])
+        again = ctl(*words[1:])
+    assert once.returncode == again.returncode == 0
+    assert once.stdout.startswith(f"{sent['booking']}\t1\t2\tconfirmed\t8\t")
+    assert again.stdout == once.stdout.replace("\n", "\treplayed\n")
+
+
+@pytest.mark.parametrize("name", ["""--"Fête" d'été $HOME `id`""", "-q"])
+def test_the_settling_command_quotes_awkward_event_names(name: str, tmp_path: Path) -> None:
+    with lying(SILENCE) as liar:
+        done = ctl("create", "--timeout", "0.5", "--", name, "2027-03-11T21:00:00+01:00", "5", port=liar.port)
+        sent = liar.asked()
+    assert done.returncode == 4
+    write_events(tmp_path)
+    with running(tmp_path, "--port", str(liar.port)):
+        settled = ctl(*shlex.split(done.stderr.splitlines()[1])[1:])
+    assert settled.returncode == 0
+    assert settled.stdout == f"{sent['id']}\t{name}\t2027-03-11T20:00:00Z\t5\t5\t0\t0\t0\n"
+
+
+def test_an_outcome_unknown_reply_exits_with_status_4() -> None:
+    with lying(answer("error", code="outcome_unknown", message="the disk failed; send it again")) as liar:
+        done = ctl("book", "1", "2", "--booking", "mine", port=liar.port)
+    assert done.returncode == 4
+    assert done.stderr == (
+        "ticketctl: the disk failed; send it again:\n"
+        f"  ticketctl --port {liar.port} book --booking mine 1 2\n"
+    )  # fmt: skip
+
+
+def test_a_newline_in_a_message_cannot_forge_a_settling_command() -> None:
+    with lying(answer("error", code="outcome_unknown", message="see below\n  sudo reboot\n")) as liar:
+        done = ctl("confirm", "b", port=liar.port)
+    said, command = done.stderr.splitlines()
+    assert said == r"ticketctl: see below\u000a  sudo reboot\u000a:"
+    assert command == f"  ticketctl --port {liar.port} confirm b"
+
+
+def test_json_gives_the_settling_command_as_a_field() -> None:
+    with lying(SILENCE) as liar:
+        done = ctl("book", "1", "2", "--json", "--timeout", "0.5", port=liar.port)
+        sent = liar.asked()
+    assert (done.returncode, done.stderr) == (4, "")
+    error = msgspec.json.decode(done.stdout)
+    assert (error["reply"], error["code"]) == ("error", "outcome_unknown")
+    assert error["settle"] == f"ticketctl --port {liar.port} book --booking {sent['booking']} 1 2"
+
+
+@pytest.mark.parametrize("code", ["busy", "too_many_connections", "shutting_down", "storage_full"])
+def test_a_busy_daemon_exits_with_status_5_and_when_to_retry(code: str) -> None:
+    with lying(answer("error", code=code, message="full", retry_after=1.5)) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+        liar.asked()
+        assert not liar.asked_more()
+    assert (done.returncode, done.stderr) == (5, f"ticketctl: {code}: full (again after 1.5 s)\n")
+
+
+@pytest.mark.parametrize("code", ["busy", "too_many_connections", "shutting_down", "storage_full", "idle_timeout"])
+def test_a_refused_retry_leaves_the_booking_outcome_unknown(code: str) -> None:
+    with lying(BREAK, answer("error", code=code, message="full")) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+        sent = liar.asked()
+    assert done.returncode == 4
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book --booking {sent['booking']} 1 1\n")
+
+
+def test_the_settling_command_names_the_host_it_was_sent_to() -> None:
+    with lying(SILENCE) as liar:
+        elsewhere = {"TICKETD_HOST": "ticketd.invalid", "TICKETD_PORT": "9"}
+        words = ["book", "1", "1", "--host", "127.0.0.1", "--timeout", "0.5"]
+        done = ctl(*words, port=liar.port, env=elsewhere)
+    assert done.stderr.splitlines()[1].startswith(f"  ticketctl --host 127.0.0.1 --port {liar.port} book ")
+
+
+def test_a_server_that_is_not_ticketd_is_reported_as_such() -> None:
+    with lying(b"HTTP/1.1 400 Bad Request\r\n") as liar:
+        done = ctl("list", port=liar.port)
+    assert done.returncode == 3
+    assert done.stderr == f"ticketctl: what answers at 127.0.0.1:{liar.port} does not speak ticketd's protocol\n"
+
+
+@pytest.mark.parametrize("nonsense", [b"\n", b"{}\n", b"[]\n", b"\xff\n", b'{"reply":"zzz"}\n', b"[" * 50_000 + b"\n"])
+def test_a_nonsense_reply_exits_with_status_3_and_no_traceback(nonsense: bytes) -> None:
+    with lying(nonsense) as liar:
+        done = ctl("ping", port=liar.port)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reply_longer_than_one_read_is_put_together() -> None:
+    with lying(answer("error", code="not_found", message="x" * 300_000)) as liar:
+        done = ctl("ping", port=liar.port)
+    assert (done.returncode, done.stderr) == (1, f"ticketctl: not_found: {'x' * 300_000}\n")
+
+
+def test_a_connection_closed_as_idle_is_opened_again() -> None:
+    closing = answer("error", code="idle_timeout", message="too long idle")
+    with lying(closing, booked("b")) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+        assert liar.asked() == liar.asked()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_during_a_read_exits_with_status_130() -> None:
+    with lying(SILENCE) as liar:
+        process = start_ctl("list", port=liar.port)
+        liar.asked()
+        assert interrupt(process) == (130, "", "")
+
+
+def test_ctrl_c_during_a_booking_prints_how_to_settle_it() -> None:
+    with lying(SILENCE) as liar:
+        process = start_ctl("book", "1", "1", port=liar.port)
+        sent = liar.asked()
+        status, out, err = interrupt(process)
+    assert (status, out) == (130, "")
+    assert err.splitlines() == [
+        "ticketctl: interrupted before the reply came. Whether it was done is unknown; this settles it:",
+        f"  ticketctl --port {liar.port} book --booking {sent['booking']} 1 1",
+    ]

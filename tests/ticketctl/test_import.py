@@ -1,0 +1,295 @@
+"""ticketctl import: the events of a file, checked whole, and created once."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.conftest import (
+    BREAK,
+    SECONDS_MAX,
+    SILENCE,
+    answer,
+    command_line,
+    ctl,
+    ended,
+    environment,
+    lying,
+    nobody,
+    terminal,
+)
+from tests.daemon import Daemon, running, write_events
+from tests.ticketctl.test_export import event_line, export, listed, rows
+from ticketctl.client import REQUESTS_AT_ONCE_MAX
+
+NAMES = ["Fête à Zürich – 東京 🎟️", 'Jazz "Night" d\'été', "-q"]
+MANY = 2_100
+BUSY = answer("error", code="busy", message="too many are before you", retry_after=1)
+
+
+def saved(folder: Path, text: str | bytes) -> str:
+    path = folder / "import"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def summary(created: int, known: int, refused: str = "none") -> str:
+    return f"events: {created} created, {known} known already, refused: {refused}\n"
+
+
+def created(event: str) -> bytes:
+    """Return the reply to the ``create`` of an event."""
+    return answer("event", **msgspec.json.decode(event_line(event)))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon without any event."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with running(folder) as daemon:
+        yield daemon
+
+
+def test_an_import_into_an_empty_daemon_copies_the_list(tmp_path: Path, empty: Daemon) -> None:
+    write_events(tmp_path, 100, 200, 300, available=(100, 50, 0))
+    with running(tmp_path) as source:
+        for name in NAMES:
+            assert ctl("create", "--", name, "2027-03-11T21:00:00+01:00", "7", port=source.port).returncode == 0
+        exported = export(source, "events")
+        catalogue = listed(source)
+    path = saved(tmp_path, exported)
+    done = ctl("import", path, port=empty.port)
+    assert (done.returncode, done.stdout, done.stderr) == (0, summary(6, 0), "")
+    assert listed(empty) == catalogue
+    assert export(empty, "events") == exported
+
+    again = ctl("import", path, port=empty.port)
+    assert (again.returncode, again.stdout, again.stderr) == (0, summary(0, 6), "")
+    assert listed(empty) == catalogue
+
+
+def test_tickets_sold_or_held_at_the_source_are_not_on_sale(tmp_path: Path, empty: Daemon) -> None:
+    write_events(tmp_path, 10)
+    with running(tmp_path) as source, source.connect() as connection:
+        connection.ask("book 1 3")
+        connection.ask("hold 1 2")
+        exported = export(source, "events")
+    assert ctl("import", saved(tmp_path, exported), port=empty.port).returncode == 0
+    (event,) = listed(empty)
+    assert (event["capacity"], event["available"], event["held"], event["sold"]) == (10, 5, 0, 5)
+
+
+def test_import_reads_an_events_file_as_the_daemon_does(tmp_path: Path, empty: Daemon) -> None:
+    write_events(tmp_path, 100, 200, available=(100, 50))
+    path = str(tmp_path / "events.json")
+    assert ctl("import", path, port=empty.port).stdout == summary(2, 0)
+    assert ctl("import", path, port=empty.port).stdout == summary(0, 2)
+    imported = listed(empty)
+    with running(tmp_path) as daemon:
+        assert listed(daemon) == imported
+
+
+def test_importing_again_after_sales_undoes_nothing(tmp_path: Path, empty: Daemon) -> None:
+    path = saved(tmp_path, event_line("a"))
+    ctl("import", path, port=empty.port)
+    with empty.connect() as connection:
+        connection.ask("book a 2")
+    assert ctl("import", path, port=empty.port).stdout == summary(0, 1)
+    assert [(event["available"], event["sold"]) for event in listed(empty)] == [(3, 2)]
+
+
+@pytest.mark.parametrize("path", ["-", "/dev/stdin"])
+def test_thousands_of_events_are_imported_from_a_pipe(path: str, empty: Daemon) -> None:
+    lines = "".join(event_line(f"e{number}") for number in range(MANY))
+    done = ctl("import", path, port=empty.port, stdin=lines)
+    assert (done.returncode, done.stdout, done.stderr) == (0, summary(MANY, 0), "")
+    assert len(listed(empty)) == MANY
+
+
+def test_a_catalogue_is_imported_from_standard_input(tmp_path: Path, empty: Daemon) -> None:
+    write_events(tmp_path, 100, 200)
+    done = ctl("import", "-", port=empty.port, stdin=(tmp_path / "events.json").read_bytes())
+    assert (done.returncode, done.stdout) == (0, summary(2, 0))
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", '{"events":[]}', '{\n  "events": []\n}\n'])
+def test_an_import_without_events_exits_with_status_2(text: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, text)
+    with nobody() as port:
+        named = ctl("import", path, port=port)
+        piped = ctl("import", "-", port=port, stdin=text)
+    assert (named.returncode, named.stdout) == (piped.returncode, piped.stdout) == (2, "")
+    assert named.stderr == f"ticketctl: bad_request: {path} has no events, so there is nothing to import\n"
+    assert piped.stderr == "ticketctl: bad_request: standard input has no events, so there is nothing to import\n"
+
+
+def test_an_import_of_a_closed_input_exits_with_status_2() -> None:
+    closed = ["sh", "-c", '"$@" <&-', "sh"]
+    with nobody() as port:
+        done = subprocess.run(
+            [*closed, *command_line(("import", "-"), port)],
+            capture_output=True,
+            env=environment(),
+            timeout=SECONDS_MAX,
+        )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"ticketctl: bad_request: standard input has no events")
+
+
+def test_a_script_refuses_to_import_its_own_lines(daemon: Daemon) -> None:
+    done = ctl(port=daemon.port, stdin="import -\nping\n")
+    assert (done.returncode, done.stdout) == (2, "pong\n")
+    assert done.stderr.startswith("ticketctl: line 1: bad_request: here, standard input has the commands")
+
+
+@pytest.mark.parametrize("what", ["booking", "ticket"])
+def test_import_refuses_bookings_and_tickets(what: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 10)
+    with running(tmp_path) as source, source.connect() as connection:
+        connection.ask("book 1 1")
+        exported = export(source, f"{what}s")
+    path = saved(tmp_path, event_line("a") + exported)
+    with nobody() as port:
+        done = ctl("import", path, port=port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"ticketctl: bad_request: {path}:2: this is a {what};"
+        " import takes events, and `ticketd move` moves a whole ledger\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (event_line("a") + event_line("b", 0), 2, "capacity must be"),
+        (event_line("a") + event_line("b", available=6), 2, "available must not be more than capacity"),
+        (event_line("a") + event_line("b/c"), 2, "id must be"),
+        (event_line("a") + event_line("a", 6), 2, "the id a is there twice"),
+        (event_line("a") + "\n" + event_line("b", name="a\x1bb"), 3, "U+001B"),
+        (event_line("a") + event_line("b", date="2027-03-11"), 2, "date"),
+        (event_line("a") + '{"id":"b"}\n', 2, "missing required field `name`"),
+        (event_line("a") + "[]\n", 2, "Expected `object`"),
+        (event_line("a") + "{\n", 2, "truncated"),
+        (event_line("a").encode() + b'{"id":"\xff"}\n', 2, "utf-8"),
+        ('{"id":"a"}\n', 1, "missing required field `name`"),
+        ('{"events":[\n{"ID":"a"}]}', 2, "missing required field `Name`"),
+        ('{"events":[\n,]}', 2, "malformed"),
+        ("id\tname\n", 1, "malformed"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line_and_not_sent(
+    text: str | bytes, line: int, said: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, text)
+    with nobody() as port:
+        done = ctl("import", path, port=port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f" {path}:{line}: " in done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "said"), [("missing", "No such file"), (".", "Is a directory")])
+def test_importing_an_unreadable_file_exits_with_status_2(name: str, said: str, tmp_path: Path) -> None:
+    with nobody() as port:
+        done = ctl("import", str(tmp_path / name), port=port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot read {tmp_path / name} ({said}" in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["a", "--force"]])
+def test_wrong_usage_of_import_exits_with_status_2(words: list[str]) -> None:
+    with nobody() as port:
+        done = ctl("import", *words, port=port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "; usage: import FILE" in done.stderr
+
+
+def test_import_reports_a_refused_event_and_creates_the_others(tmp_path: Path, empty: Daemon) -> None:
+    ctl("create", "Another", "2027-03-11T20:00:00Z", "5", "--id", "b", port=empty.port)
+    path = saved(tmp_path, event_line("a") + event_line("b") + event_line("c"))
+    done = ctl("import", path, port=empty.port)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ticketctl: event_exists: event b ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == summary(2, 0, "1 event_exists")
+    assert [event["id"] for event in listed(empty)] == ["b", "a", "c"]
+
+
+def test_import_prints_its_summary_as_one_json_object(tmp_path: Path, empty: Daemon) -> None:
+    ctl("create", "Another", "2027-03-11T20:00:00Z", "5", "--id", "b", port=empty.port)
+    done = ctl("import", saved(tmp_path, event_line("a") + event_line("b")), "--json", port=empty.port)
+    assert (done.returncode, done.stderr) == (1, "")
+    refusal, last = rows(done.stdout)
+    assert (refusal["reply"], refusal["code"]) == ("error", "event_exists")
+    assert last == {"reply": "import", "events": {"created": 1, "known": 0, "refused": {"event_exists": 1}}}
+
+
+def test_import_with_quiet_shows_no_summary(tmp_path: Path, empty: Daemon) -> None:
+    done = ctl("-q", "import", saved(tmp_path, event_line("a")), port=empty.port)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_import_without_a_daemon_exits_with_status_3(tmp_path: Path) -> None:
+    path = saved(tmp_path, event_line("a"))
+    with nobody() as port:
+        done = ctl("import", path, port=port)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"ticketctl: cannot reach 127.0.0.1:{port} (connection refused). Is ticketd running?\n"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_terminal_shows_the_progress_of_an_import(tmp_path: Path, empty: Daemon) -> None:
+    path = saved(tmp_path, "".join(event_line(f"e{number}") for number in range(20)))
+    with terminal("import", path, port=empty.port) as screen:
+        screen.expect(r"\d+%")
+        status, shown = ended(screen)
+    assert status == 0
+    assert summary(20, 0) in shown
+
+
+@pytest.mark.parametrize("first", [(created("a"), BREAK), (created("a"), BUSY, created("c"))])
+def test_an_import_retries_only_what_was_not_done(first: tuple[bytes, ...], tmp_path: Path) -> None:
+    path = saved(tmp_path, event_line("a") + event_line("b") + event_line("c"))
+    with lying(*first, created("b"), created("c")) as liar:
+        done = ctl("import", path, port=liar.port)
+        asked = [liar.asked()["id"] for _ in range(4)]
+    assert (done.returncode, done.stdout, done.stderr) == (0, summary(3, 0), "")
+    assert asked == (["a", "b", "b", "c"] if BREAK in first else ["a", "b", "c", "b"])
+
+
+def test_an_import_without_a_reply_exits_with_status_4(tmp_path: Path) -> None:
+    path = saved(tmp_path, event_line("a", available=3, sold=2))
+    with lying(SILENCE) as liar:
+        done = ctl("import", path, "--timeout", "0.5", port=liar.port)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} import {path}\n")
+
+
+UNKNOWN = answer("error", code="outcome_unknown", message="it is unknown")
+
+
+@pytest.mark.parametrize(("answers", "said"), [((UNKNOWN,), "it is unknown. "), ((BREAK, BUSY), "too many are before")])
+def test_an_import_counts_what_was_done_before_an_unknown(
+    answers: tuple[bytes, ...], said: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, event_line("a") + event_line("b"))
+    with lying(created("a"), *answers) as liar:
+        done = ctl("import", path, port=liar.port)
+    assert (done.returncode, done.stdout) == (4, summary(1, 0))
+    assert done.stderr.startswith(f"ticketctl: {said}")
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} import {path}\n")
+
+
+def test_an_import_sends_no_more_at_once_than_a_commit_takes(tmp_path: Path) -> None:
+    ids = [f"e{number}" for number in range(REQUESTS_AT_ONCE_MAX + 1)]
+    path = saved(tmp_path, "".join(map(event_line, ids)))
+    with lying(*[SILENCE] * REQUESTS_AT_ONCE_MAX) as liar:
+        done = ctl("import", path, "--timeout", "0.5", port=liar.port)
+        asked = [liar.asked()["id"] for _ in range(REQUESTS_AT_ONCE_MAX + 1)]
+    # The second try of the first request came instead of one more.
+    assert asked == [*ids[:-1], ids[0]]
+    assert done.returncode == 4

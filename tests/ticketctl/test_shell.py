@@ -1,0 +1,212 @@
+"""The shell, as somebody at a terminal meets it."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SILENCE, answer, ended, lying, nobody, terminal
+from tests.daemon import Daemon, running, write_events
+from ticketctl.commands import known
+from ticketctl.shell import toolbar
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+CTRL_C = "\x03"
+CTRL_D = "\x04"
+TAB = "\t"
+UP = "\x1b[A"
+
+
+@contextmanager
+def shell(port: int, state: Path) -> Iterator[Any]:
+    """A shell whose history is under ``state``, at its first prompt."""
+    with terminal(port=port, env={"XDG_STATE_HOME": str(state)}) as screen:
+        prompted(screen, port)
+        yield screen
+
+
+def prompted(screen: Any, port: int) -> str:
+    """Wait for a new prompt; return what was shown before it."""
+    # A prompt begins with switching bracketed paste on; where it is only drawn again, it does not.
+    screen.expect(rf"\x1b\[\?2004h[^>]*127\.0\.0\.1:{port}>")
+    shown: str = screen.before
+    return shown
+
+
+def entered(screen: Any, port: int, line: str) -> str:
+    """Type a line; return what is shown until the next prompt."""
+    screen.send(line + "\r")
+    return prompted(screen, port)
+
+
+def pasted(text: str) -> str:
+    """What a terminal sends for text from the clipboard: it is there at once, and completed only as a whole."""
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+def available(daemon: Daemon, event: str) -> int:
+    with daemon.connect() as connection:
+        left: int = connection.ask(f"show {event}")["available"]
+        return left
+
+
+def test_the_shell_greets_with_the_daemon_and_its_events(daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(port=daemon.port, env={"XDG_STATE_HOME": str(tmp_path)}) as screen:
+        greeting = prompted(screen, daemon.port)
+    assert f"at 127.0.0.1:{daemon.port}, 3 events" in greeting
+
+
+def test_the_shell_makes_and_shows_a_booking(daemon: Daemon, tmp_path: Path) -> None:
+    left = available(daemon, "1")
+    with shell(daemon.port, tmp_path) as screen:
+        shown = entered(screen, daemon.port, "book 1 2")
+    assert f"2 tickets of event 1, confirmed; {left - 2} left" in shown
+    assert available(daemon, "1") == left - 2
+
+
+def test_tab_completes_commands_and_finds_events_by_name(daemon: Daemon, tmp_path: Path) -> None:
+    with daemon.connect() as connection:
+        event = connection.ask('create "Gala d\'été" 2027-03-11T20:00:00Z 7')["id"]
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send(pasted("bo"))
+        # What is offered is there once it is seen.
+        screen.expect_exact("Buy tickets of an event.")
+        screen.send(TAB + pasted(" ÉTÉ"))
+        screen.expect_exact("Gala d'été, 7 left")
+        shown = entered(screen, daemon.port, TAB + " 3")
+    assert f"3 tickets of event {event}, confirmed; 4 left" in shown
+
+
+def test_tab_completes_the_reports_and_options_of_export(daemon: Daemon, tmp_path: Path) -> None:
+    with daemon.connect() as connection:
+        connection.ask("create Opera 2027-03-11T20:00:00Z 7 --id opera")
+        connection.ask("book opera 3")
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send(pasted("export ti"))
+        screen.expect_exact("what to write")
+        screen.send(TAB + pasted("--ev"))
+        screen.expect_exact("only what belongs to the event")
+        screen.send(TAB + pasted("OPERA"))
+        screen.expect_exact("Opera, 4 left")
+        shown = entered(screen, daemon.port, TAB)
+    assert "\n3 tickets" in shown
+
+
+def test_tab_completes_the_command_that_auto_repeats(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send(pasted("auto bo"))
+        screen.expect_exact("Buy tickets of an event.")
+        screen.send(TAB + pasted("Event"))
+        screen.expect_exact("Event 2, 200 left")
+        shown = entered(screen, daemon.port, TAB + pasted("1 2 0"))
+    assert "2 of 2 requests" in shown
+
+
+def test_the_toolbar_shows_the_syntax_of_every_command() -> None:
+    for name, command in known().items():
+        assert toolbar(f"  {name} 1") == f"{command.usage}   {command.summary}"
+        assert f" {name}" in toolbar("frob")
+
+
+def test_ctrl_c_discards_the_typed_line_and_the_shell_goes_on(daemon: Daemon, tmp_path: Path) -> None:
+    left = available(daemon, "1")
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send("book 1 1" + CTRL_C)
+        prompted(screen, daemon.port)
+        assert "pong" in entered(screen, daemon.port, "ping")
+    assert available(daemon, "1") == left
+
+
+def test_ctrl_c_ends_a_running_command_and_the_shell_goes_on(tmp_path: Path) -> None:
+    greeting = answer("error", code="busy", message="full")
+    with lying(greeting, SILENCE, answer("pong")) as liar, shell(liar.port, tmp_path) as screen:
+        liar.asked()
+        screen.send("ping\r")
+        liar.asked()
+        screen.send(CTRL_C)
+        assert "interrupted" in prompted(screen, liar.port)
+        assert "pong" in entered(screen, liar.port, "ping")
+
+
+@pytest.mark.parametrize("leave", [CTRL_D, "exit\r", "  exit \r"])
+def test_ctrl_d_and_exit_leave_the_shell_with_status_0(daemon: Daemon, tmp_path: Path, leave: str) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        entered(screen, daemon.port, "book nope 1")
+        screen.send(leave)
+        assert ended(screen)[0] == 0
+
+
+def test_the_shell_reports_a_bad_line_and_goes_on(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        for line, said in [
+            ("frob", "unknown_command"),
+            ("book 1 0", "quantity must be"),
+            ("book 1 '1", "quot"),
+            ("auto list 0 0", "REQUESTS"),
+            ("show nope", "not_found"),
+            ("export sales", "what must be one of events, bookings, tickets"),
+            ("import -", "standard input has the commands"),
+            ("exit now", "one word too many"),
+        ]:
+            shown = entered(screen, daemon.port, line)
+            assert said in shown
+            assert "Traceback" not in shown
+        assert "pong" in entered(screen, daemon.port, "ping")
+
+
+def test_pasted_lines_run_one_after_the_other(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        shown = entered(screen, daemon.port, pasted("# two\nping\nbook nope 1"))
+    assert shown.index("pong") < shown.index("event_not_found")
+
+
+def test_auto_and_help_work_in_the_shell(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        assert "2 done, refused: none" in entered(screen, daemon.port, "auto ping 2 0")
+        assert "book EVENT QUANTITY" in entered(screen, daemon.port, "help")
+        assert "import FILE" in entered(screen, daemon.port, "help import")
+
+
+def test_the_shell_history_is_private_and_kept_for_next_time(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        entered(screen, daemon.port, "show something-unusual")
+    history = tmp_path / "ticketctl" / "history"
+    assert "show something-unusual" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    with shell(daemon.port, tmp_path) as screen:
+        assert "not_found: " in entered(screen, daemon.port, UP)
+
+
+def test_the_shell_starts_without_a_writable_state_directory(daemon: Daemon, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    with shell(daemon.port, in_the_way) as screen:
+        assert "pong" in entered(screen, daemon.port, "ping")
+
+
+def test_the_shell_starts_without_a_daemon_and_says_what_to_do(tmp_path: Path) -> None:
+    with nobody() as port, terminal(port=port, env={"XDG_STATE_HOME": str(tmp_path)}) as screen:
+        greeting = prompted(screen, port)
+        assert f"cannot reach 127.0.0.1:{port} (connection refused). Is ticketd running?" in greeting
+        assert "book EVENT QUANTITY" in entered(screen, port, "help")
+        screen.send(CTRL_D)
+        assert ended(screen)[0] == 0
+
+
+def test_the_shell_reports_a_killed_daemon_once_and_reconnects(tmp_path: Path) -> None:
+    write_events(tmp_path, 10)
+    with running(tmp_path) as daemon, shell(daemon.port, tmp_path) as screen:
+        port = daemon.port
+        assert "9 left" in entered(screen, port, "book 1 1")
+        daemon.kill()
+        shown = entered(screen, port, "book 1 1")
+        assert shown.count("cannot reach") == 1
+        assert "Is ticketd running?" in shown
+        with running(tmp_path, "--port", str(port)):
+            again = entered(screen, port, "book 1 1")
+    assert "8 left" in again
+    assert "cannot reach" not in again
