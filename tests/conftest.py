@@ -16,8 +16,10 @@ import msgspec
 import pexpect
 import pytest
 
-import tests.faults.disk  # noqa: F401 - SQLite's way to its files, in place before the first ledger is opened
 from tests.daemon import Daemon, running, write_events
+
+# This import also puts SQLite's way to its files in place, before the first ledger is opened.
+from tests.faults.disk import RealDisk, plugged
 from tests.postgres import Postgres, Server
 
 SECONDS_MAX = 60.0
@@ -30,6 +32,15 @@ def chance() -> random.Random:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     return random.Random(seed)
+
+
+@pytest.fixture
+def disk() -> Iterator[RealDisk]:
+    """A disk that can fail and hang."""
+    disk = RealDisk()
+    with plugged(disk):
+        yield disk
+        disk.sync_may_end.set()
 
 
 @pytest.fixture(scope="module")

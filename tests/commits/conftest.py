@@ -1,13 +1,12 @@
-"""A committer over each kind of ledger, clients of it, and a disk that can fail."""
+"""A committer over each kind of ledger and clients of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
-from tests.faults.disk import RealDisk, plugged
 from tests.ledgers import STORAGES, Storage, new_storage
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
@@ -47,14 +46,6 @@ def opened(storage: Storage) -> Opened:
                 await ledger.close()
 
     return opened
-
-
-@pytest.fixture
-def disk() -> Iterator[RealDisk]:
-    disk = RealDisk()
-    with plugged(disk):
-        yield disk
-        disk.sync_may_end.set()
 
 
 class Buyer:

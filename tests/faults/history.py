@@ -189,7 +189,8 @@ def _bookings_in(operation: Operation) -> list[Row]:
 def events_shown(operation: Operation) -> Iterable[Row]:
     reply = operation.reply
     if reply and reply["reply"] == "events":
-        return reply["events"]  # type: ignore[no-any-return]
+        events: list[Row] = reply["events"]
+        return events
     return [reply] if reply and reply["reply"] == "event" else []
 
 

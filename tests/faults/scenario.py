@@ -18,7 +18,7 @@ from ticketd.ledger.base import CannotOpenError, OutcomeUnknownError, StorageFul
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.model import TICKET_CHARS, Event, TicketState
 from ticketd.rules.working_set import LedgerRequest
-from ticketd.wire.replies import BookingFacts, BookingReply, BookingsReply, ErrorReply, Reply, TicketReply
+from ticketd.wire.replies import BookingFacts, BookingReply, BookingsReply, ErrorReply, EventReply, Reply, TicketReply
 from ticketd.wire.requests import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Show
 
 LEDGER = Path("/ledger/events.db")
@@ -166,9 +166,10 @@ class Morning:
                 if isinstance(reply, TicketReply):
                     assert again.redeemed_at == reply.redeemed_at, f"{request} got {reply}, and now {again}"
             elif not isinstance(reply, ErrorReply):
-                assert getattr(again, "replayed", False), f"{request} was acknowledged and is forgotten"
+                assert isinstance(again, BookingReply | EventReply), f"{request} got {again}"
+                assert again.replayed, f"{request} was acknowledged and is forgotten"
                 if not isinstance(request, Amend):
-                    again.replayed = False  # type: ignore[attr-defined]
+                    again.replayed = False
                     assert again == reply, f"{request} was answered {reply}, and now {again}"
 
 

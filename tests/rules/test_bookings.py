@@ -1,6 +1,7 @@
 """Holds that run out, and the counts of events whatever becomes of bookings."""
 
 from datetime import timedelta
+from typing import cast
 
 import msgspec
 import pytest
@@ -31,13 +32,13 @@ from tests.rules.cases import (
 from ticketd.model import Change, Event
 from ticketd.rules.bookings import is_refused, refuse, ticket_ids
 from ticketd.rules.commands import decide_all
+from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
     ErrorReply,
-    StatsReply,
 )
-from ticketd.wire.requests import Book, Cancel, Confirm, Create, Hold, List, Redeem, Release, Show
+from ticketd.wire.requests import Book, Cancel, Confirm, Create, Hold, Redeem, Release, Show
 
 
 def test_the_rules_count_a_hold_until_exactly_its_expiry() -> None:
@@ -170,9 +171,7 @@ def test_the_tickets_of_a_booking_differ_even_if_chance_repeats() -> None:
 
 
 class Settled:
-    """A memory with these events, and those of them that nothing waits for."""
-
-    requests = 0
+    """What is_refused asks a memory for: these events, and whether nothing waits for them."""
 
     def __init__(self, working_set: WorkingSet, settled: bool) -> None:
         self._events = working_set.events
@@ -184,21 +183,6 @@ class Settled:
     def is_settled(self, event_id: str) -> bool:
         return self._settled
 
-    def has_due_holds(self) -> bool:
-        raise NotImplementedError
-
-    def held(self, booking: str) -> tuple[str, int] | None:
-        raise NotImplementedError
-
-    def count_refusal(self) -> None:
-        raise NotImplementedError
-
-    def list_frame(self, request: List) -> bytes:
-        raise NotImplementedError
-
-    def stats(self) -> StatsReply:
-        raise NotImplementedError
-
 
 @pytest.mark.parametrize("new", [Book, Hold])
 @settings(deadline=None)
@@ -209,7 +193,7 @@ def test_memory_refuses_just_what_a_commit_would_refuse(
     working_set = working_set_after([Create("A", DATE, 3, "a"), Create("B", DATE, 4, "b", 0), Hold("a", 1, 60, "h")])
     request = new(event_id, quantity, booking="n") if named else new(event_id, quantity)
     decided = decide(committed(working_set), msgspec.structs.replace(request, booking="n"))
-    memory = Settled(working_set, settled)
+    memory = cast(Memory, Settled(working_set, settled))
     refused = is_refused(memory, request)
     # A known id may stand for a booking that there is.
     assert refused == (isinstance(decided, ErrorReply) and settled and not named)

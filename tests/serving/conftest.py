@@ -15,7 +15,6 @@ import msgspec
 import pytest
 import uvloop
 
-from tests.faults.disk import RealDisk, plugged
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
@@ -49,14 +48,6 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
     run.pytestmark = getattr(test, "pytestmark", [])  # type: ignore[attr-defined]
     both: Callable[..., None] = pytest.mark.parametrize("loop_factory", LOOPS, ids=["asyncio", "uvloop"])(run)
     return both
-
-
-@pytest.fixture
-def disk() -> Iterator[RealDisk]:
-    disk = RealDisk()
-    with plugged(disk):
-        yield disk
-        disk.sync_may_end.set()
 
 
 @dataclass
