@@ -181,7 +181,9 @@ class Liar:
 
     def close(self) -> None:
         self._over = True
-        socket.create_connection(("127.0.0.1", self.port)).close()
+        # It may have seen that already, and listen no more.
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", self.port)).close()
         self._thread.join(SECONDS_MAX)
 
     def _serve(self) -> None:
