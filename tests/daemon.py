@@ -4,12 +4,13 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class Daemon:
         self, *arguments: str, module: str = "ticketd", env: dict[str, str] | None = None, cwd: Path | None = None
     ) -> None:
         self.lines: list[str] = []
+        self._all_read = False
+        self._connections: list[Connection] = []
         self._news = threading.Condition()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
         self.process = subprocess.Popen(
@@ -49,21 +52,19 @@ class Daemon:
 
     def wait_line(self, pattern: str) -> str:
         """Return the first line of stderr that the pattern is found in, waiting for it."""
-        with self._news:
-            found: list[str] = []
-
-            def arrived() -> bool:
-                found[:] = [line for line in self.lines if re.search(pattern, line)]
-                return bool(found) or not self._reader.is_alive()
-
-            self._news.wait_for(arrived, START_SECONDS_MAX)
+        found = self._wait_for(pattern)
         assert found, f"no line like {pattern!r} in {self.lines[-5:]}"
         return found[0]
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and return the exit status."""
+        """Send a signal and return the exit status. Clients end their input when the daemon drains."""
         if self.process.poll() is None:
             self.process.send_signal(signum)
+            self._wait_for(r" draining ")
+            # It would wait a little for those that do not.
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.finish()
         return self.wait()
 
     def wait(self) -> int:
@@ -80,7 +81,20 @@ class Daemon:
 
     def connect(self) -> "Connection":
         """Open a raw connection."""
-        return Connection(self.port)
+        self._connections.append(Connection(self.port))
+        return self._connections[-1]
+
+    def _wait_for(self, pattern: str) -> list[str]:
+        """Return the lines of stderr that the pattern is found in, once there are some, or no more come."""
+        found: list[str] = []
+
+        def arrived() -> bool:
+            found[:] = [line for line in self.lines if re.search(pattern, line)]
+            return bool(found) or self._all_read
+
+        with self._news:
+            self._news.wait_for(arrived, START_SECONDS_MAX)
+        return found
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -90,6 +104,7 @@ class Daemon:
                     self.lines.append(line.rstrip("\n"))
                     self._news.notify_all()
         with self._news:
+            self._all_read = True
             self._news.notify_all()
 
 
@@ -115,8 +130,17 @@ class Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, which may be closed already."""
         self._file.close()
         self.socket.close()
+
+    def reset(self) -> None:
+        """Go without a goodbye."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
     def send(self, data: bytes) -> None:
         """Send raw bytes."""

@@ -77,7 +77,7 @@ def test_new_events_on_a_full_disk_are_added_once_there_is_room(tmp_path: Path) 
         until(lambda: connection.ask("show 2")["reply"] == "event")
         assert connection.ask("book 2 1")["reply"] == "booking"
     finally:
-        connection.__exit__()
+        connection.close()
         daemon.kill()
 
 

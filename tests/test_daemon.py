@@ -26,6 +26,7 @@ def test_a_bug_in_the_file_sync_ends_the_daemon_in_good_order(tmp_path: Path) ->
         (tmp_path / "bug").touch()
         assert connection.read()["code"] == "shutting_down"
         assert connection.rest() == b""
+        connection.close()
         assert daemon.wait() == STATUS_BUG
         assert daemon.wait_line("CRITICAL").endswith("a bug in the file sync, ending; start it again")
         daemon.wait_line("RuntimeError: a bug that a test made")
@@ -72,6 +73,9 @@ def test_a_bug_in_a_callback_ends_the_daemon_at_once(tmp_path: Path, part: str, 
         while (last := idle.read())["reply"] == "event":
             pass
         assert last["code"] == "shutting_down"
+        # The daemon waits a little for clients that stay.
+        idle.close()
+        connection.reset()
         assert daemon.wait() == STATUS_BUG
         assert daemon.wait_line("CRITICAL").endswith(f"{named}, ending; start it again")
         daemon.wait_line("RuntimeError: a bug that a test made")
@@ -89,4 +93,5 @@ def test_a_bug_in_a_conversation_ends_that_connection_only(tmp_path: Path) -> No
         (tmp_path / "bug").unlink()
         daemon.wait_line("a bug ended a connection")
         assert idle.ask("show 1")["sold"] == 2
+        idle.close()
         assert daemon.end() == 0

@@ -72,4 +72,4 @@ def _rest(connection: Connection) -> list[dict[str, Any]]:
     except ConnectionResetError:
         return []
     finally:
-        connection.__exit__()
+        connection.close()

@@ -223,6 +223,7 @@ async def test_a_drain_sends_what_is_held_and_then_says_why(tmp_path: Path, kind
         if kind != "end":
             assert (await client.read())["code"] == "shutting_down"
         assert await client.rest() == b""
+        await client.close()
         await draining
 
 

@@ -30,7 +30,7 @@ def test_connections_over_the_limit_wait_and_then_are_refused(tmp_path: Path) ->
                 refusal = too_many.read()
                 assert (refusal["code"], refusal["retry_after"]) == ("too_many_connections", 1)
                 assert too_many.rest() == b""
-            served.__exit__()
+            served.close()
             assert waiting.read() == {"reply": "pong"}
 
 
@@ -50,12 +50,12 @@ def test_waiting_connections_that_are_reset_free_their_places(tmp_path: Path) ->
             with daemon.connect() as hasty:
                 hasty.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         for connection in served:
-            connection.__exit__()
+            connection.close()
         together = [daemon.connect() for _ in range(4)]
         for connection in together:
             assert connection.ask("ping") == {"reply": "pong"}
         for connection in together:
-            connection.__exit__()
+            connection.close()
         assert daemon.end() == 0
         assert not [line for line in daemon.lines if "bug" in line or "Traceback" in line]
 
@@ -147,7 +147,7 @@ def test_a_second_signal_ends_the_daemon_at_once(tmp_path: Path) -> None:
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait_line("draining")
         assert daemon.end(signal.SIGTERM) == 128 + signal.SIGTERM
-        connection.__exit__()
+        connection.close()
 
 
 def test_nothing_is_accepted_while_draining(tmp_path: Path) -> None:
