@@ -102,9 +102,9 @@ def attack(number: int, name: str, chance: random.Random, opened: OpenLedger = o
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
-    """Fail calls one after the other: every one of them if ``size`` is 10 or more, else one of so many by chance."""
+    """Fail calls one after the other: every one of them if ``size`` is 20 or more, else one of so many by chance."""
     figures: Counter[str] = Counter()
-    stride = max(1, 10 // size)
+    stride = max(1, 20 // size)
     for name in FAULTS:
         for number in itertools.count(1 + chance.randrange(stride), stride):
             fault = attack(number, name, chance)

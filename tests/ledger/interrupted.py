@@ -1,24 +1,52 @@
-"""``ticketd move`` that sends itself a signal: ``python -m tests.ledger.interrupted STEP SIGNAL SOURCE TARGET``."""
+"""``ticketd move`` that sends itself a signal at a step, in a process of its own.
+
+For Ctrl-C it is a program: ``python -m tests.ledger.interrupted STEP SIGNAL SOURCE TARGET``.
+"""
 
 import asyncio
 import os
+import signal
 import sys
+from collections.abc import Callable
+from multiprocessing import get_context
 
 from ticketd import tools
+from ticketd.ledger.move import move
+
+SECONDS_MAX = 60.0
+# It has all imports done: a process for each step would need a fifth of a second for them.
+_processes = get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
 
 
-def main() -> None:
-    """Move, and send the signal at a step by its name or number. If there is no such step, nothing happens to it."""
-    at, signum, source, target = sys.argv[1:]
+def killed_at(step: str, source: str, target: str) -> bool:
+    """Run a move that is killed at a step by its name or number. Returns False if it ended before."""
+    process = _processes.Process(target=_move, args=(step, source, target))
+    process.start()
+    process.join(SECONDS_MAX)
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return process.exitcode != 0
+
+
+def _move(step: str, source: str, target: str) -> None:
+    asyncio.run(move(source, target, _signal_at(step, signal.SIGKILL)))
+
+
+def _signal_at(step: str, signum: int) -> Callable[[str, int, int], None]:
     steps: list[str] = []
 
     def report(what: str, done: int, total: int) -> None:
         if what not in steps:
             steps.append(what)
-            if at in (what, str(len(steps))):
-                os.kill(os.getpid(), int(signum))
+            if step in (what, str(len(steps))):
+                os.kill(os.getpid(), signum)
 
-    tools._progress = lambda stack: report
+    return report
+
+
+def main() -> None:
+    step, signum, source, target = sys.argv[1:]
+    tools._progress = lambda stack: _signal_at(step, int(signum))
     tools.main(["move", source, target], asyncio.new_event_loop)
 
 

@@ -150,9 +150,3 @@ async def finish(source: str, target: str) -> None:
     assert isinstance(at_source, CannotOpenError)
     assert f"start ticketd with --ledger {target}" in str(at_source)
     assert await events_on_sale(target) == EVENTS
-
-
-async def interrupted(step: str, signum: int, source: str, target: str) -> subprocess.CompletedProcess[str]:
-    """Run a move that gets a signal at a step, by its name or its number."""
-    arguments = [step, str(int(signum)), source, target]
-    return await asyncio.to_thread(ticketd, *arguments, module="tests.ledger.interrupted")

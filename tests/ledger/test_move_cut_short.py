@@ -13,6 +13,7 @@ import pytest
 
 from tests.daemon import Daemon, write_events
 from tests.faults.proxy import Fault, Proxy, Side
+from tests.ledger.interrupted import killed_at
 from tests.ledger.sale import (
     EVENTS,
     SUMMARY,
@@ -20,7 +21,6 @@ from tests.ledger.sale import (
     commit,
     events_on_sale,
     finish,
-    interrupted,
     open_ledger,
     quiet,
     rows_in,
@@ -50,7 +50,6 @@ async def see_what_is_on_sale(source: str, target: str) -> None:
 async def test_a_move_killed_at_any_step_never_lets_both_sell(
     kind: str, sale: str, tmp_path: Path, postgres: Server
 ) -> None:
-    # It takes some seconds, since each step that it is killed at needs a process.
     databases = [postgres.new_database() for _ in range(kind.count("database"))]
     for step in itertools.count(1):
         source, target = str(tmp_path / f"from-{step}.db"), str(tmp_path / f"to-{step}.db")
@@ -64,13 +63,12 @@ async def test_a_move_killed_at_any_step_never_lets_both_sell(
         if kind.endswith("database"):
             target = databases[-1]
         before = rows_in(source)
-        moved = await interrupted(str(step), signal.SIGKILL, source, target)
-        assert moved.returncode in (0, -signal.SIGKILL), moved.stderr
+        killed = await asyncio.to_thread(killed_at, str(step), source, target)
         await see_what_is_on_sale(source, target)
         await finish(source, target)
         if kind in ("file to file", "database to database"):
             assert rows_in(target) == before
-        if moved.returncode == 0:
+        if not killed:
             break
     for database in databases:
         postgres.drop(database)
@@ -78,8 +76,7 @@ async def test_a_move_killed_at_any_step_never_lets_both_sell(
 
 
 async def test_what_is_sold_after_a_kill_is_moved_the_next_time(sale: str, database: str) -> None:
-    killed = await interrupted("marking the source", signal.SIGKILL, sale, database)
-    assert killed.returncode == -signal.SIGKILL
+    assert await asyncio.to_thread(killed_at, "marking the source", sale, database)
     ledger = await open_ledger(sale)
     await commit(ledger, Book("jazz", 2, "sold-meanwhile"))
     await ledger.close()
@@ -88,7 +85,7 @@ async def test_what_is_sold_after_a_kill_is_moved_the_next_time(sale: str, datab
 
 
 async def test_the_command_in_a_refusal_finishes_the_move(sale: str, tmp_path: Path, database: str) -> None:
-    await interrupted("lifting the mark of the target", signal.SIGKILL, sale, database)
+    assert await asyncio.to_thread(killed_at, "lifting the mark of the target", sale, database)
     write_events(tmp_path)
     for ledger in (sale, database):
         daemon = Daemon("--ledger", ledger, "--events", str(tmp_path / "events.json"))
@@ -104,7 +101,8 @@ async def test_the_command_in_a_refusal_finishes_the_move(sale: str, tmp_path: P
 
 async def test_ctrl_c_leaves_the_source_on_sale(sale: str, database: str, tmp_path: Path) -> None:
     for target in (database, str(tmp_path / "to.db")):
-        moved = await interrupted("copying bookings", signal.SIGINT, sale, target)
+        arguments = ["copying bookings", str(int(signal.SIGINT)), sale, target]
+        moved = await asyncio.to_thread(ticketd, *arguments, module="tests.ledger.interrupted")
         assert (moved.returncode, moved.stdout) == (130, "")
         assert moved.stderr == "ticketd: interrupted; the same command finishes it\n"
         assert await events_on_sale(sale) == EVENTS
@@ -116,9 +114,9 @@ async def test_ctrl_c_leaves_the_source_on_sale(sale: str, database: str, tmp_pa
 async def test_a_cut_connection_never_lets_both_sell(
     side: Side, sale: str, database: str, tmp_path: Path, chance: random.Random
 ) -> None:
-    # It may take some seconds: what is cut is every fifth message.
+    # It may take some seconds: what is cut is every tenth message.
     with Proxy(database) as proxy:
-        for passed in itertools.count(chance.randrange(5), 5):
+        for passed in itertools.count(chance.randrange(10), 10):
             source = str(tmp_path / f"from-{passed}.db")
             shutil.copy(sale, source)
             shutil.copy(f"{sale}-seal", f"{source}-seal")

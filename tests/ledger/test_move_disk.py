@@ -13,7 +13,7 @@ from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.move import move
 
 SOURCE, TARGET = Path("/source/events.db"), Path("/target/events.db")
-CALLS_PER_TEST = 60
+CALLS_PER_TEST = 30
 
 
 async def sale_on_a_disk() -> Contents:

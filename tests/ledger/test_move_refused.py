@@ -2,13 +2,13 @@
 
 import asyncio
 import shutil
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.daemon import running
+from tests.ledger.interrupted import killed_at
 from tests.ledger.sale import (
     EVENTS,
     change,
@@ -16,7 +16,6 @@ from tests.ledger.sale import (
     commit,
     events_on_sale,
     finish,
-    interrupted,
     make_sale,
     open_ledger,
     quiet,
@@ -138,7 +137,7 @@ async def test_both_ends_of_a_move_cut_short_refuse_another(
 ) -> None:
     other = str(tmp_path / "other.db")
     await make_sale(Path(other))
-    await interrupted("lifting the mark of the target", signal.SIGKILL, sale, database)
+    assert await asyncio.to_thread(killed_at, "lifting the mark of the target", sale, database)
     assert f"finish it: {command(sale, database)}" in await refused(other, database)
     assert f"finish it: {command(sale, database)}" in await refused(database, another_database)
     await finish(sale, database)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -148,14 +149,14 @@ def test_list_loads_neither_rich_nor_the_shell_nor_asyncio(daemon: Daemon) -> No
 def test_help_for_every_command_works_without_a_daemon() -> None:
     everything = ctl("--help")
     assert everything.returncode == 0
-    for name, usage in USAGES.items():
+    with nobody() as port, ThreadPoolExecutor() as threads:
+        helped = list(threads.map(lambda name: ctl(name, "--help", port=port), USAGES))
+        asked = ctl(port=port, stdin="".join(f"help {name}\n" for name in USAGES))
+    for usage, done in zip(USAGES.values(), helped, strict=True):
         assert usage in everything.stdout
-        with nobody() as port:
-            done = ctl(name, "--help", port=port)
-            asked = ctl("help", name, port=port)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith(f"{usage}\n  ")
-        assert asked.stdout == done.stdout
+    assert asked.stdout == "".join(done.stdout for done in helped)
     assert re.search(r"^  quantity +how many tickets; a whole number from 1 to 1000$", ctl("help", "book").stdout, re.M)
 
 
