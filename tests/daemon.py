@@ -162,6 +162,15 @@ class Connection:
         self.send((line.encode() if isinstance(line, str) else line) + b"\n")
         return self.read()
 
+    def events(self) -> list[dict[str, Any]]:
+        """Return all events, page by page."""
+        page = self.ask("list")
+        events: list[dict[str, Any]] = page["events"]
+        while page.get("more"):
+            page = self.ask(f"list --after {events[-1]['id']}")
+            events += page["events"]
+        return events
+
     def finish(self) -> None:
         """Tell the daemon that nothing more comes."""
         self.socket.shutdown(socket.SHUT_WR)

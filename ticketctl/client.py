@@ -165,18 +165,18 @@ class Client:
         """Yield the replies to a request that has many, until the caller closes the generator.
 
         The daemon may have nothing to say until something changes, so a ``ping`` goes first: it has to be answered
-        within ``timeout`` seconds. After that, the wait has no bound. Raises CannotConnectError when no more replies
-        can come.
+        within ``timeout`` seconds. After that, the wait has no bound. A ``pong`` only says that the daemon is still
+        there, and is not yielded. Raises CannotConnectError when no more replies can come.
         """
         self.close()
         deadline = time.monotonic() + self.timeout
         try:
             self._ensure_connected(deadline)
-            first = self._exchange(encode(Ping()) + b"\n" + encode(request) + b"\n", deadline)
-            if not isinstance(first, PongReply):
-                yield first
+            reply = self._exchange(encode(Ping()) + b"\n" + encode(request) + b"\n", deadline)
             while True:
-                yield self._receive(None)
+                if not isinstance(reply, PongReply):
+                    yield reply
+                reply = self._receive(None)
         except _LostError:
             message = f"the connection to {self.address} is lost, and no more changes come. Is ticketd running?"
             raise CannotConnectError(message) from None

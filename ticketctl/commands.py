@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+from ticketctl import pages
 from ticketctl.auto import AUTO
 from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.export import EXPORT
@@ -78,7 +79,7 @@ def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
 
 def _ask(request: Request, client: Client, output: Output) -> int:
     try:
-        reply = client.ask(request)
+        reply = pages.ask(client, request)
     except CannotConnectError as error:
         output.failure("cannot_connect", str(error))
         return CANNOT_CONNECT

@@ -34,8 +34,6 @@ from ticketd.wire.replies import (
 from ticketd.wire.requests import Bookings, List, Request, Show
 from ticketd.wire.schema import listed
 
-EVENTS_PER_PAGE = 1_000
-
 
 class Ticket(Struct, omit_defaults=True, gc=False):
     """One ticket, with the fields that ``show`` has for it."""
@@ -165,11 +163,14 @@ class _Rows:
     def _events(self) -> Iterator[EventFacts]:
         after: str | UnsetType = UNSET
         while True:
-            events = self._page(List(after, EVENTS_PER_PAGE), EventsReply).events
-            yield from events
-            if len(events) < EVENTS_PER_PAGE:
+            page = self._page(List(after), EventsReply)
+            yield from page.events
+            if not page.more:
                 return
-            after = events[-1].id
+            if not page.events:
+                # It would be asked for the same page for ever.
+                raise self._something_else()
+            after = page.events[-1].id
 
     def _bookings(self) -> Iterator[BookingRecord]:
         after: str | UnsetType = UNSET

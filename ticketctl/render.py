@@ -102,7 +102,11 @@ def _plain(reply: Reply) -> str:
 def _table(reply: Reply) -> str:
     match reply:
         case EventsReply():
-            return _columns(_EVENT_COLUMNS, reply.events) if reply.events else "no events"
+            return (
+                _columns(_EVENT_COLUMNS, reply.events) + _more(reply.events, reply.more)
+                if reply.events
+                else "no events"
+            )
         case EventReply():
             return _columns(_EVENT_COLUMNS, [reply]) + ("\n(as before)" if reply.replayed else "")
         case BookingReply():
@@ -153,8 +157,11 @@ def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, dat
 
 
 def _bookings(reply: BookingsReply) -> str:
-    more = f"\n(more after {cell(reply.bookings[-1].id)})" if reply.more else ""
-    return _columns(_BOOKING_COLUMNS, reply.bookings) + more
+    return _columns(_BOOKING_COLUMNS, reply.bookings) + _more(reply.bookings, reply.more)
+
+
+def _more(page: Sequence[EventFacts] | Sequence[BookingFacts], more: bool) -> str:
+    return f"\n(more after {cell(page[-1].id)})" if more else ""
 
 
 def _booking_line(booking: BookingFacts) -> str:

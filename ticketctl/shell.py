@@ -13,6 +13,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Thre
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+from ticketctl import pages
 from ticketctl.client import CannotConnectError, Client
 from ticketctl.commands import Leave, is_comment, known, run
 from ticketctl.output import DONE, INTERRUPTED, Output
@@ -161,7 +162,7 @@ class _Completer(Completer):
         if time.monotonic() - self._asked >= EVENTS_FRESH_SECONDS:
             self._asked = time.monotonic()
             try:
-                reply = self._client.ask(List())
+                reply = pages.ask(self._client, List())
             except CannotConnectError:
                 return self._events
             if isinstance(reply, EventsReply):

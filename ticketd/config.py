@@ -40,6 +40,7 @@ class Limits(Struct, frozen=True):
     queue_seconds_max: Annotated[Seconds, Meta(description="how long a request waits in its queue")] = 8.0
     commit_seconds_max: Annotated[Seconds, Meta(description="how long a commit may take")] = 30.0
     drain_seconds_max: Annotated[Seconds, Meta(description="how long the daemon takes to end")] = 10.0
+    events_max: Annotated[Count, Meta(description="events in the catalogue")] = 100_000
     rows_per_event_max: Annotated[Count, Meta(description="bookings and tickets of one event in one commit")] = 1_024
     rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 2_048
 

@@ -22,7 +22,6 @@ from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
 from ticketd.serving.server import TURNED_AWAY_MAX, Server
 from ticketd.serving.service import Service
-from ticketd.serving.watchers import Watchers
 
 log = logging.getLogger("ticketd")
 
@@ -102,7 +101,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     catalogue = Catalogue(await ledger.events())
     committer = Committer(ledger, catalogue, limits)
     file_sync = FileSync(file, catalogue, committer)
-    service = Service(committer, catalogue, limits, Watchers(catalogue))
+    service = Service(committer, catalogue, limits)
     server = Server(service)
     cannot_listen: CannotListenError | None = None
     async with asyncio.TaskGroup() as tasks:
@@ -147,18 +146,19 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
 
 async def _open_ledger(options: Options) -> tuple[Ledger, str]:
     """Return the ledger and its name for the log. Raises CannotOpenError."""
-    seconds = options.limits.commit_seconds_max
+    seconds, events_max = options.limits.commit_seconds_max, options.limits.events_max
     if not is_database_url(options.ledger):
         path = Path(options.ledger)
-        return EmbeddedLedger(path, seconds, accept_losses=options.accept_losses), options.ledger
+        ledger = EmbeddedLedger(path, seconds, accept_losses=options.accept_losses, events_max=events_max)
+        return ledger, options.ledger
     try:
         from ticketd.ledger.postgres.ledger import PostgresLedger
     except ModuleNotFoundError as error:
         raise CannotOpenError(
             f"{error.name} is missing, and selling from PostgreSQL needs it: pip install {error.name}"
         ) from None
-    ledger = await PostgresLedger.open(options.ledger, seconds)
-    return ledger, f"postgresql://{ledger.name}"
+    shared = await PostgresLedger.open(options.ledger, seconds, events_max)
+    return shared, f"postgresql://{shared.name}"
 
 
 async def _listen(server: Server, options: Options) -> list[str]:

@@ -15,6 +15,7 @@ Code = Literal[
     "ticket_not_found",
     "not_found",
     "event_exists",
+    "too_many_events",
     "sold_out",
     "booking_conflict",
     "hold_expired",

@@ -10,7 +10,7 @@ from ticketd.model import Event
 from ticketd.rules.events import event_reply
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.replies import EventFacts, EventsReply
-from ticketd.wire.requests import List
+from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, List
 
 DATE = datetime(2027, 3, 11, 20, tzinfo=UTC)
 
@@ -67,13 +67,38 @@ def test_the_pages_of_list_add_up_to_the_whole_list(publications: list[list[Even
     assert [each for page in pages for each in page] == listed(catalogue, List())
 
 
+def test_a_page_has_1000_events_at_most_and_says_if_more_come() -> None:
+    events = [event(f"e{number}") for number in range(2 * EVENTS_PER_PAGE_MAX)]
+    catalogue = Catalogue(events)
+    for request, first, last, more in (
+        (List(), 0, 999, True),
+        (List(limit=2), 0, 1, True),
+        (List("e998"), 999, 1_998, True),
+        (List("e999"), 1_000, 1_999, False),
+        (List("e1998", 1), 1_999, 1_999, False),
+    ):
+        reply = decode_reply(catalogue.list_frame(request))
+        assert reply == EventsReply(facts(events[first : last + 1]), more)
+
+
+def test_a_page_encodes_its_events_and_no_others() -> None:
+    catalogue = Catalogue([event(f"e{number}") for number in range(5 * EVENTS_PER_PAGE_MAX)])
+    for request, encoded in ((List(), 1_000), (List("e499"), 1_500), (List(limit=9), 1_500), (List("e3000", 7), 1_507)):
+        catalogue.list_frame(request)
+        assert sum(map(bool, catalogue._encoded)) == encoded
+    catalogue.publish([event("e1", 1), event("e4000", 1)])
+    assert sum(map(bool, catalogue._encoded)) == 1_507 - 1
+    catalogue.event_lines(0, 3)
+    assert sum(map(bool, catalogue._encoded)) == 1_507
+
+
 @pytest.mark.parametrize(
     ("request_", "ids"),
     [
         (List(), "abcd"),
         (List(limit=1), "a"),
         (List(limit=4), "abcd"),
-        (List(limit=100_000), "abcd"),
+        (List(limit=EVENTS_PER_PAGE_MAX), "abcd"),
         (List("b"), "cd"),
         (List("b", 1), "c"),
         (List("d"), ""),
@@ -122,5 +147,5 @@ def test_watch_and_show_send_the_same_reply_for_an_event() -> None:
     catalogue = Catalogue([event("a"), event("b")])
     catalogue.publish([event("b", 7)])
     frames = [encode(event_reply(shown)) for shown in catalogue.events()]
-    assert catalogue.event_frames() == frames
-    assert catalogue.event_frame("b") == frames[1]
+    assert catalogue.event_lines(0, 2) == b"".join(frame + b"\n" for frame in frames)
+    assert catalogue.event_line("b") == frames[1] + b"\n"

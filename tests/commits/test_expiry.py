@@ -20,7 +20,6 @@ from ticketd.model import Event
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.serving.server import Server
 from ticketd.serving.service import Service
-from ticketd.serving.watchers import Watchers
 from ticketd.wire.replies import BookingReply, BookingsReply, ErrorReply, EventReply, Reply
 from ticketd.wire.requests import Book, Bookings, Confirm, Create, Hold, Release, Request, Show
 
@@ -215,7 +214,7 @@ async def test_holds_that_ran_out_in_downtime_are_expired_at_startup(storage: St
 @asynccontextmanager
 async def connected(shop: Shop) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
     """Serve one connection; give a function that sends a line and returns the next reply."""
-    server = Server(Service(shop.committer, shop.catalogue, Limits(), Watchers(shop.catalogue)))
+    server = Server(Service(shop.committer, shop.catalogue, Limits()))
     host, _, port = (await server.listen("127.0.0.1", 0))[0].rpartition(":")
     reader, writer = await asyncio.open_connection(host, port)
 

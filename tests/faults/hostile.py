@@ -380,7 +380,7 @@ async def _weather(daemon: Daemon, neighbor: Daemon, chance: random.Random, size
     assert figures["p99 ratio"] <= RATIO_MAX, f"the storm delays good clients: {figures}"
     with daemon.connect() as control:
         until(lambda: control.ask("stats")["connections"] == 1)
-        for event in control.ask("list")["events"]:
+        for event in control.events():
             assert event["sold"] + event["held"] + event["available"] == event["capacity"], event
         for good_one in good_ones:
             assert control.ask(f"show {good_one.event}")["sold"] == good_one.booked

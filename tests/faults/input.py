@@ -36,7 +36,6 @@ from ticketd.wire.replies import (
     ErrorReply,
     EventFacts,
     EventReply,
-    EventsReply,
     PongReply,
     Reply,
     StatsReply,
@@ -392,11 +391,10 @@ def _typed(reply: dict[str, Any]) -> Reply:
 
 def check_events(connection: Connection) -> int:
     """Check that every event of a daemon balances; return how many there are."""
-    reply = _typed(connection.ask("list"))
-    assert isinstance(reply, EventsReply)
-    for event in reply.events:
+    events = msgspec.convert(connection.events(), list[EventFacts])
+    for event in events:
         check_law(event)
-    return len(reply.events)
+    return len(events)
 
 
 def check_log(daemon: Daemon) -> None:

@@ -22,7 +22,6 @@ from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
 from ticketd.serving.connection import Connection as ServedConnection
 from ticketd.serving.server import Server
 from ticketd.serving.service import Service
-from ticketd.serving.watchers import Watchers
 from ticketd.wire.requests import Create
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
@@ -156,7 +155,7 @@ async def serving(
     committing = asyncio.create_task(committer.run())
     creates = [Create("x" * 200, DATE, 1_000_000, str(number)) for number in range(1, events + 1)]
     await committer.ask(creates, "test")
-    service = make(committer, catalogue, limits, Watchers(catalogue))
+    service = make(committer, catalogue, limits)
     server = Server(service)
     [address] = await server.listen("127.0.0.1", 0)
     assert server._listener

@@ -11,7 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import BREAK, SECONDS_MAX, answer, booked, command_line, ctl, environment, lying, nobody
+from tests.conftest import (
+    BREAK,
+    SECONDS_MAX,
+    answer,
+    booked,
+    command_line,
+    ctl,
+    ended,
+    environment,
+    lying,
+    nobody,
+    terminal,
+)
 from tests.daemon import Connection, Daemon, running, write_events
 from tests.ticketctl.test_render import ESCAPED, EVIL, FACTS, STEERING
 from ticketd.wire.requests import BOOKINGS_PER_PAGE_MAX
@@ -31,8 +43,7 @@ def cells(text: str) -> list[list[str]]:
 
 def listed(daemon: Daemon) -> list[dict[str, Any]]:
     with daemon.connect() as connection:
-        events: list[dict[str, Any]] = connection.ask("list")["events"]
-        return events
+        return connection.events()
 
 
 def export(daemon: Daemon, *words: str) -> str:
@@ -82,6 +93,32 @@ def test_events_are_exported_whole_across_pages(full: tuple[Daemon, list[dict[st
     exported = rows(export(daemon, "events"))
     assert len(exported) == MANY + 1
     assert exported == listed(daemon)
+
+
+def test_list_shows_all_events_as_one_reply(full: tuple[Daemon, list[dict[str, Any]]]) -> None:
+    daemon, _ = full
+    events = listed(daemon)
+    [reply] = rows(ctl("list", "--json", port=daemon.port).stdout)
+    assert reply == {"reply": "events", "events": events}
+    assert ctl("list", port=daemon.port).stdout.count("\n") == len(events) == MANY + 1
+    rest = rows(ctl("list", "--after", "e99", "--json", port=daemon.port).stdout)
+    assert rest == [{"reply": "events", "events": events[101:]}]
+    # With a limit, it is one page.
+    [page] = rows(ctl("list", "--limit", "1", "--json", port=daemon.port).stdout)
+    assert page == {"reply": "events", "events": events[:1], "more": True}
+    with terminal("list", "--limit", "1", port=daemon.port) as screen:
+        assert ended(screen)[1].endswith("\n(more after 1)\n")
+
+
+@pytest.mark.parametrize("command", [["list"], ["export", "events"]])
+def test_events_are_not_read_in_circles(command: list[str]) -> None:
+    first = answer("events", events=[{"id": "1", "name": "E", **FACTS}], more=True)
+    with lying(first, answer("events", events=[], more=True)) as liar:
+        done = ctl(*command, port=liar.port)
+        assert [liar.asked().get("after") for _ in range(2)] == [None, "1"]
+        assert not liar.asked_more()
+    assert done.returncode == 3
+    assert "answered something else" in done.stderr
 
 
 def test_bookings_are_exported_whole_across_pages(full: tuple[Daemon, list[dict[str, Any]]]) -> None:

@@ -45,7 +45,7 @@ CAPACITIES = st.integers(1, 1_000_000_000)
 
 # Of each command, every request that a client may send.
 REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
-    List: st.builds(List, after=OR_NOT | IDS, limit=OR_NOT | st.integers(1, 100_000)),
+    List: st.builds(List, after=OR_NOT | IDS, limit=OR_NOT | st.integers(1, 1_000)),
     Show: st.builds(Show, id=ANY_IDS),
     Create: CAPACITIES.flatmap(
         lambda capacity: st.builds(

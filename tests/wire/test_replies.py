@@ -46,7 +46,7 @@ RECORD = st.builds(BookingRecord, **BOOKING, made=st.none() | MADE, changes=CHAN
 EVENTS = st.lists(st.builds(EventFacts, **FACTS), max_size=4)
 HELPS = st.builds(help_reply, st.builds(Help, command=OR_NOT | st.sampled_from(list(commands()))))
 REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
-    EventsReply: st.builds(EventsReply, EVENTS),
+    EventsReply: st.builds(EventsReply, EVENTS, st.booleans()),
     EventReply: st.builds(EventReply, **FACTS, replayed=st.booleans()),
     BookingReply: st.builds(BookingReply, **BOOKING, replayed=st.booleans()),
     BookingsReply: st.builds(BookingsReply, st.lists(RECORD), st.booleans()),
@@ -78,9 +78,9 @@ def test_a_reply_is_one_line_and_decodes_to_the_same_reply(reply: Reply) -> None
 
 
 @settings(deadline=None)
-@given(EVENTS)
-def test_events_encoded_singly_or_together_make_the_same_reply(events: list[EventFacts]) -> None:
-    assert codec.encode_events(map(encode, events)) == encode(EventsReply(events))
+@given(EVENTS, st.booleans())
+def test_events_encoded_singly_or_together_make_the_same_reply(events: list[EventFacts], more: bool) -> None:
+    assert codec.encode_events(map(encode, events), more=more) == encode(EventsReply(events, more))
 
 
 EVENT_JSON = (

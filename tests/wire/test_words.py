@@ -110,7 +110,7 @@ def test_a_line_of_words_decodes_to_its_request(line: str, request_: Request) ->
         ("book 1 ２", "bad_request", ["quantity must be a whole number"]),
         ("book 1 99999999999999999999", "bad_request", ["quantity must be", "not 99999999999999999999"]),
         ("book 1 " + "9" * 9000, "bad_request", ["quantity must be", 'not "999']),
-        ("list --limit 0", "bad_request", ["limit must be a whole number from 1 to 100000, not 0"]),
+        ("list --limit 0", "bad_request", ["limit must be a whole number from 1 to 1000, not 0"]),
         ("hold 1 2 --seconds 86401", "bad_request", ["seconds must be a whole number from 1 to 86400, not 86401"]),
         ("confirm", "bad_request", ["confirm needs booking", "usage: confirm BOOKING"]),
         ("cancel b --tickets a,,b", "bad_request", ["tickets must be 1 to 190 ids of tickets"]),

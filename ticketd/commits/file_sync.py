@@ -102,7 +102,7 @@ class FileSync:
             for reply in await self._committer.ask(unknown, str(self._file.path)):
                 if isinstance(reply, ErrorReply):
                     self._file.forget()
-                    raise NotAdoptedError(f"the events of {self._file.path} are not adopted: {reply.message}")
+                    raise NotAdoptedError(f"not all events of {self._file.path} are adopted: {reply.message}")
             log.info("adopted events=%d from=%s", len(unknown), self._file.path)
 
     def _log_once(self, fault: str) -> None:

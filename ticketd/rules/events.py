@@ -38,8 +38,7 @@ def create(working_set: WorkingSet, request: Create) -> Reply:
     )
     known = working_set.events.get(wanted.id)
     if known is None:
-        working_set.put_event(wanted)
-        return event_reply(wanted)
+        return event_reply(wanted) if working_set.put_new_event(wanted) else _too_many(wanted)
     original = known.original or (known.name, known.date, known.capacity)
     if original == (wanted.name, wanted.date, wanted.capacity) and known.sold_elsewhere == elsewhere:
         # The original reply: the event as it was when it was created.
@@ -50,10 +49,18 @@ def create(working_set: WorkingSet, request: Create) -> Reply:
 def adopt(working_set: WorkingSet, request: Adopt) -> Reply:
     """Adopt an event of events.json, unless the ledger has an event with its id."""
     known = working_set.events.get(request.event.id)
-    if known is None:
-        # A copy, since deciding changes what is in the working set, and the batch may be tried again.
-        working_set.put_event(msgspec.structs.replace(request.event))
+    # A copy, since deciding changes what is in the working set, and the batch may be tried again.
+    if known is None and not working_set.put_new_event(msgspec.structs.replace(request.event)):
+        return _too_many(request.event)
     return event_reply(known or request.event)
+
+
+def _too_many(event: Event) -> ErrorReply:
+    return ErrorReply(
+        "too_many_events",
+        f"there is no room for event {event.id}: the catalogue has as many events as --events-max allows;"
+        " whoever runs the daemon can raise it",
+    )
 
 
 def amend(working_set: WorkingSet, request: Amend) -> Reply:

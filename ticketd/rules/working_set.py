@@ -4,6 +4,7 @@ A ledger fills the working set with what the read set names, ``commands.decide_a
 ledger saves the changes.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
@@ -56,7 +57,8 @@ class WorkingSet:
 
     ``new_ticket`` mints the last parts of the ids of tickets. ``now`` is the time of the batch, in milliseconds since
     1970. ``due`` is how many tickets of an event are in holds that have run out by then. ``redemptions`` are by booking
-    and ticket. ``more`` says that there are bookings after those of the ``page``.
+    and ticket. ``more`` says that there are bookings after those of the ``page``. ``events_left`` is for how many new
+    events there is room.
     """
 
     def __init__(self, new_ticket: Callable[[], str], now: int) -> None:
@@ -68,6 +70,7 @@ class WorkingSet:
         self.due: dict[str, int] = {}
         self.page: list[Booking] = []
         self.more = False
+        self.events_left: float = math.inf
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []
@@ -80,8 +83,16 @@ class WorkingSet:
         return bool(self.changed_events or self.new_redemptions)
 
     def put_event(self, event: Event) -> None:
-        """Record an event as new or changed."""
+        """Record an event as changed."""
         self.events[event.id] = self.changed_events[event.id] = event
+
+    def put_new_event(self, event: Event) -> bool:
+        """Record a new event, and return True; or return False if there are as many events as there may be."""
+        if self.events_left < 1:
+            return False
+        self.events_left -= 1
+        self.put_event(event)
+        return True
 
     def put_booking(self, booking: Booking) -> None:
         """Record a booking as new or changed. Its event has changed too."""

@@ -15,7 +15,7 @@ from ticketd.errors import TicketError
 from ticketd.serving.service import Service
 from ticketd.serving.session import Session, Step
 from ticketd.serving.stream import READ_BYTES, Stream
-from ticketd.serving.watchers import Watcher
+from ticketd.serving.watchers import HEARTBEAT_SECONDS, Watcher
 from ticketd.wire.replies import Reply
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Connection(Stream):
                     self._pending_step = step
                     self._wait_for_room()
                     return
-                if self._watcher and (step != "input" or session.output):
+                if self._watcher and (step not in ("input", "watch now") or session.output):
                     self._stop_watching()
                 if session.output:
                     self.send(session.output)
@@ -126,11 +126,9 @@ class Connection(Stream):
         elif step == "share":
             self._wait_for_share()
         elif step == "watch":
-            # The state of all events may be long, so it waits for the fair share.
-            self._pending_step = "watch now"
-            self._wait_for_share()
-        elif step == "watch now":
             self._watch(getattr(session.group[0], "event", None) or None)
+        elif step == "watch now":
+            self._send_state()
         else:
             self._end(session.final_error)
 
@@ -179,15 +177,29 @@ class Connection(Stream):
         self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
 
     def _watch(self, event: str | None) -> None:
-        """Send the current state, and then its changes."""
+        """Send the current state, in slices as the client takes them, and then its changes."""
         if self.transport.is_closing():
             raise ConnectionResetError
-        # A watcher may send nothing for days, so only TCP keepalive notices when it is gone.
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # A watcher may send nothing for days. If its machine is gone, nobody takes the heartbeat.
+        seconds = self._limits.write_seconds_max + HEARTBEAT_SECONDS
+        tcp = self.transport.get_extra_info("socket")
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))
         self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off)
-        # Nothing is awaited before the write, so no change is sent before this state.
-        state = self._service.watchers.add(self._watcher)
-        self._watcher.begin(state)
+        self._service.watchers.add(self._watcher)
+        self._pending_step = "watch now"
+        self._wait_for_share()
+
+    def _send_state(self) -> None:
+        assert self._watcher
+        if state := self._service.watchers.next_state(self._watcher):
+            self.send([state])
+        if self._watcher.has_state:
+            return
+        self._pending_step = "watch now"
+        if self.congested:
+            self._wait_for_room()
+        else:
+            self._wait_for_share()
 
     def _stop_watching(self) -> None:
         if self._watcher:

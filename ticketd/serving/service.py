@@ -21,12 +21,16 @@ class Service:
     committer: Committer
     catalogue: Catalogue
     limits: Limits
-    watchers: Watchers
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     connections: int = 0
     waiting: int = 0
     requests: int = 0
     fair_share: FairShare = field(default_factory=FairShare)
+    watchers: Watchers = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Wait for changes of the catalogue."""
+        self.watchers = Watchers(self.catalogue, self.fair_share)
 
     def has_due_holds(self) -> bool:
         """See Memory."""

@@ -1,19 +1,31 @@
-"""Owns the watchers: sends the changes of the catalogue to the connections that watch it.
+"""Owns the watchers: the state that each begins with, the changes after it, and the heartbeat.
 
 A watcher gets the latest state of each changed event: at once if nothing was sent for INTERVAL_SECONDS, else when they
-are over. So one line may stand for many commits. An event is encoded once for all watchers.
+are over. So one line may stand for many commits. Of a watcher that falls behind nothing is kept but a number.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
 from ticketd.commits.catalogue import Catalogue
+from ticketd.serving.changes import Changes
+from ticketd.serving.fair_share import FairShare
+from ticketd.wire.codec import encode
+from ticketd.wire.replies import PongReply
 
 INTERVAL_SECONDS = 0.1
-# How much a watcher is sent at once, about.
+# A watcher to which nothing else was sent for about this long is sent a line, which it has to take.
+HEARTBEAT_SECONDS = 15.0
+# How many events of its first state a watcher is sent at once.
+EVENTS_AT_ONCE = 256
+# How much a watcher is sent at once of what has changed, and all of them together in a turn, about.
 BYTES_AT_ONCE = 64 * 1024
-# While a watcher has more unsent bytes than this, it is sent nothing.
+WATCHERS_PER_TURN = 64
+# While a watcher has more unsent bytes than this, it is sent no changes.
 WATCH_BYTES = 64 * 1024
+
+_HEARTBEAT = encode(PongReply()) + b"\n"
 
 
 class Watcher:
@@ -30,64 +42,86 @@ class Watcher:
         cut_off: Callable[[int], None],
     ) -> None:
         self.event = event
-        # Changed events that it was not sent yet, in the order of change.
-        self.pending: dict[str, None] = {}
+        # The positions of the first and the last event of the state that it is still to be sent.
+        self.position = self.end = 0
+        # The number of the last change that it needs no more.
+        self.seen = 0
         self._transport = transport
         self._write_seconds_max = write_seconds_max
         self._cut_off = cut_off
         self._loop = asyncio.get_running_loop()
-        # The unsent bytes when some of them were last sent, and when that was.
-        self._unsent = 0
+        # The unsent bytes when some of them were last sent, and when that was. The first look counts as such.
+        self._unsent: float = math.inf
         self._progress_at = 0.0
 
-    def begin(self, state: list[bytes]) -> None:
-        """Send the state to which later changes apply."""
-        if state:
-            self._transport.write(b"\n".join([*state, b""]))
-        self._unsent, self._progress_at = self._transport.get_write_buffer_size(), self._loop.time()
+    @property
+    def has_state(self) -> bool:
+        """Whether it has been sent the state to which changes apply."""
+        return self.position >= self.end
 
     def send(self, data: bytes) -> bool:
-        """Send changes, and return True; or return False if too much is unsent."""
+        """Send data, and return True; or return False if too much is unsent."""
         if self._transport.is_closing():
             return True
-        unsent = self._transport.get_write_buffer_size()
-        now = self._loop.time()
-        if unsent <= WATCH_BYTES:
-            self._transport.write(data)
-            self._unsent, self._progress_at = unsent + len(data), now
-            return True
-        if unsent < self._unsent:
+        unsent, now = self._transport.get_write_buffer_size(), self._loop.time()
+        if unsent == 0 or unsent < self._unsent:
             self._unsent, self._progress_at = unsent, now
         elif now - self._progress_at > self._write_seconds_max:
             self._cut_off(unsent)
-        return False
+            return False
+        if unsent > WATCH_BYTES:
+            return False
+        self._transport.write(data)
+        self._unsent = unsent + len(data)
+        return True
 
 
 class Watchers:
-    """All watchers of a catalogue."""
+    """All watchers of a catalogue. They are sent something in turns, which wait for the fair share."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, fair_share: FairShare) -> None:
         self._catalogue = catalogue
+        self._fair_share = fair_share
         self._loop = asyncio.get_running_loop()
         self._watchers: set[Watcher] = set()
+        # What has changed since the last round, and before.
         self._changed: dict[str, None] = {}
+        self._changes = Changes()
+        # When the next round begins, in which all watchers have a turn.
         self._timer: asyncio.TimerHandle | None = None
         self._sent_at = 0.0
+        self._heartbeat_at = 0.0
+        # In a round: who has not had a turn, whether others are sent the heartbeat, and what comes after a change.
+        self._waiting: list[Watcher] = []
+        self._beating = False
+        self._lines: dict[int, tuple[int, bytes]] = {}
         catalogue.subscribe(self._on_change)
 
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def add(self, watcher: Watcher) -> list[bytes]:
-        """Send the watcher all changes from now on. Returns the current state, as encoded replies."""
-        self._watchers.add(watcher)
+    def add(self, watcher: Watcher) -> None:
+        """Send the watcher all changes from now on, once it has got all of its state by ``next_state``."""
         if watcher.event is None:
-            return self._catalogue.event_frames()
-        return [self._catalogue.event_frame(watcher.event)]
+            watcher.end = len(self._catalogue)
+        else:
+            watcher.position = self._catalogue.position(watcher.event)
+            watcher.end = watcher.position + 1
+        watcher.seen = self._changes.last
+        if not self._watchers:
+            self._heartbeat_at = self._loop.time() + HEARTBEAT_SECONDS
+        self._watchers.add(watcher)
 
     def remove(self, watcher: Watcher) -> None:
         """Stop sending changes to the watcher."""
         self._watchers.discard(watcher)
+
+    def next_state(self, watcher: Watcher) -> bytes:
+        """Return the next part of the state, as lines to send to it now. Empty if there are no events."""
+        start, watcher.position = watcher.position, min(watcher.position + EVENTS_AT_ONCE, watcher.end)
+        if watcher.has_state:
+            self._schedule()
+        return self._catalogue.event_lines(start, watcher.position)
 
     def _on_change(self, events: Iterable[str]) -> None:
         if self._watchers:
@@ -95,36 +129,68 @@ class Watchers:
             self._schedule()
 
     def _schedule(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._sent_at + INTERVAL_SECONDS, self._send)
+        """Let the next round begin when it has to."""
+        if self._waiting:
+            return
+        behind = self._changed or any(each.has_state and each.seen < self._changes.last for each in self._watchers)
+        at = self._sent_at + INTERVAL_SECONDS if behind else self._heartbeat_at
+        if self._timer and self._timer.when() > at:
+            self._timer.cancel()
+            self._timer = None
+        if self._watchers and self._timer is None:
+            self._timer = self._loop.call_at(at, self._begin_round)
+
+    def _begin_round(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        self._beating = now >= self._heartbeat_at
+        if self._beating:
+            self._heartbeat_at = now + HEARTBEAT_SECONDS
+        self._changes.add(self._changed)
+        self._changed = {}
+        self._waiting = list(self._watchers)
+        if self._waiting:
+            self._fair_share.wait(self._send)
 
     def _send(self) -> None:
-        self._timer = None
-        self._sent_at = self._loop.time()
-        changed, self._changed = self._changed, {}
-        lines: dict[str, bytes] = {}
-        for watcher in list(self._watchers):
-            watched = changed if watcher.event is None else dict.fromkeys(changed.keys() & {watcher.event})
-            watcher.pending.update(watched)
-            sent, data = self._next_lines(watcher, lines)
-            if data and watcher.send(data):
-                for event in sent:
-                    del watcher.pending[event]
-        if any(watcher.pending for watcher in self._watchers):
+        """Let the next watchers have their turn."""
+        size = 0
+        for _ in range(min(WATCHERS_PER_TURN, len(self._waiting))):
+            watcher = self._waiting.pop()
+            if watcher in self._watchers and watcher.has_state:
+                size += self._send_to(watcher)
+            if size > BYTES_AT_ONCE:
+                break
+        if self._waiting:
+            self._fair_share.wait(self._send)
+        else:
+            self._lines.clear()
+            self._sent_at = self._loop.time()
             self._schedule()
 
-    def _next_lines(self, watcher: Watcher, lines: dict[str, bytes]) -> tuple[list[str], bytes]:
-        """Return the next events to send to a watcher, and their lines: about BYTES_AT_ONCE.
+    def _send_to(self, watcher: Watcher) -> int:
+        """Send a watcher what is next, and return how many bytes that is."""
+        seen, data = self._next_lines(watcher)
+        data = data or (_HEARTBEAT if self._beating else b"")
+        if not data or watcher.send(data):
+            watcher.seen = seen
+        return len(data)
 
-        ``lines`` caches the encoded events.
-        """
-        event_ids: list[str] = []
+    def _next_lines(self, watcher: Watcher) -> tuple[int, bytes]:
+        """Return what to send to a watcher next, and the number of the last change that is in it."""
+        if watcher.event is not None:
+            changed = self._changes.number_of(watcher.event) > watcher.seen
+            return self._changes.last, self._catalogue.event_line(watcher.event) if changed else b""
+        # Most watchers have seen the same.
+        if watcher.seen not in self._lines:
+            self._lines[watcher.seen] = self._lines_since(watcher.seen)
+        return self._lines[watcher.seen]
+
+    def _lines_since(self, seen: int) -> tuple[int, bytes]:
         data = bytearray()
-        for event_id in watcher.pending:
+        for number, event in self._changes.since(seen):
             if len(data) > BYTES_AT_ONCE:
-                break
-            if event_id not in lines:
-                lines[event_id] = self._catalogue.event_frame(event_id) + b"\n"
-            event_ids.append(event_id)
-            data += lines[event_id]
-        return event_ids, bytes(data)
+                return seen, bytes(data)
+            data += self._catalogue.event_line(event)
+            seen = number
+        return self._changes.last, bytes(data)

@@ -58,9 +58,9 @@ def decode_reply(frame: bytes) -> Reply:
     return _decode_reply(frame)
 
 
-def encode_events(facts: Iterable[bytes]) -> bytes:
+def encode_events(facts: Iterable[bytes], *, more: bool) -> bytes:
     """Return an encoded EventsReply, made of events that are encoded already."""
-    return b'{"reply":"events","events":[%b]}' % b",".join(facts)
+    return b'{"reply":"events","events":[%b]%b}' % (b",".join(facts), b',"more":true' if more else b"")
 
 
 def encode_event(facts: bytes) -> bytes:

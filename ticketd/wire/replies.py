@@ -27,9 +27,10 @@ class EventFacts(Struct, gc=False):
 
 
 class EventsReply(Reply, tag="events"):
-    """Answers ``list``."""
+    """Answers ``list``. ``more`` says that there are events after these."""
 
     events: list[EventFacts]
+    more: bool = False
 
 
 class EventReply(EventFacts, Reply, tag="event", omit_defaults=True, gc=False):

@@ -27,7 +27,7 @@ from ticketd.model import (
 from ticketd.wire.replies import HelpReply
 from ticketd.wire.schema import Command, listed, shown
 
-EVENTS_PER_PAGE_MAX = 100_000
+EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
 # So many fit into a line, however long their ids are.
 TICKETS_PER_CANCEL_MAX = 190
@@ -62,14 +62,14 @@ class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
 
 
 class List(Request, tag="list"):
-    """Show the events and how many of their tickets are left."""
+    """Show the events and how many of their tickets are left, a page at a time."""
 
     after: (
         Annotated[Id, Meta(description="only events listed after the one with this id", extra={"completes": "events"})]
         | UnsetType
     ) = UNSET
     limit: (
-        Annotated[int, Meta(ge=1, le=EVENTS_PER_PAGE_MAX, description="how many events at most; all if left out")]
+        Annotated[int, Meta(ge=1, le=EVENTS_PER_PAGE_MAX, description=f"how many; {EVENTS_PER_PAGE_MAX:,} if left out")]
         | UnsetType
     ) = UNSET
 

@@ -25,6 +25,7 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
 - ``locking_mode=EXCLUSIVE`` keeps other processes out, until this one closes the file by another way than SQLite.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -72,7 +73,8 @@ class EmbeddedLedger:
     """The ledger in the file at ``path``, which is created if it does not exist. Raises CannotOpenError.
 
     ``commit_seconds_max`` is how long a commit with its checkpoint may take; ``clock`` returns milliseconds since 1970.
-    ``accept_losses`` opens a ledger even if acknowledged commits are missing from it.
+    ``accept_losses`` opens a ledger even if acknowledged commits are missing from it. ``events_max`` is how many events
+    there may be.
     """
 
     commits_at_once = 1
@@ -84,9 +86,11 @@ class EmbeddedLedger:
         clock: Callable[[], int] = system_clock,
         *,
         accept_losses: bool = False,
+        events_max: float = math.inf,
     ) -> None:
         self._path = str(path)
         self._clock = clock
+        self._events_max = events_max
         self._connection, self._seal, self._commits, _ = open_ledger(path, Use(accept_losses=accept_losses))
         # How many commits are in the file without its log.
         self._folded = self._commits
@@ -183,6 +187,7 @@ class EmbeddedLedger:
 
     def _load(self, reads: ReadSet, now: int) -> WorkingSet:
         working_set = WorkingSet(new_ticket, now)
+        working_set.events_left = self._events_max - len(self._events)
         expiry = self._holds.next_expiry
         if expiry is not None and expiry <= now:
             working_set.due = self._holds.take_due(now)

@@ -14,6 +14,7 @@ Facts from PostgreSQL's documentation that this depends on (https://www.postgres
 """
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 
 from ticketd.ids import new_id
@@ -71,12 +72,15 @@ class PostgresLedger:
     """The ledger in the database of ``pool``; see ``open``.
 
     ``commit_seconds_max`` is how long it tries to find out the outcome of a commit whose connection broke.
+    ``events_max`` is how many events there may be. What is created at the same time is not counted yet, so a few more
+    may come about.
     """
 
     commits_at_once = COMMITS_AT_ONCE
 
-    def __init__(self, pool: Pool, commit_seconds_max: float) -> None:
+    def __init__(self, pool: Pool, commit_seconds_max: float, events_max: float = math.inf) -> None:
         self._pool = pool
+        self._events_max = events_max
         self.name = pool.name
         self._outcomes = Outcomes(pool, commit_seconds_max)
         self._loop = asyncio.get_running_loop()
@@ -92,11 +96,11 @@ class PostgresLedger:
         self._clock_began = 0.0
 
     @classmethod
-    async def open(cls, url: str, commit_seconds_max: float) -> "PostgresLedger":
+    async def open(cls, url: str, commit_seconds_max: float, events_max: float = math.inf) -> "PostgresLedger":
         """Return the ledger at ``url``, and create its tables if there are none. Raises CannotOpenError."""
         pool = Pool(url)
         await pool.open()
-        return cls(pool, commit_seconds_max)
+        return cls(pool, commit_seconds_max, events_max)
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> None:
         """See Ledger."""
@@ -222,6 +226,7 @@ class PostgresLedger:
             due_events = await connection.fetch(_LOCK_DUE_EVENTS, [row[0] for row in events])
             events += due_events
         working_set = await load(connection, reads, events)
+        working_set.events_left = self._events_max - len(self._events)
         self._set_clock(working_set.now)
         if sweeping and len(due_events) < EVENTS_PER_SWEEP_MAX:
             self.next_expiry = await connection.fetchval(_NEXT_EXPIRY, working_set.now)

@@ -1,0 +1,23 @@
+"""Reads all pages of a reply that has several, as one reply."""
+
+from ticketctl.client import CannotConnectError, Client
+from ticketd.wire.replies import EventFacts, EventsReply, Reply
+from ticketd.wire.requests import List, Request
+
+
+def ask(client: Client, request: Request) -> Reply:
+    """Ask, and return the reply. That to a ``list`` without a limit has all events. Raises what ``Client.ask`` does."""
+    reply = client.ask(request)
+    if not isinstance(request, List) or request.limit:
+        return reply
+    events: dict[str, EventFacts] = {}
+    while isinstance(reply, EventsReply):
+        known = len(events)
+        events |= {event.id: event for event in reply.events}
+        if not reply.more:
+            return EventsReply(list(events.values()))
+        if len(events) == known:
+            # It would be asked for the same page for ever.
+            raise CannotConnectError(f"{client.address} answered something else")
+        reply = client.ask(List(next(reversed(events))))
+    return reply

@@ -1,0 +1,41 @@
+"""Owns the order in which events changed last. Whoever follows them remembers one number, however many there are."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+# So many outdated entries may always be there.
+OUTDATED_MAX = 1_000
+
+
+class Changes:
+    """The events that have changed, each by the number of its last change. Numbers grow, and ``last`` is the last."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self._numbers_by_event: dict[str, int] = {}
+        # In order. If an event has changed again, its earlier entry is outdated.
+        self._numbers: list[int] = []
+        self._events: list[str] = []
+
+    def add(self, events: Iterable[str]) -> None:
+        """Record that events have changed now."""
+        for event in events:
+            self.last += 1
+            self._numbers_by_event[event] = self.last
+            self._numbers.append(self.last)
+            self._events.append(event)
+        if len(self._events) > 2 * len(self._numbers_by_event) + OUTDATED_MAX:
+            current = list(self.since(0))
+            self._numbers = [number for number, _ in current]
+            self._events = [event for _, event in current]
+
+    def number_of(self, event: str) -> int:
+        """Return the number of the event's last change, or 0."""
+        return self._numbers_by_event.get(event, 0)
+
+    def since(self, number: int) -> Iterator[tuple[int, str]]:
+        """Yield the events that have changed after this number, in the order of their last changes, with its number."""
+        for index in range(bisect_right(self._numbers, number), len(self._numbers)):
+            number, event = self._numbers[index], self._events[index]
+            if self._numbers_by_event[event] == number:
+                yield number, event
