@@ -124,8 +124,8 @@ def _table(reply: Reply) -> str:
 
 def _fields(reply: Reply) -> list[tuple[str, ...]]:
     """Return the names and values of a reply that has no layout of its own, or its kind if it has no fields."""
-    fields: list[tuple[str, ...]] = [(name, cell(value)) for name, value in msgspec.structs.asdict(reply).items()]
-    return fields or [(str(reply.__struct_config__.tag),)]
+    kind, *fields = msgspec.to_builtins(reply).items()
+    return [(name, cell(value)) for name, value in fields] or [kind[1:]]
 
 
 def _aligned(fields: Sequence[tuple[str, ...]]) -> str:

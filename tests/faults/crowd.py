@@ -351,7 +351,11 @@ class Connection:
         try:
             async with asyncio.timeout(WATCH_SECONDS_MAX):
                 for _ in range(lines):
-                    await self._hear(self._note(request, invoked))
+                    operation = self._note(request, invoked)
+                    await self._hear(operation)
+                    if operation.reply and operation.reply["reply"] == "pong":
+                        # A heartbeat.
+                        operation.request = {"cmd": "ping"}
         except TimeoutError:
             pass
         self._write(b"ping\n")
@@ -360,7 +364,8 @@ class Connection:
             await self._hear(operation)
             if operation.reply and operation.reply["reply"] == "pong":
                 operation.request = {"cmd": "ping"}
-                break
+                if not operation.reply.get("heartbeat"):
+                    break
 
     def close(self) -> None:
         """Close the connection, if it is still open."""

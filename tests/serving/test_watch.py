@@ -16,10 +16,15 @@ import uvloop
 
 from tests.daemon import Connection, Daemon, running, until, write_events
 from tests.serving.conftest import on_both_loops, serving
+from tests.serving.conftest import until as until_true
 from ticketd.config import Limits
+from ticketd.serving.stream import WRITE_BYTES
+from ticketd.serving.watchers import EVENTS_AT_ONCE
 
 GROWTH_KIB_MAX = 60 * 1024
 STAMPEDE_SECONDS_MAX = 60.0
+# So many events that a watcher cannot be sent them at once.
+MANY = 1_500
 
 
 @pytest.fixture
@@ -173,6 +178,76 @@ async def test_watches_begun_one_after_the_other_end_one_another(tmp_path: Path)
         client.send(b"ng\n")
         assert await client.read() == {"reply": "pong"}
         assert len(served.service.watchers) == 0
+
+
+@on_both_loops
+async def test_a_silent_watcher_gets_a_heartbeat_between_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ticketd.serving.watchers.HEARTBEAT_SECONDS", 0.02)
+    async with serving(tmp_path) as served:
+        client, buyer = await served.connect(), await served.connect()
+        heartbeat = {"reply": "pong", "heartbeat": True}
+        client.send(b"watch\n")
+        assert (await client.read())["id"] == "1"
+        assert [await client.read() for _ in range(3)] == [heartbeat] * 3
+        await buyer.ask("book 1 1")
+        while (reply := await client.read()) == heartbeat:
+            pass
+        assert reply["version"] == 1
+        assert await client.read() == heartbeat
+        # The reply to a ping is none.
+        client.send(b"ping\n")
+        while (reply := await client.read()) == heartbeat:
+            pass
+        assert reply == {"reply": "pong"}
+
+
+@on_both_loops
+async def test_a_watcher_that_takes_no_heartbeat_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ticketd.serving.watchers.HEARTBEAT_SECONDS", 0.05)
+    caplog.set_level("INFO", "ticketd.serving")
+    # Too much for the kernel, and too little to wait until it is taken.
+    async with serving(tmp_path, Limits(write_seconds_max=0.2), events=EVENTS // 2) as served:
+        client, connection = await served.alone()
+        client.send(b"watch\n")
+        await until_true(lambda: len(served.service.watchers) == 1)
+        await until_true(lambda: served.service.connections == 0)
+        assert connection._waiting_for == "ended"
+        assert [record.getMessage().split()[0] for record in caplog.records] == ["cut"]
+
+
+@on_both_loops
+async def test_what_waits_for_a_watcher_of_everything_is_bounded(tmp_path: Path) -> None:
+    async with serving(tmp_path, events=MANY) as served:
+        deaf, connection = await served.alone()
+        prompt, buyer = await served.connect(), await served.connect()
+        deaf.send(b"watch\n")
+        await until_true(lambda: connection._waiting_for == "room")
+        slice_bytes = EVENTS_AT_ONCE * 512
+        assert connection.transport.get_write_buffer_size() <= WRITE_BYTES + slice_bytes
+        prompt.send(b"watch\n")
+        for number in range(1, MANY + 1):
+            assert (await prompt.read())["id"] == str(number)
+        # All of them change, in several rounds, and the one that reads sees it.
+        for version in range(1, 4):
+            buyer.send(b"".join(b"book %d 1\n" % number for number in range(1, MANY + 1)))
+            for _ in range(MANY):
+                assert (await buyer.read())["version"] == version
+        behind = dict.fromkeys(range(1, MANY + 1))
+        while behind:
+            if (changed := await prompt.read())["version"] == 3:
+                del behind[int(changed["id"])]
+        assert connection._watcher
+        assert connection.transport.get_write_buffer_size() <= WRITE_BYTES + slice_bytes
+        # It gets all of its state, and then what has changed since it began, each once.
+        state = [await deaf.read() for _ in range(MANY)]
+        assert [event["id"] for event in state] == [str(number) for number in range(1, MANY + 1)]
+        changes = [await deaf.read() for _ in range(MANY)]
+        assert {event["id"] for event in changes} == {event["id"] for event in state}
+        assert {event["version"] for event in changes} == {3}
 
 
 # The stampede

@@ -52,7 +52,7 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
     BookingsReply: st.builds(BookingsReply, st.lists(RECORD), st.booleans()),
     TicketReply: st.builds(TicketReply, **TICKET),
     StatsReply: st.builds(StatsReply, st.text(), SECONDS, *[COUNTS] * 11),
-    PongReply: st.builds(PongReply),
+    PongReply: st.builds(PongReply, st.booleans()),
     HelpReply: HELPS,
     ErrorReply: st.builds(
         ErrorReply,

@@ -25,7 +25,7 @@ WATCHERS_PER_TURN = 64
 # While a watcher has more unsent bytes than this, it is sent no changes.
 WATCH_BYTES = 64 * 1024
 
-_HEARTBEAT = encode(PongReply()) + b"\n"
+_HEARTBEAT = encode(PongReply(heartbeat=True)) + b"\n"
 
 
 class Watcher:

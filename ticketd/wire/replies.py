@@ -121,7 +121,9 @@ class StatsReply(Reply, tag="stats"):
 
 
 class PongReply(Reply, tag="pong"):
-    """Answers ``ping``."""
+    """Answers ``ping``. With ``heartbeat``, it answers nothing: ``watch`` sends one when there was nothing else."""
+
+    heartbeat: bool = False
 
 
 class FieldHelp(Struct):
