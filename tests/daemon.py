@@ -79,9 +79,9 @@ class Daemon:
             self.process.kill()
         self.wait()
 
-    def connect(self) -> "Connection":
-        """Open a raw connection."""
-        self._connections.append(Connection(self.port))
+    def connect(self, address: str = "") -> "Connection":
+        """Open a raw connection, from an address of this machine such as 127.0.0.2."""
+        self._connections.append(Connection(self.port, address))
         return self._connections[-1]
 
     def _wait_for(self, pattern: str) -> list[str]:
@@ -122,8 +122,8 @@ def running(folder: Path, *arguments: str, **more: Any) -> Iterator[Daemon]:
 class Connection:
     """A raw connection that speaks lines, as netcat would."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), REPLY_SECONDS_MAX)
+    def __init__(self, port: int, address: str = "") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), REPLY_SECONDS_MAX, (address, 0))
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> "Connection":

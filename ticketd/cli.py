@@ -132,6 +132,9 @@ def parse(arguments: list[str]) -> Options:
                 values[name] = msgspec.convert(value, hints[name], strict=False)
             except msgspec.ValidationError:
                 parser.error(f"{source} must be {field.must_be}, not {shown(value)}")
+    if "connections_max" in values:
+        # One address gets a quarter of them.
+        values.setdefault("connections_per_address_max", max(1, values["connections_max"] // 4))
     port, source = setting("port")
     if port is not None and not (port.isascii() and port.isdigit() and int(port[:6]) <= 65_535):
         parser.error(f"{source} must be a whole number from 0 to 65535, not {shown(port)}")

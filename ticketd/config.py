@@ -30,6 +30,17 @@ class Limits(Struct, frozen=True):
     """The limits, which protocol.md lists too. The description of a field is its help text."""
 
     connections_max: Annotated[Count, Meta(description="connections served at once")] = 1_024
+    connections_per_address_max: Annotated[
+        Count, Meta(description="connections of one address, served or waiting; by default a quarter")
+    ] = 256
+    loopback_places: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="places kept for loopback, which is then exempt from the share per address; 0 for neither",
+        ),
+    ] = 16
     waiting_max: Annotated[Count, Meta(description="connections that may wait for a place")] = 1_024
     waiting_seconds_max: Annotated[Seconds, Meta(description="how long a connection waits for a place")] = 10.0
     frame_bytes_max: Annotated[Bytes, Meta(description="length of a request line")] = FRAME_BYTES_MAX

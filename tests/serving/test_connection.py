@@ -308,7 +308,7 @@ async def test_a_drain_ends_a_connection_whatever_it_waits_for(tmp_path: Path, d
         elif waits == "a place":
             client = await served.connect()
             client.send(b"ping\n")
-            await until(lambda: served.service.waiting == 1)
+            await until(lambda: served.service.places.waiting == 1)
         if waits in ("replies", "share"):
             await until(lambda: connection._waiting_for == waits, seconds=0)
         draining = asyncio.create_task(served.server.drain(20))
@@ -332,12 +332,12 @@ async def test_whoever_goes_while_waiting_for_a_place_takes_none(tmp_path: Path)
     async with serving(tmp_path, Limits(connections_max=1)) as served:
         inside, _ = await served.alone()
         hasty = [await served.connect() for _ in range(5)]
-        await until(lambda: served.service.waiting == 5)
+        await until(lambda: served.service.places.waiting == 5)
         for client in hasty:
             client.reset()
         patient = await served.connect()
         patient.send(b"ping\n")
-        await until(lambda: served.service.waiting == 6)
+        await until(lambda: served.service.places.waiting == 6)
         await inside.close()
         assert await patient.read() == {"reply": "pong"}
 

@@ -74,6 +74,15 @@ def test_watch_in_a_pipe_writes_the_state_and_then_changes(daemon: Daemon) -> No
         assert interrupt(process) == (130, "", "")
 
 
+def test_watch_shows_no_heartbeats() -> None:
+    event = answer("event", id="1", name="E", **FACTS)
+    heartbeat = answer("pong", heartbeat=True)
+    with lying(PONG + event + heartbeat * 2 + event) as liar, watching(port=liar.port) as process:
+        status, out, _ = over(process)
+    assert status == 3
+    assert out.splitlines() == [event.decode().rstrip()] * 2
+
+
 def test_watch_of_one_event_shows_only_its_changes(daemon: Daemon) -> None:
     with watching("1", port=daemon.port) as process:
         state = shown_next(process)

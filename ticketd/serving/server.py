@@ -1,11 +1,10 @@
-"""Owns the listener, the places of served connections, those that wait for a place, and the drain."""
+"""Owns the listener, the connections from their first to their last moment, and the drain."""
 
 import asyncio
 import logging
 import resource
 
 from ticketd.commits.clients import SHUTTING_DOWN
-from ticketd.config import RETRY_AFTER_SECONDS
 from ticketd.errors import TicketError
 from ticketd.serving.connection import Connection
 from ticketd.serving.service import Service
@@ -24,10 +23,8 @@ class Server:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._limits = service.limits
-        self._places = asyncio.Semaphore(service.limits.connections_max)
+        self._places = service.places
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
         self._served: set[Connection] = set()
         self._listener: asyncio.Server | None = None
         # Why every connection must end, once a drain has begun.
@@ -45,8 +42,7 @@ class Server:
         if self._listener:
             self._listener.close()
         self._drain_error = TicketError("shutting_down", SHUTTING_DOWN)
-        for task in self._waiting:
-            task.cancel()
+        self._places.refuse_all(self._drain_error)
         for connection in list(self._served):
             connection.interrupt(self._drain_error)
         deadline = asyncio.get_running_loop().time() + seconds
@@ -85,16 +81,17 @@ class Server:
 
     async def _handle(self, connection: Connection) -> None:
         try:
-            refusal = await self._take_place()
-            if refusal:
-                await self._turn_away(connection, refusal)
+            try:
+                await self._places.take(connection.address)
+            except TicketError as refusal:
+                await self._turn_away(connection, refusal.with_traceback(None))
                 return
             self._service.connections += 1
             try:
                 await self._serve(connection)
             finally:
                 self._service.connections -= 1
-                self._places.release()
+                self._places.release(connection.address)
         finally:
             connection.abort()
 
@@ -123,39 +120,6 @@ class Server:
             await connection.close_gracefully(refusal)
         finally:
             self._turned_away -= 1
-
-    async def _take_place(self) -> TicketError | None:
-        """Take a place, if necessary after waiting for one. Returns the refusal if there is none.
-
-        Meanwhile at most READ_BYTES and one read of the transport are buffered.
-        """
-        if self._drain_error:
-            return self._drain_error
-        if not self._places.locked():
-            await self._places.acquire()
-            return None
-        if self._service.waiting >= self._limits.waiting_max:
-            message = "too many connections, and too many waiting; try again later"
-            return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS)
-        task = asyncio.current_task()
-        assert task is not None
-        self._service.waiting += 1
-        self._waiting.add(task)
-        try:
-            async with asyncio.timeout(self._limits.waiting_seconds_max):
-                await self._places.acquire()
-        except TimeoutError:
-            message = (
-                f"too many connections; waited {self._limits.waiting_seconds_max:g} s for a place, try again later"
-            )
-            return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS)
-        except asyncio.CancelledError:
-            task.uncancel()
-            return TicketError("shutting_down", SHUTTING_DOWN)
-        finally:
-            self._service.waiting -= 1
-            self._waiting.discard(task)
-        return None
 
 
 def _address(name: tuple[str, int]) -> str:

@@ -9,6 +9,7 @@ from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.model import Event
 from ticketd.serving.fair_share import FairShare
+from ticketd.serving.places import Places
 from ticketd.serving.watchers import Watchers
 from ticketd.wire.replies import StatsReply
 from ticketd.wire.requests import List
@@ -23,14 +24,15 @@ class Service:
     limits: Limits
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     connections: int = 0
-    waiting: int = 0
     requests: int = 0
     fair_share: FairShare = field(default_factory=FairShare)
     watchers: Watchers = field(init=False)
+    places: Places = field(init=False)
 
     def __post_init__(self) -> None:
-        """Wait for changes of the catalogue."""
+        """Make the parts that follow from the others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
+        self.places = Places(self.limits)
 
     def has_due_holds(self) -> bool:
         """See Memory."""
@@ -64,7 +66,7 @@ class Service:
             uptime_seconds=round(asyncio.get_running_loop().time() - self.started, 3),
             connections=self.connections,
             connections_max=self.limits.connections_max,
-            waiting=self.waiting,
+            waiting=self.places.waiting,
             events=len(self.catalogue),
             requests=self.requests,
             commits=counts.commits,

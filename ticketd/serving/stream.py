@@ -31,7 +31,9 @@ class Stream(asyncio.Protocol):
         self._writer: asyncio.StreamWriter | None = writer
         self._writer_protocol = self.transport.get_protocol()
         self._write_seconds_max = write_seconds_max
-        self.peer = _peer_name(writer)
+        self.address, port = _peer_address(writer)
+        # Its name in the log.
+        self.peer = f"{self.address}:{port}"
         self.input = bytearray()
         self.input_over = False
         self.congested = False
@@ -141,11 +143,11 @@ class Stream(asyncio.Protocol):
             self._input_ended.set_result(None)
 
 
-def _peer_name(writer: asyncio.StreamWriter) -> str:
-    """Return host and port of the other side, for the log."""
+def _peer_address(writer: asyncio.StreamWriter) -> tuple[str, int]:
+    """Return the address and the port of the other side."""
     try:
-        host, port = writer.get_extra_info("peername")[:2]
+        address, port = writer.get_extra_info("peername")[:2]
     except (AttributeError, OSError, TypeError):
         # The client is gone already; uvloop raises AttributeError then.
-        return "unknown"
-    return f"{host}:{port}"
+        return "unknown", 0
+    return address, port

@@ -1,0 +1,115 @@
+"""Owns the places of served connections: who gets one, who waits for one, and who is refused.
+
+An address has a share of the places, so that one client cannot take them all. Loopback is exempt, since all clients
+may come through a proxy on this machine, and some places are kept for it, so that the operator always gets in.
+"""
+
+import asyncio
+from collections import Counter
+from ipaddress import IPv6Address
+
+from ticketd.config import RETRY_AFTER_SECONDS, Limits
+from ticketd.errors import TicketError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
+
+
+class Places:
+    """The places, at most ``connections_max``. Whoever must wait for one is served in the order of arrival."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._places = asyncio.Semaphore(limits.connections_max)
+        # Those that loopback leaves to others, at least half of all. Whoever takes one takes a place too.
+        kept = min(limits.loopback_places, limits.connections_max // 2)
+        self._for_others = asyncio.Semaphore(limits.connections_max - kept)
+        # How many connections of an address are served or wait.
+        self._by_owner: Counter[str] = Counter()
+        self._waiting: set[asyncio.Task[None]] = set()
+        # Why all who wait are refused, once they are.
+        self._refusal: TicketError | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
+
+    async def take(self, address: str) -> None:
+        """Take a place, if necessary after waiting for one. Raises TicketError (too_many_connections).
+
+        Whoever got one must ``release`` it. Meanwhile at most READ_BYTES and one read of the transport are buffered.
+        """
+        if self._refusal:
+            raise self._refusal
+        owner = _owner(address)
+        if not self._is_favored(address) and self._by_owner[owner] >= self._limits.connections_per_address_max:
+            most = self._limits.connections_per_address_max
+            raise _refusal(f"your address has {most} connections, which is its share; close some, or use them")
+        self._by_owner[owner] += 1
+        try:
+            await self._acquire(self._semaphores(address))
+        except BaseException:
+            self._leave(owner)
+            raise
+
+    def release(self, address: str) -> None:
+        """Give a place back."""
+        for semaphore in self._semaphores(address):
+            semaphore.release()
+        self._leave(_owner(address))
+
+    def refuse_all(self, error: TicketError) -> None:
+        """Let ``take`` raise the error from now on, for those who wait too."""
+        self._refusal = error
+        for task in self._waiting:
+            task.cancel()
+
+    async def _acquire(self, semaphores: list[asyncio.Semaphore]) -> None:
+        if not any(semaphore.locked() for semaphore in semaphores):
+            for semaphore in semaphores:
+                await semaphore.acquire()
+            return
+        if self.waiting >= self._limits.waiting_max:
+            raise _refusal("too many connections, and too many waiting; try again later")
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        acquired: list[asyncio.Semaphore] = []
+        try:
+            async with asyncio.timeout(self._limits.waiting_seconds_max):
+                for semaphore in semaphores:
+                    await semaphore.acquire()
+                    acquired.append(semaphore)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            for semaphore in acquired:
+                semaphore.release()
+            if isinstance(error, TimeoutError):
+                seconds = self._limits.waiting_seconds_max
+                raise _refusal(f"too many connections; waited {seconds:g} s for a place, try again later") from None
+            if self._refusal:
+                task.uncancel()
+                raise self._refusal from None
+            raise
+        finally:
+            self._waiting.discard(task)
+
+    def _semaphores(self, address: str) -> list[asyncio.Semaphore]:
+        """Return what a connection from an address acquires, in this order."""
+        return [self._places] if self._is_favored(address) else [self._for_others, self._places]
+
+    def _is_favored(self, address: str) -> bool:
+        return address in LOOPBACK and self._limits.loopback_places > 0
+
+    def _leave(self, owner: str) -> None:
+        self._by_owner[owner] -= 1
+        if not self._by_owner[owner]:
+            del self._by_owner[owner]
+
+
+def _owner(address: str) -> str:
+    """Return what the share of an address goes by: for IPv6 its network, since a client has a whole /64 of them."""
+    return IPv6Address(address).packed[:8].hex() if ":" in address else address
+
+
+def _refusal(message: str) -> TicketError:
+    return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS)
