@@ -18,6 +18,7 @@ from tests.faults import (
     hostile,
     input,
     many,
+    memory,
     power_cut,
     signals,
 )
@@ -29,6 +30,7 @@ ATTACKS: dict[str, Attack] = {
     "power-cut": power_cut.run,
     "crowd": crowd.run,
     "hostile": hostile.run,
+    "memory": memory.run,
     "input": input.run,
     "corruption": corruption.run,
     "clocks": clocks.run,

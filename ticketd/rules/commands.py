@@ -32,8 +32,10 @@ from ticketd.wire.requests import (
 # The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
 # ones one commit loads.
 ROWS_OF_A_BOOKING = 16
-# The same for a cancellation, which writes all of the tickets again.
-ROWS_OF_A_CANCELLATION = 64
+# The same for what may have all of the tickets in its reply: a hold that is not known, so that it was confirmed before,
+# and a cancellation, which also writes them again. It limits how much waits for a connection that does not read.
+ROWS_OF_A_REPLAY = 128
+ROWS_OF_A_CANCELLATION = 256
 
 
 def _nothing(_reads: ReadSet, _request: Any) -> None: ...
@@ -54,7 +56,7 @@ def _cost_of_booking(_memory: Memory, _request: Any) -> int:
 def _cost_of_hold(memory: Memory, request: Confirm) -> int:
     # Each of its tickets is made now.
     held = memory.held(request.booking)
-    return held[1] if held else ROWS_OF_A_BOOKING
+    return held[1] if held else ROWS_OF_A_REPLAY
 
 
 def _cost_of_cancellation(_memory: Memory, _request: Any) -> int:
