@@ -13,13 +13,14 @@ from ticketd.rules.commands import TABLE, Row
 from ticketd.rules.events import event_reply, no_event
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import ReadSet, WorkingSet
-from ticketd.wire.replies import Reply
+from ticketd.wire.replies import EventReply, Reply
 from ticketd.wire.requests import EventId, Request
 
 
 class Grow(Request, tag="grow"):
     """Put more tickets of an event on sale."""
 
+    replies = (EventReply,)
     writes: ClassVar[bool] = True
     repeatable: ClassVar[bool] = False
 
@@ -27,16 +28,18 @@ class Grow(Request, tag="grow"):
     by: Annotated[int, Meta(ge=1, le=500, description="how many more")] = 1
 
 
-class Peek(Request, tag="peek"):
-    """Show how many tickets of an event are left."""
-
-    event: EventId
-
-
 class PeekReply(Reply, tag="peek"):
     """Answers ``peek``."""
 
     available: int
+
+
+class Peek(Request, tag="peek"):
+    """Show how many tickets of an event are left."""
+
+    replies = (PeekReply,)
+
+    event: EventId
 
 
 def reads_its_event(reads: ReadSet, request: Grow) -> None:

@@ -239,8 +239,8 @@ def test_the_skeleton_of_a_command_is_the_one_that_is_tested() -> None:
     skeleton = [
         textwrap.dedent(block) for block in re.findall(r"^   ```python\n(.*?)   ```$", CONTRIBUTING, re.M | re.S)
     ]
-    struct, reply, function, row, _ = skeleton
-    assert [part for part in (struct, reply, function) if part not in tested] == []
+    reply, struct, function, row, _ = skeleton
+    assert [part for part in (reply, struct, function) if part not in tested] == []
     # There it needs other names: here it uses those of the table.
     assert row.replace("reading.peek", "peek").rstrip(",\n") == "Peek: Row(answer=peek, shows_events=True)"
     assert "TABLE[Peek] = Row(answer=peek, shows_events=True)" in tested

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -32,7 +32,6 @@ from ticketd.wire.replies import (
     error_reply,
 )
 from ticketd.wire.requests import Bookings, List, Request, Show
-from ticketd.wire.schema import listed
 
 
 class Ticket(Struct, omit_defaults=True, gc=False):
@@ -56,7 +55,7 @@ _COLUMNS: dict[str, Sequence[str]] = {
     "tickets": Ticket.__struct_fields__,
 }
 
-What = Annotated[str, Meta(title=f"one of {listed(_COLUMNS)}", description="what to write")]
+What = Annotated[Literal["events", "bookings", "tickets"], Meta(description="what to write")]
 OnlyEvent = Annotated[
     Id, Meta(description="only what belongs to the event with this id", extra={"completes": "events"})
 ]
@@ -96,7 +95,7 @@ EXPORT = OwnCommand(
     "export",
     "Write a report of all events, bookings or tickets.",
     [
-        OwnField("what", What, usage="|".join(_COLUMNS), choices=tuple(_COLUMNS)),
+        OwnField("what", What),
         OwnField("event", OnlyEvent | UnsetType, required=False),
         OwnField("csv", AsCsv, required=False, usage="[--csv]", flag=True),
     ],
@@ -153,50 +152,42 @@ class _Rows:
             yield from self._events()
 
     def _show(self, event: str) -> EventFacts:
-        reply = self._client.ask(Show(event))
-        if isinstance(reply, ErrorReply):
-            raise _RefusedError(reply)
-        if not isinstance(reply, EventReply):
-            raise _RefusedError(ErrorReply("event_not_found", f"there is no event {event}; list shows the events"))
+        reply = self._ask(Show(event, "event"), EventReply)
         return EventFacts(*(getattr(reply, name) for name in EventFacts.__struct_fields__))
 
     def _events(self) -> Iterator[EventFacts]:
         after: str | UnsetType = UNSET
         while True:
-            page = self._page(List(after), EventsReply)
+            page = self._ask(List(after), EventsReply)
+            self._pages += 1
             yield from page.events
             if not page.more:
                 return
             if not page.events:
-                # It would be asked for the same page for ever.
-                raise self._something_else()
+                raise self._endless()
             after = page.events[-1].id
 
     def _bookings(self) -> Iterator[BookingRecord]:
         after: str | UnsetType = UNSET
         while True:
-            page = self._page(Bookings(after), BookingsReply)
+            page = self._ask(Bookings(after), BookingsReply)
+            self._pages += 1
             for booking in page.bookings:
                 if self._event in (None, booking.event):
                     yield booking
             if not page.more:
                 return
             if not page.bookings:
-                # It would be asked for the same page for ever.
-                raise self._something_else()
+                raise self._endless()
             after = page.bookings[-1].id
 
-    def _page(self, request: Request, kind: type[_R]) -> _R:
+    def _ask(self, request: Request, kind: type[_R]) -> _R:
         reply = self._client.ask(request)
         if isinstance(reply, ErrorReply):
             raise _RefusedError(reply)
         if not isinstance(reply, kind):
-            raise self._something_else()
-        self._pages += 1
+            raise CannotConnectError(f"{self._client.address} answered something else")
         return reply
-
-    def _something_else(self) -> CannotConnectError:
-        return CannotConnectError(f"{self._client.address} answered something else")
 
 
 def _tickets(booking: BookingRecord) -> Iterator[Ticket]:

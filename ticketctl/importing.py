@@ -103,7 +103,7 @@ def _send(events: Sequence[Create], tally: Tally, client: Client, output: Output
 
 def _is_there(event: Create, client: Client) -> bool:
     """Whether the event with this id is the same one, after sales: all but the number of available tickets is equal."""
-    there = client.ask(Show(str(event.id)))
+    there = client.ask(Show(str(event.id), "event"))
     wanted = (event.name, event.date, event.capacity)
     return isinstance(there, EventReply) and (there.name, there.date, there.capacity) == wanted
 

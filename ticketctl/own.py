@@ -20,8 +20,8 @@ Run = Callable[[Sequence[str], Client, Output], int]
 class OwnField(Field):
     """One field. The annotation is as in a request: its Meta has the bounds and the description.
 
-    ``usage`` says how the field is typed. ``choices`` are all the values that it takes, if they are few. A field that
-    is not required is an option; a ``flag`` is an option without a value.
+    ``usage`` says how the field is typed. A field that is not required is an option; a ``flag`` is an option without a
+    value.
     """
 
     def __init__(
@@ -31,12 +31,10 @@ class OwnField(Field):
         *,
         required: bool = True,
         usage: str | None = None,
-        choices: Sequence[str] = (),
         flag: bool = False,
     ) -> None:
         super().__init__(name, annotation, required)
         self.annotation = annotation
-        self.choices = choices
         self.flag = flag
         self._usage = usage
 
@@ -47,8 +45,6 @@ class OwnField(Field):
 
     def accepts(self, word: str) -> bool:
         """Whether a word is a value of this field."""
-        if self.choices:
-            return word in self.choices
         try:
             msgspec.convert(word, self.annotation)
         except msgspec.ValidationError:

@@ -19,7 +19,7 @@ from ticketctl.commands import Leave, is_comment, known, run
 from ticketctl.output import DONE, INTERRUPTED, Output
 from ticketctl.own import OwnCommand, OwnField
 from ticketd.errors import TicketError
-from ticketd.model import printable
+from ticketd.model import is_id, printable
 from ticketd.wire import words
 from ticketd.wire.replies import EventFacts, EventsReply, StatsReply, error_reply
 from ticketd.wire.requests import List, Stats, commands
@@ -136,7 +136,7 @@ class _Completer(Completer):
             yield from self._values(field, word)
 
     def _values(self, field: Field, word: str) -> Iterable[Completion]:
-        if isinstance(field, OwnField) and field.choices:
+        if field.choices:
             for choice in field.choices:
                 if choice.startswith(word):
                     yield Completion(f"{choice} ", -len(word), display=choice, display_meta=field.description)
@@ -166,7 +166,8 @@ class _Completer(Completer):
             except CannotConnectError:
                 return self._events
             if isinstance(reply, EventsReply):
-                self._events = reply.events
+                # What is completed is typed for the person, so it must be an id, whatever a server sends.
+                self._events = [event for event in reply.events if is_id(event.id)]
         return self._events
 
 

@@ -22,10 +22,8 @@ NAME_BYTES_MAX = 200
 
 # The title of a type says what a value must be, in error messages and help texts. A type with bounds (``ge``, ``le``)
 # needs no title: the text is made from its bounds.
-Id = Annotated[
-    str,
-    Meta(pattern=rf"^[A-Za-z0-9._-]{{1,{ID_CHARS_MAX}}}\Z", title=f"1 to {ID_CHARS_MAX} of A-Z a-z 0-9 . _ -"),
-]
+_ID = re.compile(rf"^[A-Za-z0-9._-]{{1,{ID_CHARS_MAX}}}\Z")
+Id = Annotated[str, Meta(pattern=_ID.pattern, title=f"1 to {ID_CHARS_MAX} of A-Z a-z 0-9 . _ -")]
 # A ticket's id is that of its booking, a point, and TICKET_CHARS random hexadecimal digits. It leads to its booking
 # without an index, and cannot be guessed: 48 bits.
 TICKET_CHARS = 12
@@ -49,6 +47,11 @@ TicketState = Literal["valid", "redeemed", "cancelled"]
 # Characters that could forge a line or reorder text on a terminal: controls (C0, DEL, C1), line and paragraph
 # separators, bidi embeddings, overrides and isolates (Unicode Standard Annex 9); and lone surrogates.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def is_id(text: str) -> bool:
+    """Whether text is the id of an event or a booking."""
+    return bool(_ID.match(text))
 
 
 def checked_name(name: str) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from ticketd.model import Event, milliseconds, ticket_parts
 from ticketd.rules.working_set import Adopt, LedgerRequest
@@ -147,7 +147,7 @@ class Model:
     def read(self, request: Request) -> Row:
         """Return the reply that is right: what is committed, whatever the time."""
         if isinstance(request, Show):
-            return self.show(request.id)
+            return self.show(request.id, request.kind)
         assert isinstance(request, Bookings)
         return self.page(request)
 
@@ -226,12 +226,14 @@ class Model:
             return refused("already_redeemed", redeemed_at=ticket["redeemed_at"])
         return refused("already_cancelled") if ticket["state"] == "cancelled" else None
 
-    def show(self, id_: str) -> Row:
-        if id_ in self.events:
+    def show(self, id_: str, kind: str | UnsetType) -> Row:
+        if id_ in self.events and kind in (UNSET, "event"):
             return self.event(id_)
-        if id_ in self.bookings:
+        if id_ in self.bookings and kind in (UNSET, "booking"):
             return self.booking(id_) | self.redeemed(id_)
-        return self.ticket(id_) if id_ in self.tickets else refused("not_found")
+        if id_ in self.tickets and kind in (UNSET, "ticket"):
+            return self.ticket(id_)
+        return refused("not_found" if kind is UNSET else f"{kind}_not_found")
 
     def redeemed(self, id_: str) -> Row:
         used = [each for each in self.bookings[id_]["tickets"] if self.tickets[each]["state"] == "redeemed"]

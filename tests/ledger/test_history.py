@@ -30,7 +30,8 @@ NO_TICKET = "b1.000000000000"
 def requests(model: Model, past: list[LedgerRequest]) -> st.SearchStrategy[LedgerRequest]:
     """Return requests that make sense now and some that do not, among them ``past`` ones, sent again."""
     event = st.sampled_from(["e1", "e2", "e3"])
-    fresh = st.sampled_from([f"b{len(model.bookings) + 1}", f"b{len(model.bookings) + 2}"])
+    # A booking may have the id of an event.
+    fresh = st.sampled_from([f"b{len(model.bookings) + 1}", f"b{len(model.bookings) + 2}", "e1"])
     booking = st.sampled_from([*model.bookings, f"b{len(model.bookings) + 1}"])
     ticket = st.sampled_from([*model.tickets, NO_TICKET])
     name, date = st.sampled_from(["A", "B"]), st.sampled_from([DATE, DATE.replace(day=12)])
@@ -66,7 +67,8 @@ def readings(model: Model) -> st.SearchStrategy[Request]:
     """Return requests that only read."""
     booking = st.sampled_from([*model.bookings, "b2", "x"])
     id = st.sampled_from(["e1", "e3", *model.tickets, NO_TICKET]) | booking
-    return st.builds(Show, id) | st.builds(Bookings, st.just(UNSET) | booking, st.sampled_from([1, 3, 100]))
+    kind = st.sampled_from([UNSET, "event", "booking", "ticket"])
+    return st.builds(Show, id, kind) | st.builds(Bookings, st.just(UNSET) | booking, st.sampled_from([1, 3, 100]))
 
 
 class Histories(RuleBasedStateMachine):

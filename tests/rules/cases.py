@@ -123,4 +123,5 @@ FULL: Steps = [*HELD, Book("jazz", 1, "b")]
 OLD = Adopt(event("old", 3, 2))
 PARTLY = Create("Jazz", DATE, 3, "jazz", 2)
 # Bookings whose ids begin alike, the third one's with the id of the first one's ticket.
+NAMESAKES: Steps = [JAZZ, Book("jazz", 1, "jazz")]
 POINTS: Steps = [JAZZ, Book("jazz", 1, "a"), Book("jazz", 1, "a.b"), Book("jazz", 1, one("a", 1))]

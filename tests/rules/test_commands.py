@@ -20,6 +20,7 @@ from tests.rules.cases import (
     JAZZ,
     LATE,
     MINE,
+    NAMESAKES,
     OLD,
     ONE_GONE,
     PARTLY,
@@ -194,7 +195,15 @@ READ: list[tuple[str, Steps, LedgerRequest, Reply]] = [
         TicketReply(one("a.b", 2), "jazz", "a.b", "valid"),
     ),
     ("a booking comes before a ticket", POINTS, Show(one("a", 1)), booked(one("a", 1), of(one("a", 1), 3), 0, 3)),
+    (
+        "a ticket is shown if it is meant",
+        POINTS,
+        Show(one("a", 1), "ticket"),
+        TicketReply(one("a", 1), "jazz", "a", "valid"),
+    ),
     ("an event comes first", [JAZZ, Book("jazz", 1, "jazz")], Show("jazz"), jazz(2, 0, 1, 1)),
+    ("an event is shown if it is meant", NAMESAKES, Show("jazz", "event"), jazz(2, 0, 1, 1)),
+    ("a booking is shown if it is meant", NAMESAKES, Show("jazz", "booking"), booked("jazz", of("jazz", 1), 2, 1)),
 ]
 EXISTS = ErrorReply("event_exists", "jazz")
 ANOTHER = ErrorReply("booking_conflict", "2 of event jazz")
@@ -250,6 +259,9 @@ REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
     ("show a ticket that never was", SOLD, Show(one("b", 9)), ErrorReply("not_found", one("b", 9))),
     ("show the last part alone", SOLD, Show(last_part(1)), ErrorReply("not_found", last_part(1))),
     ("show nothing", [JAZZ], Show("nope"), ErrorReply("not_found", "nope")),
+    ("show no event", SOLD, Show("b", "event"), ErrorReply("event_not_found", "b")),
+    ("show no booking", SOLD, Show("jazz", "booking"), ErrorReply("booking_not_found", "jazz")),
+    ("show no ticket", SOLD, Show("b", "ticket"), ErrorReply("ticket_not_found", "b")),
     ("confirm what was booked", SOLD, Confirm("b"), ErrorReply("already_confirmed", "b", 1, 1)),
     ("confirm what was released", RELEASED, Confirm("h"), ErrorReply("already_released", "h", 3, 2)),
     ("confirm what ran out", [*EXPIRED, BOOK], Confirm("h"), ErrorReply("hold_expired", "1 left", 1, 3)),

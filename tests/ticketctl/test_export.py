@@ -182,7 +182,7 @@ def test_an_export_of_an_unknown_event_fails_as_show_does(
 ) -> None:
     daemon, _ = full
     done = ctl("export", what, "--event", "nope", *options, port=daemon.port)
-    shown = ctl("show", "nope", port=daemon.port)
+    shown = ctl("show", "nope", "--kind", "event", port=daemon.port)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", shown.stderr)
 
 

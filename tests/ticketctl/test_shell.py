@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SILENCE, answer, ended, lying, nobody, terminal
+from tests.conftest import BREAK, SILENCE, answer, ended, lying, nobody, terminal
 from tests.daemon import Daemon, running, write_events
 from ticketctl.commands import known
 from ticketctl.shell import toolbar
@@ -104,6 +104,28 @@ def test_tab_completes_the_command_that_auto_repeats(daemon: Daemon, tmp_path: P
         screen.expect_exact("Event 2, 200 left")
         shown = entered(screen, daemon.port, TAB + pasted("1 2 0"))
     assert "2 of 2 requests" in shown
+
+
+def test_tab_completes_the_kinds_that_show_takes(daemon: Daemon, tmp_path: Path) -> None:
+    with daemon.connect() as connection:
+        connection.ask("book 1 1 --booking 1")
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send(pasted("show 1 --kind bo"))
+        screen.expect_exact("which of them, if several have this id")
+        shown = entered(screen, daemon.port, TAB)
+    assert "booking 1: 1 ticket of event 1, confirmed" in shown
+
+
+def test_tab_offers_no_event_whose_id_is_none(tmp_path: Path) -> None:
+    facts = {"date": "2027-03-11T20:00:00Z", "capacity": 9, "available": 7, "held": 0, "sold": 2, "version": 1}
+    ids = ["a\u202eb", "x\nbook", "\x1b[31m", "good"]
+    events = answer("events", events=[{"id": id, "name": f"Name {id}", **facts} for id in ids])
+    # Its connection is closed, so that the server has time for that of the completion.
+    with lying(BREAK, BREAK, events) as liar, shell(liar.port, tmp_path) as screen:
+        screen.send(pasted("book name"))
+        screen.expect_exact("Name good, 7 left")
+        assert "Name a" not in screen.before
+        assert "\u202e" not in screen.before + screen.after
 
 
 def test_the_toolbar_shows_the_syntax_of_every_command() -> None:

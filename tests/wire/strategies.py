@@ -46,7 +46,7 @@ CAPACITIES = st.integers(1, 1_000_000_000)
 # Of each command, every request that a client may send.
 REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
     List: st.builds(List, after=OR_NOT | IDS, limit=OR_NOT | st.integers(1, 1_000)),
-    Show: st.builds(Show, id=ANY_IDS),
+    Show: st.builds(Show, id=ANY_IDS, kind=OR_NOT | st.sampled_from(["event", "booking", "ticket"])),
     Create: CAPACITIES.flatmap(
         lambda capacity: st.builds(
             Create,

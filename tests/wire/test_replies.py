@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.wire.strategies import DATES, IDS, JAZZ, NAMES, OR_NOT, TICKET_IDS
 from ticketd.errors import Code, TicketError
-from ticketd.model import BookingState, Change, TicketState
+from ticketd.model import BookingState, Change, TicketState, ticket_id
 from ticketd.wire import codec
 from ticketd.wire.codec import encode
 from ticketd.wire.replies import (
@@ -25,8 +25,9 @@ from ticketd.wire.replies import (
     TicketReply,
     error_reply,
 )
-from ticketd.wire.requests import Help, commands, help_reply
+from ticketd.wire.requests import EVENT_BYTES_MAX, REPLY_BYTES_MAX, Help, List, commands, help_reply
 
+PRECISE = JAZZ.replace(microsecond=123_456)
 COUNTS = st.integers(0, 2**53)
 SECONDS = st.floats(0, 1e9)
 FACTS = {"id": IDS, "name": NAMES, "date": DATES} | dict.fromkeys(
@@ -81,6 +82,23 @@ def test_a_reply_is_one_line_and_decodes_to_the_same_reply(reply: Reply) -> None
 @given(EVENTS, st.booleans())
 def test_events_encoded_singly_or_together_make_the_same_reply(events: list[EventFacts], more: bool) -> None:
     assert codec.encode_events(map(encode, events), more=more) == encode(EventsReply(events, more))
+
+
+def test_a_client_takes_the_longest_replies_there_are() -> None:
+    event = EventFacts("x" * 64, '"' * 200, PRECISE, 10**9, 10**9, 10**9, 10**9, 2**63)
+    assert len(encode(event)) < EVENT_BYTES_MAX
+    [whole, page] = [List(), List(limit=1)]
+    assert whole.reply_bytes_max <= 64 * 1024 * 1024
+    assert page.reply_bytes_max < 2 * REPLY_BYTES_MAX
+    # A thousand tickets in one booking, or in a page of a hundred.
+    for bookings, tickets in ((1, 1_000), (100, 10)):
+        ids = [ticket_id("x" * 64, "0" * 12)] * tickets
+        record = BookingRecord(
+            *("x" * 64, "x" * 64, 1_000, "confirmed", ids, 10**9, 2**63, PRECISE, ids, ids, [PRECISE] * tickets),
+            made=Made(10**9, 2**63, 86_400, PRECISE),
+            changes=[Change("cancel", 10**9, 2**63, [id]) for id in ids],
+        )
+        assert len(encode(BookingsReply([record] * bookings, more=True))) < REPLY_BYTES_MAX
 
 
 EVENT_JSON = (

@@ -9,6 +9,7 @@ from tests.wire.strategies import JAZZ, REQUESTS_OF
 from ticketd.model import UNSAFE, ticket_id
 from ticketd.wire.codec import decode, encode
 from ticketd.wire.lines import FRAME_BYTES_MAX
+from ticketd.wire.replies import BookingReply, EventReply, TicketReply
 from ticketd.wire.requests import (
     TICKETS_PER_CANCEL_MAX,
     Amend,
@@ -37,6 +38,12 @@ def test_every_command_is_tested() -> None:
     assert set(REQUESTS_OF) == set(Request.__subclasses__())
 
 
+def test_every_command_says_which_replies_answer_it() -> None:
+    assert all(request.replies for request in Request.__subclasses__())
+    assert Show("x").expects == (EventReply, BookingReply, TicketReply)
+    assert Show("x", "booking").expects == (BookingReply,)
+
+
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
@@ -45,6 +52,7 @@ def test_every_command_is_tested() -> None:
         (b'{"cmd":"show","id":"A-Za-z0-9._-"}', Show("A-Za-z0-9._-")),
         (frame("show", id="x" * 64), Show("x" * 64)),
         (frame("show", id=LONGEST), Show(LONGEST)),
+        (frame("show", id="x", kind="ticket"), Show("x", "ticket")),
         (book(quantity=1), Book("1", 1)),
         (book(quantity=1000, booking="mine"), Book("1", 1000, "mine")),
         (create(capacity=1), Create("Jazz", JAZZ, 1)),
@@ -106,6 +114,7 @@ BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("limit", frame("list", limit=bad)) for bad in [*BAD_NUMBERS, 100_001]],
     *[("after", frame("list", after=bad)) for bad in BAD_IDS],
     *[("id", frame("show", id=bad)) for bad in BAD_IDS_OF_ANY],
+    *[("kind", frame("show", id="1", kind=bad)) for bad in ["", "Event", "events", *NOT_TEXT]],
     *[("id", create(id=bad)) for bad in BAD_IDS],
     *[("event", book(event=bad)) for bad in BAD_IDS],
     *[("booking", book(booking=bad)) for bad in BAD_IDS],

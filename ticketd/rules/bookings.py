@@ -77,7 +77,8 @@ def _replay(booking: Booking, change: Change) -> BookingReply:
     return booking_reply(booking, (booking.changes or []).index(change) + 1, replayed=True)
 
 
-def _no_booking(booking: str) -> ErrorReply:
+def no_booking(booking: str) -> ErrorReply:
+    """Return the refusal for a booking that does not exist."""
     return ErrorReply("booking_not_found", f"there is no booking {booking}")
 
 
@@ -186,7 +187,7 @@ def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
     """Sell what is held."""
     booking = working_set.bookings.get(request.booking)
     if booking is None:
-        return _no_booking(request.booking)
+        return no_booking(request.booking)
     confirmed = next((change for change in booking.changes or () if change.what == "confirm"), None)
     if booking.state == "confirmed" and confirmed:
         return _replay(booking, confirmed)
@@ -202,7 +203,7 @@ def release(working_set: WorkingSet, request: Release) -> Reply:
     """Put what is held back on sale."""
     booking = working_set.bookings.get(request.booking)
     if booking is None:
-        return _no_booking(request.booking)
+        return no_booking(request.booking)
     if booking.state == "released":
         return booking_reply(booking, replayed=True)
     if booking.state != "held":
@@ -216,7 +217,7 @@ def cancel(working_set: WorkingSet, request: Cancel) -> Reply:
     """Put tickets that were sold back on sale."""
     booking = working_set.bookings.get(request.booking)
     if booking is None:
-        return _no_booking(request.booking)
+        return no_booking(request.booking)
     if booking.state not in ("confirmed", "cancelled"):
         return _too_late(working_set, booking)
     gone = booking.cancelled()

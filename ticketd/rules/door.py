@@ -19,6 +19,11 @@ def ticket_reply(booking: Booking, ticket: str, redeemed: dict[str, int]) -> Tic
     return TicketReply(id, booking.event, booking.id, "cancelled" if ticket in booking.cancelled() else "valid")
 
 
+def no_ticket(ticket: str) -> ErrorReply:
+    """Return the refusal for a ticket that does not exist."""
+    return ErrorReply("ticket_not_found", f"there is no ticket {ticket}")
+
+
 def not_valid(booking: Booking, ticket: str, redeemed: dict[str, int], cancelled: set[str]) -> ErrorReply | None:
     """Return the refusal of a command for a ticket that is redeemed or cancelled, or None if it is valid."""
     if (at := redeemed.get(ticket)) is not None:
@@ -35,7 +40,7 @@ def redeem(working_set: WorkingSet, request: Redeem) -> Reply:
     booking_id, ticket = ticket_parts(request.ticket)
     booking = working_set.bookings.get(booking_id)
     if booking is None or ticket not in booking.tickets:
-        return ErrorReply("ticket_not_found", f"there is no ticket {request.ticket}")
+        return no_ticket(request.ticket)
     redeemed = working_set.redemptions.get(booking_id, {})
     if refusal := not_valid(booking, ticket, redeemed, booking.cancelled()):
         return refusal

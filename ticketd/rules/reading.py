@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET
 
 from ticketd.model import Booking, ticket_parts, time_of
-from ticketd.rules.bookings import booking_reply, ticket_ids
-from ticketd.rules.door import ticket_reply
-from ticketd.rules.events import event_reply
+from ticketd.rules.bookings import booking_reply, no_booking, ticket_ids
+from ticketd.rules.door import no_ticket, ticket_reply
+from ticketd.rules.events import event_reply, no_event
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import (
@@ -44,7 +45,7 @@ def explain(_memory: Memory, request: Help) -> Reply:
 
 def is_event(memory: Memory, request: Show) -> bool:
     """Whether ``show`` asks for an event, which is in memory."""
-    return memory.event(request.id) is not None
+    return request.kind in (UNSET, "event") and memory.event(request.id) is not None
 
 
 def show_event(memory: Memory, request: Show) -> Reply:
@@ -54,18 +55,40 @@ def show_event(memory: Memory, request: Show) -> Reply:
     return event_reply(event)
 
 
+def _event(working_set: WorkingSet, id: str) -> Reply | None:
+    event = working_set.events.get(id)
+    return event_reply(event) if event else None
+
+
+def _booking(working_set: WorkingSet, id: str) -> Reply | None:
+    booking = working_set.bookings.get(id)
+    if booking is None:
+        return None
+    reply = booking_reply(booking)
+    reply.redeemed, reply.redeemed_at = _redeemed(working_set, booking)
+    return reply
+
+
+def _ticket(working_set: WorkingSet, id: str) -> Reply | None:
+    booking_id, ticket = ticket_parts(id)
+    booking = working_set.bookings.get(booking_id)
+    if booking is None or ticket not in booking.tickets:
+        return None
+    return ticket_reply(booking, ticket, working_set.redemptions.get(booking_id, {}))
+
+
+# What ``show`` finds, in this order, and the refusal of each.
+_KINDS = {"event": (_event, no_event), "booking": (_booking, no_booking), "ticket": (_ticket, no_ticket)}
+
+
 def show(working_set: WorkingSet, request: Show) -> Reply:
     """Show an event, a booking or a ticket."""
-    if event := working_set.events.get(request.id):
-        return event_reply(event)
-    if booking := working_set.bookings.get(request.id):
-        reply = booking_reply(booking)
-        reply.redeemed, reply.redeemed_at = _redeemed(working_set, booking)
-        return reply
-    booking_id, ticket = ticket_parts(request.id)
-    booking = working_set.bookings.get(booking_id)
-    if booking and ticket in booking.tickets:
-        return ticket_reply(booking, ticket, working_set.redemptions.get(booking_id, {}))
+    if request.kind is not UNSET:
+        find, refusal = _KINDS[request.kind]
+        return find(working_set, request.id) or refusal(request.id)
+    for find, _ in _KINDS.values():
+        if reply := find(working_set, request.id):
+            return reply
     return ErrorReply("not_found", f"there is no event, booking or ticket {request.id}")
 
 

@@ -6,7 +6,7 @@ of its fields. Its class variables say how a client may use it.
 """
 
 from functools import cache
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -24,13 +24,27 @@ from ticketd.model import (
     checked_name,
     utc,
 )
-from ticketd.wire.replies import HelpReply
+from ticketd.wire.replies import (
+    BookingReply,
+    BookingsReply,
+    EventReply,
+    EventsReply,
+    HelpReply,
+    PongReply,
+    Reply,
+    StatsReply,
+    TicketReply,
+)
 from ticketd.wire.schema import Command, listed, shown
 
 EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
 # So many fit into a line, however long their ids are.
 TICKETS_PER_CANCEL_MAX = 190
+# Every reply but a list has less: the largest page of bookings has half of it.
+REPLY_BYTES_MAX = 1024 * 1024
+# How much an event adds to a list at most.
+EVENT_BYTES_MAX = 640
 
 BookingId = Annotated[Id, Meta(description="the id of the booking")]
 NewBookingId = Annotated[Id, Meta(description="the id of the new booking; sent again, it books nothing new")]
@@ -49,6 +63,8 @@ TicketIds = Annotated[
 class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
     """The base of all requests. Each subclass is a command, and its tag is the name of the command."""
 
+    # The kinds of reply that answer it. Besides them, any command may be answered by an error.
+    replies: ClassVar[tuple[type[Reply], ...]]
     # Whether it may change the ledger. If so, and no reply comes, the outcome is unknown.
     writes: ClassVar[bool] = False
     # Whether it is done only once however often it is sent with the same ids. If not, only a person may send it again.
@@ -60,9 +76,21 @@ class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
     # The field with the id of what it creates. The id is minted if the field is left out.
     minted: ClassVar[str | None] = None
 
+    @property
+    def expects(self) -> tuple[type[Reply], ...]:
+        """Those of ``replies`` that answer it with the fields that it has."""
+        return self.replies
+
+    @property
+    def reply_bytes_max(self) -> int:
+        """No line that answers it is longer."""
+        return REPLY_BYTES_MAX
+
 
 class List(Request, tag="list"):
     """Show the events and how many of their tickets are left, a page at a time."""
+
+    replies = (EventsReply,)
 
     after: (
         Annotated[Id, Meta(description="only events listed after the one with this id", extra={"completes": "events"})]
@@ -73,18 +101,36 @@ class List(Request, tag="list"):
         | UnsetType
     ) = UNSET
 
+    @property
+    def reply_bytes_max(self) -> int:
+        """No page of so many events is longer."""
+        events = EVENTS_PER_PAGE_MAX if self.limit is UNSET else self.limit
+        return REPLY_BYTES_MAX + events * EVENT_BYTES_MAX
+
 
 class Show(Request, tag="show"):
-    """Show the event, booking or ticket with this id, looked up in this order."""
+    """Show the event, booking or ticket with this id; of several, the first in this order."""
+
+    replies = (EventReply, BookingReply, TicketReply)
 
     id: Annotated[
         TicketId, Meta(description="the id of an event, a booking or a ticket", extra={"completes": "events"})
     ]
+    kind: (
+        Annotated[Literal["event", "booking", "ticket"], Meta(description="which of them, if several have this id")]
+        | UnsetType
+    ) = UNSET
+
+    @property
+    def expects(self) -> tuple[type[Reply], ...]:
+        """A kind is the tag of its reply."""
+        return tuple(reply for reply in self.replies if self.kind in (UNSET, reply.__struct_config__.tag))
 
 
 class Create(Request, tag="create"):
     """Put a new event on sale."""
 
+    replies = (EventReply,)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "id"
 
@@ -118,6 +164,7 @@ class Create(Request, tag="create"):
 class Book(Request, tag="book"):
     """Buy tickets of an event."""
 
+    replies = (BookingReply,)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "booking"
 
@@ -129,6 +176,7 @@ class Book(Request, tag="book"):
 class Hold(Request, tag="hold"):
     """Keep tickets of an event for a buyer who is still paying."""
 
+    replies = (BookingReply,)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "booking"
 
@@ -141,6 +189,7 @@ class Hold(Request, tag="hold"):
 class Confirm(Request, tag="confirm"):
     """Sell what is held."""
 
+    replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
     booking: BookingId
@@ -149,6 +198,7 @@ class Confirm(Request, tag="confirm"):
 class Release(Request, tag="release"):
     """Put what is held back on sale."""
 
+    replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
     booking: BookingId
@@ -157,6 +207,7 @@ class Release(Request, tag="release"):
 class Cancel(Request, tag="cancel"):
     """Take back tickets that were sold, and put them on sale again."""
 
+    replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
     booking: BookingId
@@ -166,6 +217,7 @@ class Cancel(Request, tag="cancel"):
 class Redeem(Request, tag="redeem"):
     """Let the owner of a ticket in, once."""
 
+    replies = (TicketReply,)
     writes: ClassVar[bool] = True
     # The second attempt is refused, as it must be.
     repeatable: ClassVar[bool] = False
@@ -177,6 +229,7 @@ class Redeem(Request, tag="redeem"):
 class Amend(Request, tag="amend"):
     """Change the name, the date or the capacity of an event."""
 
+    replies = (EventReply,)
     writes: ClassVar[bool] = True
     # It could undo what somebody else has changed in between.
     repeatable: ClassVar[bool] = False
@@ -202,6 +255,7 @@ class Amend(Request, tag="amend"):
 class Watch(Request, tag="watch"):
     """Stream the events, or one event, as they change, until the next line is sent."""
 
+    replies = (EventReply,)
     streams: ClassVar[bool] = True
 
     event: (
@@ -213,6 +267,8 @@ class Watch(Request, tag="watch"):
 class Bookings(Request, tag="bookings"):
     """Read the bookings, a page at a time, in the order of their ids."""
 
+    replies = (BookingsReply,)
+
     after: Annotated[Id, Meta(description="only bookings after the one with this id")] | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=BOOKINGS_PER_PAGE_MAX, description="how many at most")] = BOOKINGS_PER_PAGE_MAX
 
@@ -220,13 +276,19 @@ class Bookings(Request, tag="bookings"):
 class Stats(Request, tag="stats"):
     """Show what the daemon is doing."""
 
+    replies = (StatsReply,)
+
 
 class Ping(Request, tag="ping"):
     """Check whether the daemon answers."""
 
+    replies = (PongReply,)
+
 
 class Help(Request, tag="help"):
     """Show the commands, or one of them with its fields."""
+
+    replies = (HelpReply,)
 
     command: (
         Annotated[

@@ -4,10 +4,10 @@ Knows no particular command: those are in ``requests``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -32,9 +32,13 @@ class Field:
         self.description = next(meta.description for meta in metas if meta.description)
         extra = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
         self.positional = required or bool(extra.get("positional"))
+        # All the values that it takes, if they are few.
+        self.choices = _choices(annotated)
         # What a shell can complete in this field: "events" or "commands".
         self.completes: str | None = extra.get("completes")
-        if self.positional:
+        if self.choices:
+            self.metavar = "|".join(self.choices)
+        elif self.positional:
             self.metavar = name.upper()
         else:
             pattern = any(meta.pattern for meta in metas)
@@ -48,14 +52,20 @@ class Field:
 
 
 def must_be(annotated: Any) -> str:
-    """Return what a value of an Annotated type must be: the title of the type, or its bounds in words."""
+    """Return what a value of an Annotated type must be: the title of the type, its values, or its bounds in words."""
     metas: tuple[Meta, ...] = annotated.__metadata__
     if title := next((meta.title for meta in metas if meta.title), None):
         return title
+    if choices := _choices(annotated):
+        return f"one of {listed(choices)}"
     [bounds] = [meta for meta in metas if meta.le is not None]
     if annotated.__origin__ is int:
         return f"a whole number from {bounds.ge} to {bounds.le}"
     return f"a number above {bounds.gt}, up to {bounds.le}"
+
+
+def _choices(annotated: Any) -> Sequence[str]:
+    return get_args(annotated.__origin__) if get_origin(annotated.__origin__) is Literal else ()
 
 
 class Command:
