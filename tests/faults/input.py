@@ -1,7 +1,6 @@
-"""Input: bytes of any kind. What is owed for them, and two ways to send them: through all that is pure, to a daemon.
+"""Input: bytes of any kind, and two ways to send them: through all that is pure, and to a daemon.
 
-A line gets one coded reply, the same however it is cut into packets, and the connection is in step afterwards. Only a
-line that is too long, a line of HTTP and words that the end of input cuts short end the connection, with an error.
+They are answered as ``owed`` says, however they are cut into packets.
 """
 
 import random
@@ -17,12 +16,13 @@ from copy import copy
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from tests.daemon import Connection, Daemon, running, write_events
+from tests.faults.owed import TOKEN, owed
 from ticketd.commits.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
@@ -65,6 +65,7 @@ T = TypeVar("T", Event, Booking)
 CAPACITY = 1_000_000_000
 FRAMES_OF_SIZE = 100_000
 FRAMES_AT_ONCE = 50_000
+OTHER_PROTOCOLS = 200
 MANY = 5_000
 EDITS = ["flip", "put", "take", "splice"] * 4 + ["many"]
 SEND_SECONDS_MAX = 60.0
@@ -73,6 +74,7 @@ JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)
 REQUESTS: list[Request] = [
     List("1", 2),
     Show("1"),
+    Show("bought", "booking"),
     Create("Jazz Café", JAZZ, 100, "jazz", 90),
     Book("1", 2, "bought"),
     Hold("1", 3, 86_400, "held"),
@@ -92,32 +94,7 @@ FRAMES = [
 ]
 
 
-# What is owed
-
-
-class Owed(NamedTuple):
-    """The lines that get a reply each, and the code of the error that ends the connection, if one does."""
-
-    lines: list[bytes]
-    ending: Code | None
-
-
-def owed(stream: bytes, limit: int = FRAME_BYTES_MAX) -> Owed:
-    """Return what is owed to the bytes of a connection that ends after them."""
-    lines: list[bytes] = []
-    *complete, rest = stream.split(b"\n")
-    for line in complete:
-        if len(line.removesuffix(b"\r")) > limit:
-            return Owed(lines, "frame_too_long")
-        if re.match(rb"[ \t\r]*[A-Z]+ \S+ HTTP/[0-9]", line):
-            return Owed(lines, "bad_frame")
-        if line.strip(b" \t\r"):
-            lines.append(line)
-    if len(rest.removesuffix(b"\r")) > limit:
-        return Owed(lines, "frame_too_long")
-    if re.match(rb"[ \t\r]*{", rest):
-        return Owed([*lines, rest], None)
-    return Owed(lines, "bad_frame" if rest.strip(b" \t\r") else None)
+# Whether the replies are right
 
 
 def check_reply(reply: Reply) -> None:
@@ -145,6 +122,11 @@ def check_replies(stream: bytes, replies: Sequence[Reply], limit: int = FRAME_BY
         assert isinstance(replies[-1], ErrorReply), f"{stream!r} ended with {replies[-1]}"
         assert replies[-1].code == ending, f"{stream!r} ended with {replies[-1]}"
     return ending
+
+
+def check_kind(request: Request, reply: Reply) -> None:
+    """Check that a reply is of a kind that its request declares."""
+    assert isinstance(reply, (ErrorReply, *request.expects)), f"{request} got {reply}"
 
 
 def check_law(event: Event | EventFacts) -> None:
@@ -236,6 +218,8 @@ class Ledger:
                 request.id = f"e{self._asked}"
         working_set = self._load(read_set(requests))
         replies = decide_all(working_set, requests)
+        for request, decided in zip(requests, replies, strict=True):
+            check_kind(request, decided)
         for event in working_set.changed_events.values():
             check_law(event)
         self._events |= working_set.changed_events
@@ -250,6 +234,7 @@ class Ledger:
         assert read is not None
         working_set = self._load(read_set([request]))
         reply = read(working_set, request)
+        check_kind(request, reply)
         assert not working_set.changed
         return reply
 
@@ -372,20 +357,23 @@ def check_frames(connection: Connection, frames: Sequence[bytes], packets_of: Ca
         b"%b\nlist --after %b\n" % (frame, step.encode()) for frame, step in zip(frames, steps, strict=True)
     )
     count = 0
+    # What comes now comes after a command.
+    pong = typed(connection.ask("ping"))
     with sending(connection, packets_of(stream)):
         for frame, step in zip(frames, steps, strict=True):
             replies = list(_replies_before(connection, f"there is no event {step} to list after"))
-            check_replies(frame + b"\n", replies)
+            check_replies(b"ping\n%b\n" % frame, [pong, *replies])
             count += len(replies)
     return count
 
 
 def _replies_before(connection: Connection, message: str) -> Iterator[Reply]:
-    while (reply := _typed(connection.read())) != ErrorReply("event_not_found", message):
+    while (reply := typed(connection.read())) != ErrorReply("event_not_found", message):
         yield reply
 
 
-def _typed(reply: dict[str, Any]) -> Reply:
+def typed(reply: dict[str, Any]) -> Reply:
+    """Return a reply as its Struct."""
     return codec.decode_reply(msgspec.json.encode(reply))
 
 
@@ -401,6 +389,41 @@ def check_log(daemon: Daemon) -> None:
     """Check that the daemon met no bug."""
     bugs = [line for line in daemon.lines if re.search(r"^\S+ (ERROR|CRITICAL) |^Traceback", line)]
     assert not bugs, f"the daemon met a bug: {bugs}"
+
+
+SPACES = [b" ", b"  ", b"\t", b" \t "]
+GREETINGS = [b"EHLO a", b"HELO a", b"*3", b"*1", b"SSH-2.0-x", b"NICK a", b"USER a 0 * :", b"PROXY TCP4 1.2.3.4"]
+BODY = b"book 2 1\n"
+
+
+def other_protocol(chance: random.Random) -> bytes:
+    """Return the first line that a client of another protocol may send: of HTTP, of a binary one, or a greeting."""
+    match chance.choice(["http", "binary", "greeting"]):
+        case "http":
+            method = "".join(chance.choices(TOKEN, k=chance.randint(1, 10)))
+            version = "".join(chance.choice([char, char.lower()]) for char in "HTTP/")
+            words = [method.encode(), chance.choice([b"/", b"*", b"/book?1"]), version.encode() + b"1.1"]
+            return chance.choice([b"", *SPACES]) + chance.choice(SPACES).join(words)
+        case "binary":
+            return chance.choice([b"\x16\x03\x01", b"\0\1", b"book\x7f"]) + chance.randbytes(chance.randint(0, 300))
+        case _:
+            return chance.choice(GREETINGS)
+
+
+def check_other_protocols(daemon: Daemon, count: int, chance: random.Random) -> int:
+    """Send what other clients may, with bookings in it, and see that each gets one error and books nothing.
+
+    Returns how many there were.
+    """
+    for _ in range(count):
+        stream = other_protocol(chance) + chance.choice([b"\n", b"\r\n", b"\r\n\r\n"]) + BODY * chance.randint(1, 3)
+        with daemon.connect() as connection, sending(connection, cut_anyhow(stream, chance)):
+            ending = connection.read()
+            assert ending.get("code") == "bad_frame", f"{stream!r} was answered {ending}"
+            assert connection.rest() == b"", f"{stream!r} was answered more than once"
+    with daemon.connect() as connection:
+        assert connection.ask("show 2")["sold"] == 0
+    return count
 
 
 def mutation(frame: bytes, chance: random.Random) -> bytes:
@@ -434,7 +457,7 @@ def submissions_of(frames: Sequence[bytes], chance: random.Random) -> Iterator[S
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
-    """Send a daemon frames of all commands, mutated, in packets of any size.
+    """Send a daemon what other protocols say, and frames of all commands, mutated, in packets of any size.
 
     Every so often it is a new daemon, for the events that mutations create make every list longer.
     """
@@ -445,6 +468,7 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
         frames = [mutation(chance.choice(FRAMES), chance) for _ in range(FRAMES_AT_ONCE)]
         submissions = [b"\n".join(submission) for submission in submissions_of(frames, chance)]
         with running(folder) as daemon:
+            figures["other protocols"] += check_other_protocols(daemon, OTHER_PROTOCOLS, chance)
             with daemon.connect() as connection:
                 figures["replies"] += check_frames(connection, submissions, lambda stream: cut_anyhow(stream, chance))
                 figures["events"] += check_events(connection)

@@ -1,6 +1,7 @@
 """Bytes of any kind: one coded reply for a line, the same whatever the packets, the connection in step afterwards."""
 
 import random
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from tests.faults.input import (
     REQUESTS,
     check_events,
     check_frames,
+    check_kind,
     check_log,
     check_replies,
     converse,
@@ -29,11 +31,12 @@ from tests.faults.input import (
     cut_anyhow,
     run,
     sending,
+    typed,
 )
 from ticketd.model import ticket_id
-from ticketd.wire import codec
+from ticketd.wire import codec, words
 from ticketd.wire.lines import FRAME_BYTES_MAX
-from ticketd.wire.replies import Reply
+from ticketd.wire.replies import ErrorReply, Reply
 from ticketd.wire.requests import Cancel, Create, Request
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -86,8 +89,12 @@ def answered(daemon: Daemon, packets: Iterable[bytes]) -> list[Reply]:
 
 def test_the_test_frames_cover_every_command(connection: Connection) -> None:
     assert {type(request) for request in REQUESTS} == set(Request.__subclasses__())
-    for frame in FRAMES:
-        assert connection.ask(frame).get("code") not in ("bad_frame", "bad_request", "unknown_command"), frame
+    for request in REQUESTS:
+        for frame in (codec.encode(request), shlex.join(words.unparse(request)).encode()):
+            reply = typed(connection.ask(frame))
+            check_kind(request, reply)
+            if isinstance(reply, ErrorReply):
+                assert reply.code not in ("bad_frame", "bad_request", "unknown_command"), frame
 
 
 # One coded reply

@@ -12,7 +12,7 @@ from tests.daemon import Daemon, running, write_events
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("server")
-    write_events(folder, 1_000_000, 10)
+    write_events(folder, 1_000_000, 10, 10)
     with running(folder) as daemon:
         yield daemon
 
@@ -78,6 +78,37 @@ def test_an_http_request_is_refused_and_its_body_is_not_run(daemon: Daemon) -> N
         assert connection.read() == {"reply": "pong"}
         assert connection.read()["code"] == "bad_frame"
         assert connection.rest() == b""
+
+
+# What other programs send, with a booking in it: as text that they were given, or by chance.
+STREAMS = {
+    "browser": b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\nbook 3 1\r\n",
+    "browser, any method": b"patch  / http/1.1\r\nHost: localhost\r\n\r\nbook 3 1\r\n",
+    "UPnP": b"M-SEARCH * HTTP/1.1\r\nbook 3 1\r\n",
+    "TLS": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"r" * 32 + b"\x20\nbook 3 1\n" + b"s" * 22,
+    "SMTP": b"EHLO x\r\nMAIL FROM:<a@b>\r\nDATA\r\nbook 3 1\r\n.\r\n",
+    "Redis": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8\r\nbook 3 1\r\n",
+    "SSH": b"SSH-2.0-OpenSSH_9.9\r\nbook 3 1\r\n",
+    "IRC": b"NICK x\r\nUSER x 0 * :\r\nbook 3 1\r\n",
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=list(STREAMS))
+def test_another_protocol_is_refused_once_and_books_nothing(daemon: Daemon, stream: bytes) -> None:
+    with daemon.connect() as connection:
+        connection.send(stream)
+        assert connection.read()["code"] == "bad_frame"
+        assert connection.rest() == b""
+    with daemon.connect() as connection:
+        assert connection.ask("show 3")["sold"] == 0
+
+
+@pytest.mark.parametrize("mistake", [b"bok 1 1", b"LIST", b"Book 1 1", b"?", b"[]", b'"lst"', b"\xff", b"{}"])
+def test_a_first_line_with_a_mistake_is_an_error_in_step(daemon: Daemon, mistake: bytes) -> None:
+    with daemon.connect() as connection:
+        connection.send(mistake + b"\nping\n")
+        assert connection.read()["reply"] == "error"
+        assert connection.read() == {"reply": "pong"}
 
 
 def test_replies_keep_their_order_and_reads_see_earlier_bookings(daemon: Daemon) -> None:

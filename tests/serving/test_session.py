@@ -131,6 +131,7 @@ def new_session(memory: Memory | None = None, **limits: int) -> Session:
 
 LONGEST = b"ping".ljust(LINE_BYTES_MAX)
 NOTHING: list[str] = []
+MISTAKES = [*["unknown_command"] * 5, "bad_frame", "unknown_command", "unknown_command"]
 # What comes, whether it ends then, the replies, and how the conversation ends.
 CONVERSATIONS: list[tuple[bytes, bool, list[str], str | None]] = [
     (b"", False, NOTHING, "open"),
@@ -164,6 +165,20 @@ CONVERSATIONS: list[tuple[bytes, bool, list[str], str | None]] = [
     # A web page.
     (b"ping\nGET / HTTP/1.1\r\nHost: x\r\n\r\nbook 1 1\n", True, ["pong"], "bad_frame"),
     (b"book 1 1\nPOST /x HTTP/1.0\nbook 1 2\n", False, ["book 1 1"], "bad_frame"),
+    (b"nonsense\npatch  /x\tHttp/1.1 \nbook 1 1\n", True, ["unknown_command"], "bad_frame"),
+    (b"ping\nX_1 / http/2\nbook 1 1\n", False, ["pong"], "bad_frame"),
+    (b"\r\nM-SEARCH * HTTP/1.1\r\n\r\nbook 1 1\n", False, NOTHING, "bad_frame"),
+    (b'create "a HTTP/1.1" x\n{ "a" HTTP/1.1\nping\n', False, ["bad_request", "bad_frame", "pong"], "open"),
+    # Other protocols, before a command: TLS with a newline in its session id, SMTP, SSH, Redis.
+    (b"\x16\x03\x01\x02\0\x01\xfc\x03\x03\nbook 1 1\n", False, NOTHING, "bad_frame"),
+    (b'{"cmd":"book"}\n{"\0\n{"cmd":"book","event":"1","quantity":1}\n', True, ["bad_request"], "bad_frame"),
+    (b'{"\0"}', True, NOTHING, "bad_frame"),
+    (b"EHLO x\r\nbook 1 1\r\n", False, NOTHING, "bad_frame"),
+    (b"SSH-2.0-OpenSSH_9.9\r\nbook 1 1\n", False, NOTHING, "bad_frame"),
+    (b"*1\r\n$4\r\nPING\r\nbook 1 1\r\n", False, NOTHING, "bad_frame"),
+    # The same after a command, and mistakes in typing.
+    (b"ping\n\x1b[A\nEHLO x\n*1\nping\n", False, ["pong", *["unknown_command"] * 3, "pong"], "open"),
+    (b"lsit\nLIST\nBook 1 1\n?\n[]\n\xff\nhelp\tlsit\n\0\n", False, MISTAKES, "open"),
     # Lines as long as they may be, and longer.
     (LONGEST + b"\n" + LONGEST + b"\r\nping\n", False, ["pong", "pong", "pong"], "open"),
     (b"ping\n" + LONGEST + b" \nping\n", False, ["pong"], "frame_too_long"),

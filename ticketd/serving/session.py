@@ -4,7 +4,6 @@ The caller feeds it bytes with ``receive`` and calls ``step`` until that returns
 sends the ``output``, does what the step says, and feeds the result with ``receive_replies``.
 """
 
-import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -15,7 +14,7 @@ from ticketd.config import Limits
 from ticketd.errors import TicketError
 from ticketd.rules.commands import TABLE
 from ticketd.rules.memory import Memory
-from ticketd.wire import codec, words
+from ticketd.wire import codec, foreign, words
 from ticketd.wire.lines import Lines
 from ticketd.wire.replies import ErrorReply, Reply, error_reply
 from ticketd.wire.requests import Request
@@ -24,7 +23,7 @@ from ticketd.wire.requests import Request
 _OUTPUT_BYTES = 256 * 1024
 
 _BRACE = ord("{")
-_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+_FOREIGN = "this is another protocol than ticketd's, so nothing more is read; send one request a line, such as list"
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -49,6 +48,8 @@ class Session:
         self._limits = limits
         self.lines = Lines(limits.frame_bytes_max)
         self._undecoded: deque[bytes] = deque()
+        # Whether a line was a command. Until then, the other side may be no client of ticketd.
+        self._greeted = False
         # Requests that are not answered yet, in order. An ErrorReply stands for one that could not be decoded.
         self._unanswered: deque[Request | ErrorReply] = deque()
         # Whether due holds were ended for the first of them.
@@ -178,17 +179,17 @@ class Session:
         for _ in range(count):
             line = self._undecoded.popleft()
             try:
-                if line[0] == _BRACE:
-                    self._unanswered.append(codec.decode(line))
-                elif _HTTP.match(line):
-                    # A web page could make a browser send commands in the body of a request.
-                    self._undecoded.clear()
-                    message = "this is not a web server; send one request a line, such as list"
-                    self.final_error = TicketError("bad_frame", message)
-                    break
-                else:
-                    self._unanswered.append(words.decode(line))
+                self._unanswered.append(codec.decode(line) if line[0] == _BRACE else words.decode(line))
             except TicketError as error:
+                if foreign.is_http(line) or (not self._has_command() and foreign.is_greeting(line)):
+                    self._undecoded.clear()
+                    self.final_error = TicketError("bad_frame", _FOREIGN)
+                    break
                 self._unanswered.append(error_reply(error))
+        if not self._greeted:
+            self._greeted = self._has_command()
         if self._undecoded:
             self.has_share = False
+
+    def _has_command(self) -> bool:
+        return self._greeted or any(isinstance(each, Request) for each in self._unanswered)

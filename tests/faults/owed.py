@@ -1,0 +1,73 @@
+"""What is owed for bytes of any kind, by the words of protocol.md.
+
+A line gets one coded reply, and the connection is in step afterwards. Only a line that is too long, a line of HTTP and
+words that the end of input cuts short end the connection, with an error; and before the first command, a line of
+another protocol: one with a control byte, or one that begins with capitals or a star.
+"""
+
+import re
+import string
+from typing import NamedTuple
+
+from ticketd.errors import Code, TicketError
+from ticketd.wire import codec, words
+from ticketd.wire.lines import FRAME_BYTES_MAX
+from ticketd.wire.requests import commands
+
+# What the method of an HTTP request may be made of.
+TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
+
+
+class Owed(NamedTuple):
+    """The lines that get a reply each, and the code of the error that ends the connection, if one does."""
+
+    lines: list[bytes]
+    ending: Code | None
+
+
+def owed(stream: bytes, limit: int = FRAME_BYTES_MAX) -> Owed:
+    """Return what is owed to the bytes of a connection that ends after them."""
+    lines: list[bytes] = []
+    greeted = False
+    *complete, rest = stream.split(b"\n")
+    for line in complete:
+        if len(line.removesuffix(b"\r")) > limit:
+            return Owed(lines, "frame_too_long")
+        text = line.strip(b" \t\r")
+        if is_command(text):
+            greeted = True
+        elif is_http(text) or (not greeted and is_foreign(text)):
+            return Owed(lines, "bad_frame")
+        if text:
+            lines.append(line)
+    if len(rest.removesuffix(b"\r")) > limit:
+        return Owed(lines, "frame_too_long")
+    rest = rest.strip(b" \t\r")
+    if rest.startswith(b"{"):
+        foreign = not greeted and not is_command(rest) and is_foreign(rest)
+        return Owed(lines, "bad_frame") if foreign else Owed([*lines, rest], None)
+    return Owed(lines, "bad_frame" if rest else None)
+
+
+def is_command(line: bytes) -> bool:
+    """Whether a line is a request, whatever the answer."""
+    try:
+        (codec if line.startswith(b"{") else words).decode(line)
+    except (TicketError, ValueError):
+        return False
+    return True
+
+
+def is_http(line: bytes) -> bool:
+    """Whether a line is a method, a target and a version of HTTP."""
+    method, target, version, *_ = [*line.split(None, 3), b"", b"", b""]
+    return set(method.decode("latin-1")) <= set(TOKEN) and b'"' not in target and version[:5].upper() == b"HTTP/"
+
+
+def is_foreign(line: bytes) -> bool:
+    """Whether no person types a line: it has a control byte, or begins with capitals or a star, and not with LIST."""
+    if any((byte < 0x20 and byte not in b"\t\r\n") or byte == 0x7F for byte in line):
+        return True
+    in_capitals = len(line) > 1 and all(chr(byte) in string.ascii_uppercase for byte in line[:2])
+    word = re.split(rb"\s", line)[0].lower()
+    return (in_capitals or line.startswith(b"*")) and word not in [name.encode() for name in commands()]
