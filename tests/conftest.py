@@ -153,13 +153,14 @@ def ended(child: Any) -> tuple[int, str]:
 SILENCE = None
 BREAK = b""
 FLOOD = b"x"
+ENDLESS = b"x" * 65_536
 
 
 class Liar:
     """Listens as a daemon would, and gives to the lines it reads these answers, one after the other.
 
-    ``SILENCE`` says nothing until the client goes, and ``FLOOD`` talks until then without ending a line; ``BREAK``, and
-    whatever follows the last answer, closes.
+    ``SILENCE`` says nothing until the client goes; ``FLOOD``, and in large pieces ``ENDLESS``, talk until then without
+    ending a line. ``BREAK``, and whatever follows the last answer, closes.
     """
 
     def __init__(self, *answers: bytes | None) -> None:
@@ -202,7 +203,7 @@ class Liar:
                 answer = self._answers.pop(0) if self._answers else BREAK
                 if answer == BREAK:
                     return
-                while answer == FLOOD:
+                while answer in (FLOOD, ENDLESS):
                     connection.sendall(answer)
                 if answer is not None:
                     connection.sendall(answer)

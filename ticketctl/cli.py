@@ -53,6 +53,9 @@ def main() -> NoReturn:
         print(f"ticketctl: cannot write the output: {error.strerror}", file=sys.stderr)
         discard(sys.stdout)
         status = REFUSED
+    except MemoryError:
+        print("ticketctl: there is not enough memory for this; ask for less, such as list --limit 100", file=sys.stderr)
+        status = REFUSED
     sys.exit(status)
 
 

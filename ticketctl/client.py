@@ -14,7 +14,7 @@ import msgspec
 
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.replies import ErrorReply, PongReply, Reply
-from ticketd.wire.requests import Ping, Request
+from ticketd.wire.requests import REPLY_BYTES_MAX, Ping, Request
 
 RECEIVE_BYTES = 64 * 1024
 # How many requests are sent before their replies are read. The daemon takes as many of one connection into a commit.
@@ -85,7 +85,8 @@ class Client:
             try:
                 self._ensure_connected(deadline)
                 sent = request.writes
-                reply = self._exchange(frame, deadline)
+                self._send(frame, deadline)
+                reply = self._receive(request, deadline)
             except CannotConnectError as error:
                 self.close()
                 maybe_done = maybe_done or sent
@@ -139,9 +140,9 @@ class Client:
         self._ensure_connected(deadline)
         replies: list[Reply] = []
         try:
-            replies.append(self._exchange(b"".join(encode(request) + b"\n" for request in batch), deadline))
-            while len(replies) < len(batch):
-                replies.append(self._receive(deadline))
+            self._send(b"".join(encode(request) + b"\n" for request in batch), deadline)
+            for request in batch:
+                replies.append(self._receive(request, deadline))
         except CannotConnectError:
             self.close()
         except KeyboardInterrupt:
@@ -172,11 +173,14 @@ class Client:
         deadline = time.monotonic() + self.timeout
         try:
             self._ensure_connected(deadline)
-            reply = self._exchange(encode(Ping()) + b"\n" + encode(request) + b"\n", deadline)
+            self._send(encode(Ping()) + b"\n" + encode(request) + b"\n", deadline)
+            first = self._receive(Ping(), deadline)
+            if isinstance(first, ErrorReply):
+                yield first
             while True:
+                reply = self._receive(request, None)
                 if not isinstance(reply, PongReply):
                     yield reply
-                reply = self._receive(None)
         except _LostError:
             message = f"the connection to {self.address} is lost, and no more changes come. Is ticketd running?"
             raise CannotConnectError(message) from None
@@ -191,8 +195,9 @@ class Client:
         self._received.clear()
 
     def _close_if_stale(self) -> None:
-        # No request is open. If there is anything to read, the daemon has closed the connection, and says why.
-        if self._socket and select.select([self._socket], [], [], 0)[0]:
+        # No request is open. If there is anything to read, it answers none: the daemon has closed the connection, and
+        # says why, or it is no ticketd.
+        if self._socket and (self._received or select.select([self._socket], [], [], 0)[0]):
             self.close()
 
     def _ensure_connected(self, deadline: float) -> None:
@@ -205,8 +210,7 @@ class Client:
             raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _exchange(self, frames: bytes, deadline: float) -> Reply:
-        """Send frames and return the first reply."""
+    def _send(self, frames: bytes, deadline: float) -> None:
         assert self._socket is not None
         try:
             self._socket.settimeout(_left(deadline))
@@ -215,15 +219,31 @@ class Client:
             raise self._no_reply() from None
         except OSError as error:
             raise self._broken(error) from None
-        return self._receive(deadline)
 
-    def _receive(self, deadline: float | None) -> Reply:
-        """Return the next reply. Without a deadline, wait as long as the connection lasts."""
+    def _receive(self, request: Request, deadline: float | None) -> Reply:
+        """Return the reply to a request: one of the kinds that it expects, or an error.
+
+        Without a deadline, wait as long as the connection lasts.
+        """
+        try:
+            reply = decode_reply(self._receive_line(deadline))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise self._not_ticketd() from None
+        except MemoryError:
+            raise CannotConnectError(f"there is not enough memory for the reply of {self.address}") from None
+        if not isinstance(reply, (ErrorReply, *request.expects)):
+            kind, command = (str(each.__struct_config__.tag) for each in (reply, request))
+            raise self._not_ticketd(f": it answers {command} with {kind}")
+        return reply
+
+    def _receive_line(self, deadline: float | None) -> bytes:
         assert self._socket is not None
         searched = 0
         try:
             while (end := self._received.find(b"\n", searched)) < 0:
                 searched = len(self._received)
+                if searched > REPLY_BYTES_MAX:
+                    raise self._not_ticketd(f": its reply has more than {REPLY_BYTES_MAX} bytes")
                 self._socket.settimeout(None if deadline is None else _left(deadline))
                 chunk = self._socket.recv(RECEIVE_BYTES)
                 if not chunk:
@@ -233,12 +253,12 @@ class Client:
             raise self._no_reply() from None
         except OSError as error:
             raise self._broken(error) from None
-        frame = bytes(self._received[:end])
+        line = bytes(self._received[:end])
         del self._received[: end + 1]
-        try:
-            return decode_reply(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise CannotConnectError(f"what answers at {self.address} does not speak ticketd's protocol") from None
+        return line
+
+    def _not_ticketd(self, why: str = "") -> CannotConnectError:
+        return CannotConnectError(f"what answers at {self.address} does not speak ticketd's protocol{why}")
 
     def _no_reply(self) -> CannotConnectError:
         return CannotConnectError(f"no reply from {self.address} within {self.timeout:g} s")

@@ -93,11 +93,12 @@ def _ask(request: Request, client: Client, output: Output) -> int:
         return status_of(reply)
     try:
         output.result(reply)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         if not request.writes:
             raise
         # The disk is full, perhaps. What was written to the ledger stays, so say how to see the reply.
-        message = f"it was done, but the reply cannot be written ({error.strerror}); this shows it again:"
+        reason = getattr(error, "strerror", "out of memory")
+        message = f"it was done, but the reply cannot be written ({reason}); this shows it again:"
         write_text(f"{message}\n  {typed(settling(request), client, output)}", sys.stderr)
         return OUTCOME_UNKNOWN
     return DONE

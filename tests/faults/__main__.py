@@ -20,6 +20,7 @@ from tests.faults import (
     many,
     memory,
     power_cut,
+    servers,
     signals,
 )
 
@@ -32,6 +33,7 @@ ATTACKS: dict[str, Attack] = {
     "hostile": hostile.run,
     "memory": memory.run,
     "input": input.run,
+    "servers": servers.run,
     "corruption": corruption.run,
     "clocks": clocks.run,
     "signals": signals.run,

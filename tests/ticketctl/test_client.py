@@ -256,6 +256,36 @@ def test_a_nonsense_reply_exits_with_status_3_and_no_traceback(nonsense: bytes) 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("other", [answer("pong"), answer("events", events=[]), answer("bookings", bookings=[])])
+def test_a_reply_of_another_kind_leaves_a_booking_unknown(other: bytes) -> None:
+    with lying(other) as liar:
+        done = ctl("book", "1", "1", "--booking", "mine", port=liar.port)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "does not speak ticketd's protocol: it answers book with " in done.stderr
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book --booking mine 1 1\n")
+
+
+def test_show_takes_only_a_reply_of_the_kind_it_named() -> None:
+    with lying(booked("jazz"), booked("jazz")) as liar:
+        assert ctl("show", "jazz", "--kind", "event", port=liar.port).returncode == 3
+    with lying(booked("jazz")) as liar:
+        assert ctl("show", "jazz", "--kind", "booking", port=liar.port).returncode == 0
+
+
+def test_a_line_that_was_not_asked_for_answers_no_request() -> None:
+    with lying(answer("pong") + booked("other"), booked("mine")) as liar:
+        done = ctl(port=liar.port, stdin="ping\nbook 1 1 --booking mine\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["pong", "mine"]
+
+
+def test_a_reply_longer_than_any_booking_leaves_it_unknown() -> None:
+    with lying(booked("b" * 2_000_000)) as liar:
+        done = ctl("book", "1", "1", port=liar.port)
+    assert done.returncode == 4
+    assert "its reply has more than 1048576 bytes. Whether it was done is unknown" in done.stderr
+
+
 def test_a_reply_longer_than_one_read_is_put_together() -> None:
     with lying(answer("error", code="not_found", message="x" * 300_000)) as liar:
         done = ctl("ping", port=liar.port)

@@ -209,9 +209,11 @@ def test_watch_counts_events_that_do_not_fit_on_the_terminal() -> None:
         screen.expect_exact("and 23 more")
 
 
-def test_watch_shows_replies_that_are_not_events() -> None:
-    with lying(PONG, booked("anna-1", state="held")) as liar, terminal("watch", port=liar.port) as screen:
-        screen.expect_exact("booking anna-1: 1 ticket of event 1, held")
+def test_watch_ends_at_a_reply_that_is_no_event() -> None:
+    with lying(PONG, booked("anna-1", state="held")) as liar:
+        done = ctl("watch", port=liar.port)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "does not speak ticketd's protocol: it answers watch with booking" in done.stderr
 
 
 def test_ctrl_c_during_watch_returns_to_the_prompt(daemon: Daemon, tmp_path: Path) -> None:

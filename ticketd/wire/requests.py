@@ -41,10 +41,8 @@ EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
 # So many fit into a line, however long their ids are.
 TICKETS_PER_CANCEL_MAX = 190
-# Every reply but a list has less: the largest page of bookings has half of it.
+# No reply is longer.
 REPLY_BYTES_MAX = 1024 * 1024
-# How much an event adds to a list at most.
-EVENT_BYTES_MAX = 640
 
 BookingId = Annotated[Id, Meta(description="the id of the booking")]
 NewBookingId = Annotated[Id, Meta(description="the id of the new booking; sent again, it books nothing new")]
@@ -81,11 +79,6 @@ class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
         """Those of ``replies`` that answer it with the fields that it has."""
         return self.replies
 
-    @property
-    def reply_bytes_max(self) -> int:
-        """No line that answers it is longer."""
-        return REPLY_BYTES_MAX
-
 
 class List(Request, tag="list"):
     """Show the events and how many of their tickets are left, a page at a time."""
@@ -100,12 +93,6 @@ class List(Request, tag="list"):
         Annotated[int, Meta(ge=1, le=EVENTS_PER_PAGE_MAX, description=f"how many; {EVENTS_PER_PAGE_MAX:,} if left out")]
         | UnsetType
     ) = UNSET
-
-    @property
-    def reply_bytes_max(self) -> int:
-        """No page of so many events is longer."""
-        events = EVENTS_PER_PAGE_MAX if self.limit is UNSET else self.limit
-        return REPLY_BYTES_MAX + events * EVENT_BYTES_MAX
 
 
 class Show(Request, tag="show"):
@@ -255,7 +242,8 @@ class Amend(Request, tag="amend"):
 class Watch(Request, tag="watch"):
     """Stream the events, or one event, as they change, until the next line is sent."""
 
-    replies = (EventReply,)
+    # A pong is its heartbeat.
+    replies = (EventReply, PongReply)
     streams: ClassVar[bool] = True
 
     event: (
