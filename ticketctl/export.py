@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ticketctl import pages
 from ticketctl.client import CannotConnectError, Client
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
@@ -164,7 +165,7 @@ class _Rows:
             if not page.more:
                 return
             if not page.events:
-                raise self._endless()
+                raise pages.no_end(self._client)
             after = page.events[-1].id
 
     def _bookings(self) -> Iterator[BookingRecord]:
@@ -178,7 +179,7 @@ class _Rows:
             if not page.more:
                 return
             if not page.bookings:
-                raise self._endless()
+                raise pages.no_end(self._client)
             after = page.bookings[-1].id
 
     def _ask(self, request: Request, kind: type[_R]) -> _R:

@@ -17,7 +17,11 @@ def ask(client: Client, request: Request) -> Reply:
         if not reply.more:
             return EventsReply(list(events.values()))
         if len(events) == known:
-            # It would be asked for the same page for ever.
-            raise CannotConnectError(f"{client.address} answered something else")
+            raise no_end(client)
         reply = client.ask(List(next(reversed(events))))
     return reply
+
+
+def no_end(client: Client) -> CannotConnectError:
+    """Return the error for a page without news that says that more follow: it would be asked for again for ever."""
+    return CannotConnectError(f"{client.address} answered a page without news, and says that more follow")

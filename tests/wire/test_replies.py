@@ -67,7 +67,8 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
 
 
 def test_every_reply_is_tested() -> None:
-    assert set(REPLIES_OF) == set(Reply.__subclasses__())
+    # Other tests may have made some of their own.
+    assert set(REPLIES_OF) == {kind for kind in Reply.__subclasses__() if kind.__module__.startswith("ticketd.")}
 
 
 @settings(deadline=None, max_examples=300)
