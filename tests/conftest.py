@@ -183,7 +183,7 @@ class Liar:
     def close(self) -> None:
         self._over = True
         # It may have seen that already, and listen no more.
-        with suppress(ConnectionRefusedError):
+        with suppress(ConnectionError):
             socket.create_connection(("127.0.0.1", self.port)).close()
         self._thread.join(SECONDS_MAX)
 

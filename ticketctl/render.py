@@ -23,6 +23,7 @@ from ticketd.wire.replies import (
     EventReply,
     EventsReply,
     HelpReply,
+    PongReply,
     Reply,
     TicketReply,
 )
@@ -95,6 +96,8 @@ def _plain(reply: Reply) -> str:
             return _help(reply)
         case ErrorReply():
             return error_text(reply)
+        case PongReply():
+            return "pong"
         case _:
             return "\n".join(map("\t".join, _fields(reply)))
 
@@ -102,11 +105,7 @@ def _plain(reply: Reply) -> str:
 def _table(reply: Reply) -> str:
     match reply:
         case EventsReply():
-            return (
-                _columns(_EVENT_COLUMNS, reply.events) + _more(reply.events, reply.more)
-                if reply.events
-                else "no events"
-            )
+            return _events(reply) if reply.events else "no events"
         case EventReply():
             return _columns(_EVENT_COLUMNS, [reply]) + ("\n(as before)" if reply.replayed else "")
         case BookingReply():
@@ -116,16 +115,15 @@ def _table(reply: Reply) -> str:
         case TicketReply():
             at = f" at {_time(reply.redeemed_at)}" if reply.redeemed_at else ""
             return printable(f"ticket {reply.id}: event {reply.event}, booking {reply.booking}, {reply.state}{at}")
-        case HelpReply() | ErrorReply():
+        case HelpReply() | ErrorReply() | PongReply():
             return _plain(reply)
         case _:
             return _aligned(_fields(reply))
 
 
 def _fields(reply: Reply) -> list[tuple[str, ...]]:
-    """Return the names and values of a reply that has no layout of its own, or its kind if it has no fields."""
-    kind, *fields = msgspec.to_builtins(reply).items()
-    return [(name, cell(value)) for name, value in fields] or [kind[1:]]
+    """Return the names and values of a reply that has no layout of its own."""
+    return [(name, cell(value)) for name, value in msgspec.structs.asdict(reply).items()]
 
 
 def _aligned(fields: Sequence[tuple[str, ...]]) -> str:
@@ -154,6 +152,10 @@ def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, dat
         at = redeemed[ticket]
         return f", redeemed at {_time(at)}" if at else ", redeemed"
     return ", cancelled" if ticket in booking.cancelled else ""
+
+
+def _events(reply: EventsReply) -> str:
+    return _columns(_EVENT_COLUMNS, reply.events) + _more(reply.events, reply.more)
 
 
 def _bookings(reply: BookingsReply) -> str:
