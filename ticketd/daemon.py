@@ -18,6 +18,7 @@ from ticketd.commits.file_sync import FileSync
 from ticketd.commits.refresher import refresh
 from ticketd.config import STATUS_BUG, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
 from ticketd.ledger.base import CannotOpenError, Ledger, LedgerFailedError, SharedLedger
+from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
 from ticketd.serving.server import TURNED_AWAY_MAX, Server
@@ -95,7 +96,8 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     ending = Ending()
     limits = options.limits
     _raise_open_files_limit(limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX)
-    file = EventsFile(options.events)
+    ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
+    file = EventsFile(options.events, ledger_files)
     events_in_file = file.read()
     ledger, name = await _open_ledger(options)
     catalogue = Catalogue(await ledger.events())

@@ -17,11 +17,12 @@ class EventsFileError(Exception):
 
 
 class EventsFile:
-    """The catalogue file at ``path``. A missing file is an empty catalogue."""
+    """The catalogue file at ``path``. A missing file is an empty catalogue. It must not be one of ``others``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Sequence[Path] = ()) -> None:
         # If the path is a symbolic link, the file that it points to is replaced, not the link.
         self.path = Path(os.path.realpath(path))
+        self._others = others
         self._signature: tuple[int, ...] | None = None
         self._content: list[FileEvent] | None = None
         self._fault: EventsFileError | None = None
@@ -40,6 +41,7 @@ class EventsFile:
         self._signature = self._current_signature()
         self._fault = None
         try:
+            self._refuse_others()
             self._content = self._parse(self.path.read_bytes())
         except FileNotFoundError:
             self._content = []
@@ -86,6 +88,13 @@ class EventsFile:
         self._signature = signature
         return True
 
+    def _refuse_others(self) -> None:
+        """Raise EventsFileError if the file is one of the others. Opening and closing it would drop SQLite's locks."""
+        inode = _inode_of(self.path)
+        for other in self._others:
+            if other == self.path or (inode and inode == _inode_of(other)):
+                raise EventsFileError(f"{self.path} is {other}, which belongs to the ledger; name another --events")
+
     def _parse(self, data: bytes) -> list[FileEvent]:
         try:
             return decode_file(data)
@@ -106,6 +115,14 @@ class EventsFile:
             # As open() would create it: mkstemp uses 0o600.
             os.umask(mask := os.umask(0o077))
             return 0o666 & ~mask
+
+
+def _inode_of(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _signature_of(status: os.stat_result) -> tuple[int, ...]:

@@ -21,9 +21,20 @@ def log_path(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
+def journal_path(path: Path) -> Path:
+    """Return where the journal of a ledger is while it is made."""
+    return path.with_name(path.name + "-journal")
+
+
 def seal_path(path: Path) -> Path:
     """Return where the seal of a ledger is."""
     return path.with_name(path.name + "-seal")
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return where all files of a ledger are, or may be."""
+    path = path.resolve()
+    return path, log_path(path), seal_path(path), journal_path(path)
 
 
 def size_of(path: Path) -> int:
