@@ -15,12 +15,14 @@ from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.embedded.files import (
     CHECKSUM_BYTES,
     UNREADABLE,
+    journal_path,
     load_checksums,
     log_path,
     reason,
     seal_path,
     size_of,
 )
+from ticketd.ledger.embedded.lock import Lock
 from ticketd.ledger.embedded.offline import EmbeddedReader
 from ticketd.ledger.embedded.opening import (
     count_commits,
@@ -72,7 +74,8 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
     refuse_log_without_file(path)
     if not size_of(path):
         raise CannotOpenError(f"there is no ledger {path}")
-    if size_of(path.with_name(path.name + "-journal")):
+    stack.callback(Lock(path, shared=True).close)
+    if size_of(journal_path(path)):
         raise CannotOpenError(f"a crash broke off the making of the ledger {path}; start ticketd on it once")
     if size_of(log_path(path)):
         connection = stack.enter_context(closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)))

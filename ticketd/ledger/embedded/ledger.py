@@ -22,7 +22,8 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
 - A commit that fails in fsync may or may not be there after a restart, and a later fsync may report success for pages
   that never reached the disk (see ``files.make_log_durable``). So it is never tried again.
 - Automatic checkpoints swallow errors of the database file; explicit ones report them.
-- ``locking_mode=EXCLUSIVE`` keeps other processes out, until this one closes the file by another way than SQLite.
+- ``locking_mode=EXCLUSIVE`` keeps other processes out, until this one closes the file by another way than SQLite. So
+  there is a lock besides, which stays (see ``lock``).
 """
 
 import math
@@ -91,7 +92,9 @@ class EmbeddedLedger:
         self._path = str(path)
         self._clock = clock
         self._events_max = events_max
-        self._connection, self._seal, self._commits, _ = open_ledger(path, Use(accept_losses=accept_losses))
+        opened = open_ledger(path, Use(accept_losses=accept_losses))
+        self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
+        self._commits = opened.commits
         # How many commits are in the file without its log.
         self._folded = self._commits
         self._inode = _inode(self._path)
@@ -181,6 +184,7 @@ class EmbeddedLedger:
                 self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._connection.close()
             self._seal.close()
+            self._lock.close()
         except apsw.Error as error:
             raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
         self._writer.close()

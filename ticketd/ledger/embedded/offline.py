@@ -62,6 +62,7 @@ class EmbeddedOffline(EmbeddedReader):
         self.address = str(path.resolve())
         self.mark = opened.mark
         self._seal = opened.seal
+        self._lock = opened.lock
         self._commits = self._folded = opened.commits
         # The one transaction may not fit into memory.
         self._connection.pragma("cache_spill", True)
@@ -116,6 +117,7 @@ class EmbeddedOffline(EmbeddedReader):
             self._closed = True
             self._connection.close()
             self._seal.close()
+            self._lock.close()
 
     def _commit(self, mark: Mark) -> None:
         with self._translated_errors():

@@ -28,6 +28,7 @@ from ticketd.ledger.embedded.files import (
     seal_path,
     size_of,
 )
+from ticketd.ledger.embedded.lock import Lock
 from ticketd.ledger.embedded.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from ticketd.ledger.embedded.seal import Seal
 from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark, refusal
@@ -56,6 +57,7 @@ class Opened(NamedTuple):
 
     connection: apsw.Connection
     seal: Seal
+    lock: Lock
     commits: int
     mark: Mark
 
@@ -84,13 +86,19 @@ def open_ledger(path: Path, use: Use) -> Opened:
         refuse_log_without_file(path)
         if use.new is None and not size_of(path):
             raise CannotOpenError(f"there is no ledger {path}")
-        connection = apsw.Connection(str(path))
+        lock = Lock(path, create=True)
+        try:
+            connection = apsw.Connection(str(path))
+        except BaseException:
+            lock.close()
+            raise
         try:
             # The log may belong to another file, so closing must not fold it into this one.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            return _open(connection, path, use)
+            return _open(connection, lock, path, use)
         except BaseException:
             connection.close()
+            lock.close()
             raise
 
 
@@ -120,7 +128,7 @@ def translated_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _open(connection: apsw.Connection, path: Path, use: Use) -> Opened:
+def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Opened:
     # This affects only a database that has no pages yet.
     connection.reserve_bytes(reserve=CHECKSUM_BYTES)
     connection.pragma("locking_mode", "EXCLUSIVE")
@@ -158,7 +166,7 @@ def _open(connection: apsw.Connection, path: Path, use: Use) -> Opened:
     except BaseException:
         seal.close()
         raise
-    return Opened(connection, seal, commits, mark)
+    return Opened(connection, seal, lock, commits, mark)
 
 
 def refuse_log_without_file(path: Path) -> None:

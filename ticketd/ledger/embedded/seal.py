@@ -5,6 +5,7 @@ seal shows that there were more. It is written after the sync of each commit, wi
 counts a commit that is not durable; it is exact after kill -9, and a power cut may set it back a little.
 """
 
+import os
 import re
 import zlib
 from pathlib import Path
@@ -27,7 +28,12 @@ class Seal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = apsw.VFSFile("", str(path), [_FLAGS, 0])
+        # For its owner only, as the ledger itself.
+        mask = os.umask(0o077)
+        try:
+            self._file = apsw.VFSFile("", str(path), [_FLAGS, 0])
+        finally:
+            os.umask(mask)
         try:
             self.commits, self.damaged = _read(self._file)
         except BaseException:
