@@ -32,6 +32,10 @@ class Holds:
             heappop(heap)
         return heap[0][0] if heap else None
 
+    def after(self, time: int) -> list[int]:
+        """Return when those holds run out that run out after a time."""
+        return [expires for _, _, expires in self._active.values() if expires > time]
+
     def held(self, booking: str) -> tuple[str, int] | None:
         """Return the event and the quantity of a booking that is held, else None."""
         held = self._active.get(booking)

@@ -13,6 +13,8 @@ When a step fails:
   log into the file (a checkpoint), which may make room.
 - A constraint refuses the changes: that is a bug. SQLite rolls back, and the error is reported as it is.
 - No room for the seal: the commit is durable, and reported as such. The next commit writes the seal too.
+- One of the files is not there any more: all that was acknowledged is in files that are open still. It is folded into
+  the database, wherever that is now, and then LedgerFailedError.
 - Any other error, or no answer in time: LedgerFailedError. The process ends, and the next start reads what is durable.
 
 Nothing is reported before its sync, so nothing acknowledged is lost. That depends on these facts about SQLite and Linux
@@ -26,6 +28,7 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
   there is a lock besides, which stays (see ``lock``).
 """
 
+import logging
 import math
 import os
 import time
@@ -41,23 +44,28 @@ import msgspec
 
 from ticketd.ids import new_ticket
 from ticketd.ledger.base import Answers, Done, LedgerFailedError, StorageFullError
-from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
+from ticketd.ledger.embedded.files import UNREADABLE, damaged, log_path, reason, seal_path
 from ticketd.ledger.embedded.holds import Holds
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
+from ticketd.ledger.embedded.seal import Seal
 from ticketd.ledger.embedded.writer import Writer
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
-from ticketd.model import Event
+from ticketd.model import HOLD_SECONDS_MAX, Event, time_of
 from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
+
+log = logging.getLogger(__name__)
 
 # A checkpoint is due after this many pages were written to the log.
 CHECKPOINT_PAGES = 2_000
 PAGES_COUNTED_MAX = 1 << 32  # SQLite's counter of written pages has 32 bits.
 # ``read`` stops when it has loaded this many bookings and tickets, so that the next commit waits no longer.
 ROWS_PER_SLICE = 256
+# The year 1: a time at which no hold has run out, by whatever clock it was made.
+LONG_AGO = -62_135_596_800_000
 
 _SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
 _ACTIVE_HOLDS = "SELECT id, event, quantity, expires FROM bookings WHERE state = 'held'"
@@ -94,10 +102,9 @@ class EmbeddedLedger:
         self._events_max = events_max
         opened = open_ledger(path, Use(accept_losses=accept_losses))
         self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
-        self._commits = opened.commits
-        # How many commits are in the file without its log.
-        self._folded = self._commits
-        self._inode = _inode(self._path)
+        self._commits, self._folded = opened.commits, opened.folded
+        real = path.resolve()
+        self._inodes = {str(file): _inode(str(file)) for file in (path, log_path(real), seal_path(real))}
         self._cursor = self._connection.cursor()
         self._cursor.execute(SETUP)
         try:
@@ -105,11 +112,22 @@ class EmbeddedLedger:
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
+            self._tell_distant_holds()
         except apsw.Error as error:
             raise damaged(path, error) from error
         self._writer = Writer(commit_seconds_max)
         self._checkpoint_due = False
         self._pages_at_checkpoint = self._pages_written()
+
+    def _tell_distant_holds(self) -> None:
+        """Log how many holds run out later than any hold that is made now: the clock was ahead when they were made."""
+        distant = self._holds.after(self._clock() + HOLD_SECONDS_MAX * 1_000)
+        if distant:
+            log.warning(
+                "holds=%d run out more than %d s from now, the last of them at %s, since the clock was ahead when they"
+                " were made; their tickets are held until then: release them, or set the clock right",
+                *(len(distant), HOLD_SECONDS_MAX, time_of(max(distant)).isoformat()),
+            )
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
@@ -117,11 +135,13 @@ class EmbeddedLedger:
         replies = decide_all(working_set, requests)
         if not working_set.changed:
             return Answers(replies, (), changed=False)
-        if _inode(self._path) != self._inode:
-            raise LedgerFailedError(f"the ledger {self._path} is not there any more: put it back")
-        pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
-        checkpoint = self._checkpoint_due or pages >= CHECKPOINT_PAGES
-        work = partial(self._commit, parameters(working_set, self._commits + 1), checkpoint)
+        missing = [file for file, inode in self._inodes.items() if _inode(file) != inode]
+        if missing:
+            work = partial(self._end_without, missing)
+        else:
+            pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
+            checkpoint = self._checkpoint_due or pages >= CHECKPOINT_PAGES
+            work = partial(self._commit, parameters(working_set, self._commits + 1), checkpoint)
         self._writer.start(work, partial(self._committed, working_set, replies, done))
         return None
 
@@ -129,8 +149,7 @@ class EmbeddedLedger:
         """See Ledger."""
         replies: list[Reply] = []
         for request in requests:
-            # At time 0, no hold has run out.
-            working_set = self._load(read_set([request]), 0)
+            working_set = self._load(read_set([request]), LONG_AGO)
             [reply] = decide_all(working_set, [request])
             replies.append(refusal if working_set.changed else reply)
         return Answers(replies)
@@ -145,7 +164,7 @@ class EmbeddedLedger:
         replies: list[Reply] = []
         rows = 0
         for request in requests:
-            working_set = self._load(read_set([request]), 0)
+            working_set = self._load(read_set([request]), LONG_AGO)
             read = TABLE[type(request)].read
             assert read is not None
             replies.append(read(working_set, request))
@@ -238,6 +257,19 @@ class EmbeddedLedger:
             rows += self._cursor.execute(f"{select} WHERE (booking, ticket) IN {wanted}", (pairs,))
         for booking, ticket, at in rows:
             working_set.redemptions.setdefault(booking, {})[ticket] = at
+
+    def _end_without(self, missing: list[str]) -> None:
+        """Save what is in the log still, although files are missing. Runs in the writer thread."""
+        self._checkpoint()
+        seal = seal_path(Path(self._path).resolve())
+        if missing == [str(seal)]:
+            Seal(seal).renew(self._commits)
+        saved = (
+            "All that was acknowledged is in the ledger itself: if that was moved, put it back, and start ticketd again"
+        )
+        if self._folded < self._commits:
+            saved = f"There is no room to save {self._commits - self._folded} commits: put it back, and make room"
+        raise LedgerFailedError(f"{', '.join(missing)} is not there any more. {saved}")
 
     def _commit(self, batch: tuple[Any, ...], checkpoint: bool) -> None:
         """Save, commit, sync and seal a batch. Runs in the writer thread."""

@@ -63,7 +63,7 @@ class EmbeddedOffline(EmbeddedReader):
         self.mark = opened.mark
         self._seal = opened.seal
         self._lock = opened.lock
-        self._commits = self._folded = opened.commits
+        self._commits, self._folded = opened.commits, opened.folded
         # The one transaction may not fit into memory.
         self._connection.pragma("cache_spill", True)
         self._closed = False

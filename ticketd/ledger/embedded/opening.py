@@ -59,6 +59,8 @@ class Opened(NamedTuple):
     seal: Seal
     lock: Lock
     commits: int
+    # How many commits are in the file without its log.
+    folded: int
     mark: Mark
 
 
@@ -160,13 +162,13 @@ def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Open
             _refuse_marked(mark, path)
         make_log_durable(path)
         _configure(connection, path)
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        folded = _fold(connection, commits)
         _find_damage(connection, path)
         seal.renew(commits)
     except BaseException:
         seal.close()
         raise
-    return Opened(connection, seal, lock, commits, mark)
+    return Opened(connection, seal, lock, commits, folded, mark)
 
 
 def refuse_log_without_file(path: Path) -> None:
@@ -228,10 +230,12 @@ def _commits_in_file(path: Path) -> int | None:
 
 def find_loss(acknowledged: int | None, seal_is_damaged: bool, commits: int) -> str | None:
     """Return a sentence about what a ledger with this many commits lacks by its seal, or None if it lacks nothing."""
-    if seal_is_damaged:
-        return "its seal is damaged, so nobody can tell whether it has all that was acknowledged"
-    if acknowledged is None:
-        return "its seal is missing, so nobody can tell whether it has all that was acknowledged"
+    if seal_is_damaged or acknowledged is None:
+        return (
+            f"its seal is {'damaged' if seal_is_damaged else 'missing'}, so nobody can tell whether it has all that was"
+            " acknowledged. If nothing but the seal was lost, nothing else is missing, and a start with --accept-losses"
+            " makes a new one"
+        )
     if acknowledged > commits:
         return f"it lacks {acknowledged - commits} of {acknowledged} commits that were acknowledged"
     return None
@@ -269,6 +273,18 @@ def _configure(connection: apsw.Connection, path: Path) -> None:
     connection.pragma("temp_store", "MEMORY")
     # Open the log now rather than at the first request.
     connection.execute("BEGIN IMMEDIATE; COMMIT")
+
+
+def _fold(connection: apsw.Connection, commits: int) -> int:
+    """Fold the log into the file, and return how many commits the file has then without its log."""
+    try:
+        log_pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    except apsw.FullError:
+        log.warning("the disk is full: reads are served, and nothing can be sold before there is room")
+    else:
+        if log_pages == moved:
+            return commits
+    return int(connection.execute("SELECT folded FROM ledger").get)
 
 
 def _find_damage(connection: apsw.Connection, path: Path) -> None:
