@@ -17,7 +17,7 @@ from ticketd.commits.events_file import EventsFile
 from ticketd.commits.file_sync import FileSync
 from ticketd.commits.refresher import refresh
 from ticketd.config import STATUS_BUG, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
-from ticketd.ledger.base import CannotOpenError, Ledger, LedgerFailedError, SharedLedger
+from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFailedError, SharedLedger
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
@@ -111,6 +111,8 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
         refreshing = syncing = None
         if isinstance(ledger, SharedLedger):
             refreshing = tasks.create_task(ending.supervise("refresher", refresh(ledger, catalogue)))
+        if isinstance(ledger, CheckedLedger):
+            tasks.create_task(ending.supervise("check of the ledger", ledger.check()))
         # End holds that ran out while the daemon was down, before the first client connects.
         await committer.end_due_holds()
         await file_sync.start(events_in_file)

@@ -3,6 +3,7 @@
 Whatever was done, the daemon serves all that was acknowledged, or it does not start and says what is wrong.
 """
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import apsw
 from tests.faults.disk import SECTOR_BYTES, Call, Content, Disk, plugged
 from tests.faults.scenario import LEDGER, Morning
 from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.check import check
 
 # After an odd number of rounds the last one leaves its log behind; after an even one all is in the file.
 ROUNDS = (17, 4)
@@ -29,6 +31,8 @@ Damage = tuple[str, Files]
 
 
 OVERFLOW = "overflow page"
+MISPLACED = "page in the wrong place"
+OLDER = "older page"
 
 
 def overflow_pages(file: bytes) -> list[int]:
@@ -84,10 +88,29 @@ class Ledger:
             for place in (start + chance.randrange(4), start + chance.randrange(4, PAGE_BYTES)):
                 what, files = self._flipped(DATABASE, place, chance)
                 yield f"{what}, in {OVERFLOW}", files
+        yield from self._misplaced(chance)
         for number, older in enumerate(self.older):
             for name in older.keys() & {DATABASE, LOG}:
                 yield f"{name} is an older one, {number}", {**self.files, name: older[name]}
             yield f"{DATABASE} and {LOG} are older ones, {number}", {**older, SEAL: self.files[SEAL]}
+
+    def _misplaced(self, chance: random.Random) -> Iterator[Damage]:
+        """Put every page in the place of another one, and in its own place all that were there before."""
+        file = self.files[DATABASE]
+        pages = [file[start : start + PAGE_BYTES] for start in range(0, len(file), PAGE_BYTES)]
+        large = [start // PAGE_BYTES for start in overflow_pages(file)]
+        others = {page: chance.randrange(len(pages)) for page in range(len(pages))}
+        swaps = [*others.items(), *zip(large, chance.sample(large, len(large)), strict=True)]
+        for one, other in swaps:
+            swapped = pages.copy()
+            swapped[one], swapped[other] = pages[other], pages[one]
+            kind = f"{MISPLACED}, {OVERFLOW}" if one in large and other in large else MISPLACED
+            yield f"{kind}: {one + 1} and {other + 1} swapped", {**self.files, DATABASE: b"".join(swapped)}
+        for page, data in enumerate(pages):
+            place = slice(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
+            for older in {files[DATABASE][place] for files in self.older if DATABASE in files} - {data, b""}:
+                replaced = [*pages[:page], older, *pages[page + 1 :]]
+                yield f"{OLDER}: {page + 1}", {**self.files, DATABASE: b"".join(replaced)}
 
     def _flipped(self, name: str, place: int, chance: random.Random) -> Damage:
         data = bytearray(self.files[name])
@@ -101,12 +124,17 @@ class Ledger:
             path = folder / Path(name).name
             path.write_bytes(files[name]) if name in files else path.unlink(missing_ok=True)
         try:
+            found = asyncio.run(check(str(folder / LEDGER.name), lambda line: None))
+        except CannotOpenError:
+            found = 1
+        try:
             self.morning.check_ledger(folder / LEDGER.name)
         except CannotOpenError as error:
             assert str(folder / LEDGER.name) in str(error), error
             if "damaged" not in str(error):
-                found = {name: folder / Path(name).name for name in files}
-                assert {name: path.read_bytes() for name, path in found.items()} == files, "it was not left as it was"
+                left = {name: folder / Path(name).name for name in files}
+                assert {name: path.read_bytes() for name, path in left.items()} == files, "it was not left as it was"
+            assert found, f"ticketd check finds nothing: {error}"
             return "refused"
         return "served"
 
@@ -128,5 +156,6 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
                 error.add_note(name)
                 raise
             figures["damages"] += 1
-            figures["damages of overflow pages"] += OVERFLOW in name
+            for kind in (OVERFLOW, MISPLACED, OLDER):
+                figures[f"damages: {kind}"] += kind in name
     return dict(figures)

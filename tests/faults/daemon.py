@@ -15,6 +15,7 @@ import apsw
 
 from tests.faults.disk import RealDisk, plugged
 from ticketd import cli, daemon
+from ticketd.ledger.embedded import opening
 from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
 from ticketd.model import time_of
 
@@ -61,6 +62,10 @@ class Machine:
         finally:
             (self._folder / "stall").unlink()
 
+    def checks_beside(self) -> None:
+        """Let a daemon that is started check its ledger as it checks a large one: beside the service."""
+        self._write("beside", "")
+
     def stalled(self) -> bool:
         """Whether a sync waits."""
         return (self._folder / "stalled").exists()
@@ -105,6 +110,8 @@ def main() -> None:
     real_time = time.time
     time.time = lambda: real_time() + _seconds(folder)
     daemon.EmbeddedLedger = partial(EmbeddedLedger, clock=clock)  # type: ignore[assignment,attr-defined]
+    if (folder / "beside").exists():
+        opening.CHECKED_BEFORE_BYTES_MAX = 0
     with plugged(_Disk(folder)):
         cli.main()
 

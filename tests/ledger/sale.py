@@ -15,8 +15,9 @@ import apsw
 from tests.conftest import SECONDS_MAX, environment
 from tests.postgres import query
 from ticketd.ledger.base import Answers, CannotOpenError, Ledger
-from ticketd.ledger.embedded.files import load_checksums
+from ticketd.ledger.embedded.files import load_checksums, load_digests
 from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
+from ticketd.ledger.embedded.schema import TOTAL
 from ticketd.ledger.move import move
 from ticketd.ledger.postgres.ledger import PostgresLedger
 from ticketd.ledger.postgres.url import is_database_url, without_password
@@ -87,14 +88,16 @@ def rows_in(ledger: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def change(ledger: str, statement: str) -> None:
-    """Change a ledger behind its back; the checksums of an embedded one are right."""
+    """Change a ledger behind its back; the checksums and the total of an embedded one are right."""
     if is_database_url(ledger):
         query(ledger, statement.replace("{}", "ticketd."))
         return
     load_checksums()
     with closing(apsw.Connection(ledger)) as connection:
+        load_digests(connection)
         connection.pragma("ignore_check_constraints", True)
         connection.execute(statement.replace("{}", ""))
+        connection.execute(f"UPDATE ledger SET total = {TOTAL}")
 
 
 async def open_ledger(ledger: str) -> Ledger:

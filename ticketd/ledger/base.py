@@ -125,3 +125,12 @@ class SharedLedger(Ledger, Protocol):
         Raises LedgerUnavailableError.
         """
         ...
+
+
+@runtime_checkable
+class CheckedLedger(Ledger, Protocol):
+    """A ledger of which some is checked beside the service."""
+
+    async def check(self) -> None:
+        """Check what the start did not. Ends when all is checked, or the ledger closes. Raises LedgerFailedError."""
+        ...

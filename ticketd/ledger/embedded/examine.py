@@ -17,11 +17,13 @@ from ticketd.ledger.embedded.files import (
     UNREADABLE,
     journal_path,
     load_checksums,
+    load_digests,
     log_path,
     reason,
     seal_path,
     size_of,
 )
+from ticketd.ledger.embedded.integrity import content_faults, open_file, structure_faults
 from ticketd.ledger.embedded.lock import Lock
 from ticketd.ledger.embedded.offline import EmbeddedReader
 from ticketd.ledger.embedded.opening import (
@@ -62,12 +64,13 @@ def examining(path: Path, findings: Findings) -> Iterator[tuple[EmbeddedReader, 
         _check_pages(path, findings)
         try:
             mark = _check_commits(connection, path, findings)
-            _check_integrity(connection, findings)
+            whole = _check_integrity(connection, findings)
         except UNREADABLE as error:
             findings.wrong("tables", f"the rest cannot be read: {reason(error)}")
             yield None
         else:
-            yield EmbeddedReader(connection, path), mark
+            # Rows in the wrong place would be reported one by one, or could not be read.
+            yield (EmbeddedReader(connection, path), mark) if whole else None
 
 
 def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
@@ -89,8 +92,8 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
         stack.callback(file.xUnlock, apsw.SQLITE_LOCK_NONE)
         if size_of(log_path(path)):
             raise apsw.BusyError
-        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-        connection = stack.enter_context(closing(apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags)))
+        connection = stack.enter_context(closing(open_file(path)))
+    load_digests(connection)
     try:
         if is_empty(connection, path):
             raise CannotOpenError(f"there is no ledger in {path}, which is empty")
@@ -105,6 +108,9 @@ def _check_pages(path: Path, findings: Findings) -> None:
     """Read every page of the file, in use or not, except those that the log replaces."""
     with _opened(path, apsw.SQLITE_OPEN_MAIN_DB) as file:
         header = file.xRead(_HEADER_BYTES, 0)
+        if len(header) < _HEADER_BYTES:
+            findings.wrong("pages", f"{path.name} ends before its first page does")
+            return
         # 1 stands for 65,536.
         page_bytes = int.from_bytes(header[_PAGE_SIZE], "big")
         page_bytes = 1 << 16 if page_bytes == 1 else page_bytes
@@ -149,7 +155,9 @@ def _check_commits(connection: apsw.Connection, path: Path, findings: Findings) 
     except CannotOpenError as error:
         findings.wrong("seal", str(error))
     else:
-        acknowledged, seal_is_damaged = read_seal(seal_path(path))
+        acknowledged, seal_is_damaged, verdict = read_seal(seal_path(path))
+        if verdict:
+            findings.wrong("seal", f"ticketd found the ledger damaged when it served it: {verdict}")
         if loss := find_loss(acknowledged, seal_is_damaged, commits):
             findings.wrong("seal", f"the ledger {path}: {loss}")
         findings.fact(
@@ -158,12 +166,12 @@ def _check_commits(connection: apsw.Connection, path: Path, findings: Findings) 
     return mark
 
 
-def _check_integrity(connection: apsw.Connection, findings: Findings) -> None:
-    for [words] in connection.execute(f"PRAGMA integrity_check({SHOWN_MAX})"):
-        if words != "ok":
-            lines = words.removeprefix("*** in database main ***\n").splitlines()
-            findings.wrong("integrity", f"SQLite: {'; '.join(lines)}")
+def _check_integrity(connection: apsw.Connection, findings: Findings) -> bool:
+    faults = [*structure_faults(connection, SHOWN_MAX), *content_faults(connection, audited=True)]
+    for fault in faults:
+        findings.wrong("integrity", fault)
     findings.fact("integrity", "SQLite's own check", "ok")
+    return not faults
 
 
 @contextmanager

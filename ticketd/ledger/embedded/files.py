@@ -64,6 +64,11 @@ def reason(error: apsw.Error | str) -> str:
     return str(error)
 
 
+def load_digests(connection: apsw.Connection) -> None:
+    """Load the function that the digests of bookings need."""
+    apsw.sqlite_extra.load(connection, "sha1")
+
+
 @cache
 def load_checksums() -> None:
     """Verify the pages of every database that is opened from now on, if they have room for checksums."""

@@ -28,6 +28,7 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
   there is a lock besides, which stays (see ``lock``).
 """
 
+import asyncio
 import logging
 import math
 import os
@@ -47,7 +48,7 @@ from ticketd.ledger.base import Answers, Done, LedgerFailedError, StorageFullErr
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, log_path, reason, seal_path
 from ticketd.ledger.embedded.holds import Holds
 from ticketd.ledger.embedded.opening import Use, open_ledger
-from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
+from ticketd.ledger.embedded.save import SAVE, SETUP, parameters, total_of
 from ticketd.ledger.embedded.seal import Seal
 from ticketd.ledger.embedded.writer import Writer
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
@@ -103,6 +104,9 @@ class EmbeddedLedger:
         opened = open_ledger(path, Use(accept_losses=accept_losses))
         self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
         self._commits, self._folded = opened.commits, opened.folded
+        # None as soon as nothing remains to be checked.
+        self._file_check = opened.check
+        self._damage: str | None = None
         real = path.resolve()
         self._inodes = {str(file): _inode(str(file)) for file in (path, log_path(real), seal_path(real))}
         self._cursor = self._connection.cursor()
@@ -113,6 +117,8 @@ class EmbeddedLedger:
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
             self._tell_distant_holds()
+            # See its column.
+            self._total = self._cursor.execute("SELECT total FROM ledger").get
         except apsw.Error as error:
             raise damaged(path, error) from error
         self._writer = Writer(commit_seconds_max)
@@ -131,7 +137,10 @@ class EmbeddedLedger:
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
+        if self._damage:
+            raise LedgerFailedError(self._damage)
         working_set = self._load(read_set(requests), self._clock())
+        total_before = total_of(working_set)
         replies = decide_all(working_set, requests)
         if not working_set.changed:
             return Answers(replies, (), changed=False)
@@ -139,9 +148,10 @@ class EmbeddedLedger:
         if missing:
             work = partial(self._end_without, missing)
         else:
+            total = self._total + total_of(working_set) - total_before
             pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
             checkpoint = self._checkpoint_due or pages >= CHECKPOINT_PAGES
-            work = partial(self._commit, parameters(working_set, self._commits + 1), checkpoint)
+            work = partial(self._commit, parameters(working_set, self._commits + 1, total), checkpoint)
         self._writer.start(work, partial(self._committed, working_set, replies, done))
         return None
 
@@ -191,8 +201,20 @@ class EmbeddedLedger:
         """See Ledger."""
         return list(self._events.values())
 
+    async def check(self) -> None:
+        """See CheckedLedger."""
+        if self._file_check and (fault := await self._file_check.run()):
+            self._damage = str(damaged(Path(self._path), fault))
+            # Without room for it, the next start finds the damage again.
+            with suppress(apsw.Error):
+                await asyncio.to_thread(self._seal.condemn, fault)
+            raise LedgerFailedError(self._damage)
+        self._file_check = None
+
     async def close(self) -> None:
         """See Ledger."""
+        if self._file_check:
+            await self._file_check.stop()
         await self._writer.finish(self._checkpoint)
         try:
             # Without room, the seal stays as it is: it never counts too many commits.
@@ -260,6 +282,8 @@ class EmbeddedLedger:
 
     def _end_without(self, missing: list[str]) -> None:
         """Save what is in the log still, although files are missing. Runs in the writer thread."""
+        if self._file_check:
+            self._file_check.interrupt()
         self._checkpoint()
         seal = seal_path(Path(self._path).resolve())
         if missing == [str(seal)]:
@@ -273,7 +297,8 @@ class EmbeddedLedger:
 
     def _commit(self, batch: tuple[Any, ...], checkpoint: bool) -> None:
         """Save, commit, sync and seal a batch. Runs in the writer thread."""
-        if checkpoint:
+        # A file that is being checked must not change. Its log grows meanwhile.
+        if checkpoint and not (self._file_check and self._file_check.due):
             self._checkpoint()
         try:
             self._cursor.execute(SAVE, (*batch, self._folded))
@@ -285,6 +310,7 @@ class EmbeddedLedger:
         except apsw.Error as error:
             raise LedgerFailedError(f"COMMIT failed: {error}") from error
         self._commits += 1
+        self._total = batch[-1]
         try:
             self._seal.write(self._commits)
         except apsw.FullError:

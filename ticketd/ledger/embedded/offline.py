@@ -11,6 +11,7 @@ import apsw
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.embedded.files import UNREADABLE, damaged
 from ticketd.ledger.embedded.opening import Opened, Use, open_ledger
+from ticketd.ledger.embedded.schema import TOTAL
 from ticketd.ledger.marks import MARK_COLUMNS, Mark
 from ticketd.ledger.offline import ROWS_AT_ONCE, Row
 from ticketd.ledger.rows import TABLES, Table
@@ -122,7 +123,7 @@ class EmbeddedOffline(EmbeddedReader):
     def _commit(self, mark: Mark) -> None:
         with self._translated_errors():
             self._connection.execute(
-                f"UPDATE ledger SET (commits, folded, {MARK_COLUMNS}) = (?, ?, ?, ?, ?)",
+                f"UPDATE ledger SET (commits, folded, total, {MARK_COLUMNS}) = (?, ?, {TOTAL}, ?, ?, ?)",
                 (self._commits + 1, self._folded, *mark),
             )
             self._connection.execute("COMMIT")

@@ -20,7 +20,8 @@ def _insert(table: str, columns: str) -> str:
 # To be run once for each connection. Columns that ON CONFLICT does not set never change. The LIMIT makes SQLite build
 # an indexed table of the expired events; without it, the JSON would be parsed again for each due hold.
 SETUP = f"""
-CREATE TEMP VIEW batch (events, bookings, redemptions, expired, now, commits, folded) AS SELECT 0, 0, 0, 0, 0, 0, 0;
+CREATE TEMP VIEW batch (events, bookings, redemptions, expired, now, commits, total, folded) AS
+SELECT 0, 0, 0, 0, 0, 0, 0, 0;
 CREATE TEMP TRIGGER save_batch INSTEAD OF INSERT ON batch BEGIN
 {_insert("events", EVENT_COLUMNS)}
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
@@ -32,18 +33,24 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, tickets = excluded.ticket
 UPDATE bookings SET state = 'expired', changes = change.value
 FROM (SELECT key, value FROM json_each(NEW.expired) LIMIT -1) AS change
 WHERE NEW.now IS NOT NULL AND state = 'held' AND expires <= NEW.now AND bookings.event = change.key;
-UPDATE ledger SET commits = NEW.commits, folded = NEW.folded;
+UPDATE ledger SET commits = NEW.commits, total = NEW.total, folded = NEW.folded;
 END;
 """
-SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?)"
+SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 _encode = msgspec.json.Encoder().encode
 
 
-def parameters(working_set: WorkingSet, commits: int) -> tuple[Any, ...]:
+def total_of(working_set: WorkingSet) -> int:
+    """Return what the content of a working set adds to the total of the ledger (see ``schema``)."""
+    versions = sum([event.version for event in working_set.events.values()])
+    return len(working_set.events) + versions + len(working_set.bookings) + len(working_set.new_redemptions)
+
+
+def parameters(working_set: WorkingSet, commits: int, total: int) -> tuple[Any, ...]:
     """Return all parameters of SAVE but the last, which is the number of commits in the file without its log.
 
-    ``commits`` is the number of commits including this one.
+    ``commits`` is the number of commits, and ``total`` the total of the ledger, both including this one.
     """
     expired = working_set.expired
     return (
@@ -53,4 +60,5 @@ def parameters(working_set: WorkingSet, commits: int) -> tuple[Any, ...]:
         _encode({event: [change] for event, change in expired.items()}).decode() if expired else "{}",
         working_set.now if expired else None,
         commits,
+        total,
     )

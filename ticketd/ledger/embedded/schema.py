@@ -3,12 +3,23 @@
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 
 APPLICATION_ID = 0x7469636B  # "tick", which identifies the file as a ledger
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+
+# What ``total`` of the ledger must be.
+TOTAL = """(
+    (SELECT count(*) + ifnull(sum(version), 0) FROM events) + (SELECT count(*) FROM bookings)
+    + (SELECT count(*) FROM redemptions)
+)"""
+# What a booking with many tickets or changes consists of. Such a row goes on in other pages.
+DIGEST = "sha1(id || tickets || ifnull(changes, ''))"
+# Shorter rows have no digest: with ids of 64 characters, all of them fit into their page.
+SHORT_BYTES_MAX = 500
 
 # A booking is one row in one B-tree, and its tickets stand in it, as a JSON array. What becomes of a ticket is written
 # only when it happens: in the changes of the booking, or as a row of redemptions. The index `holds` has active holds
 # only, so a plain booking does not touch it. `ledger` is one row: the number of commits, the number when the log was
-# last folded into the file, and the mark of a move. Times are in milliseconds since 1970.
+# last folded into the file, a total that shows whether rows are missing (the number of rows in events, bookings and
+# redemptions, and the versions of all events), and the mark of a move. Times are in milliseconds since 1970.
 SCHEMA = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
@@ -29,11 +40,14 @@ CREATE TABLE bookings (
     event TEXT NOT NULL,
     quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
     state TEXT NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
-    tickets TEXT NOT NULL,
     available INTEGER NOT NULL CHECK (available >= 0),
     version INTEGER NOT NULL CHECK (version > 0),
     seconds INTEGER,
     expires INTEGER,
+    digest TEXT AS (
+        CASE WHEN octet_length(tickets) + ifnull(octet_length(changes), 0) > {SHORT_BYTES_MAX} THEN {DIGEST} END
+    ) STORED,
+    tickets TEXT NOT NULL,
     changes TEXT,
     CHECK ((seconds IS NULL) = (expires IS NULL)),
     CHECK (state <> 'held' OR expires IS NOT NULL)
@@ -48,11 +62,12 @@ CREATE TABLE redemptions (
 CREATE TABLE ledger (
     commits INTEGER NOT NULL,
     folded INTEGER NOT NULL,
+    total INTEGER NOT NULL,
     move TEXT,
     arriving_from TEXT,
     moved_to TEXT
 ) STRICT;
-INSERT INTO ledger VALUES (0, 0, NULL, NULL, NULL);
+INSERT INTO ledger VALUES (0, 0, 0, NULL, NULL, NULL);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """

@@ -9,6 +9,7 @@ import os
 import re
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
@@ -16,15 +17,26 @@ _LINE = re.compile(rb"ticketd seal: (\d{20}) commits acknowledged, check ([0-9a-
 # The file has room for two lines, each in a sector of its own. They are written alternately, so a crash can tear
 # only one of them.
 _SECTOR_BYTES = 512
+# A third sector is for what a check beside the service finds. The next start must not serve what that one did.
+_VERDICT = re.compile(rb"ticketd seal: damaged: ([^\n]*)\n")
+_VERDICT_BYTES_MAX = 400
 # SQLite syncs the folder along with a new journal, so the name of the file is durable too.
 _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_SUPER_JOURNAL
+
+
+class SealContent(NamedTuple):
+    """The count, None if the seal is missing or ``damaged``; and what a check found wrong with the ledger."""
+
+    commits: int | None
+    damaged: bool
+    verdict: str | None
 
 
 class Seal:
     """The seal at ``path``, which is created if it is missing. Its methods raise apsw.Error.
 
-    ``commits`` is the count that it had when it was opened: None if it was missing or ``damaged``. It is read and
-    written through SQLite's VFS, like the ledger itself.
+    ``commits`` is the count that it had when it was opened: None if it was missing or ``damaged``. ``verdict`` says
+    what an earlier check found wrong with the ledger. It is read and written through SQLite's VFS, like the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +47,7 @@ class Seal:
         finally:
             os.umask(mask)
         try:
-            self.commits, self.damaged = _read(self._file)
+            self.commits, self.damaged, self.verdict = _read(self._file)
         except BaseException:
             self.close()
             raise
@@ -50,6 +62,12 @@ class Seal:
         """Write the count to one sector, without a sync. The commits must be durable already."""
         self._write(commits, commits % 2 * _SECTOR_BYTES)
 
+    def condemn(self, verdict: str) -> None:
+        """Write down durably what is wrong with the ledger. It stays, whatever is written later."""
+        line = b"ticketd seal: damaged: %b\n" % verdict.encode()[:_VERDICT_BYTES_MAX]
+        self._file.xWrite(line, 2 * _SECTOR_BYTES)
+        self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
+
     def _write(self, commits: int, offset: int) -> None:
         number = b"%020d" % commits
         line = b"ticketd seal: %b commits acknowledged, check %08x\n" % (number, zlib.crc32(number))
@@ -60,23 +78,24 @@ class Seal:
         self._file.xClose()
 
 
-def read_seal(path: Path) -> tuple[int | None, bool]:
-    """Return the count in the seal at ``path``, None if it is missing or damaged, and whether it is damaged."""
+def read_seal(path: Path) -> SealContent:
+    """Return what is in the seal at ``path``."""
     try:
         file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_SUPER_JOURNAL, 0])
     except apsw.CantOpenError:
-        return None, False
+        return SealContent(None, damaged=False, verdict=None)
     try:
         return _read(file)
     finally:
         file.xClose()
 
 
-def _read(file: apsw.VFSFile) -> tuple[int | None, bool]:
-    size = min(file.xFileSize(), 2 * _SECTOR_BYTES)
+def _read(file: apsw.VFSFile) -> SealContent:
+    size = min(file.xFileSize(), 3 * _SECTOR_BYTES)
     data = file.xRead(size, 0) if size else b""
     commits = max(_counts(data), default=None)
-    return commits, bool(data) and commits is None
+    verdict = _VERDICT.match(data, 2 * _SECTOR_BYTES)
+    return SealContent(commits, bool(data) and commits is None, verdict and verdict[1].decode(errors="replace"))
 
 
 def _counts(data: bytes) -> list[int]:

@@ -1,0 +1,165 @@
+"""Damage that no checksum shows; a start on a full disk; holds of a clock that was ahead."""
+
+import random
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.callbacks import commit
+from tests.daemon import running, write_events
+from tests.faketime import Clock
+from tests.faults.daemon import Machine
+from tests.ledger.sale import ticketd
+from ticketd.ledger.base import LedgerFailedError
+from ticketd.ledger.embedded import opening
+from ticketd.ledger.embedded.integrity import open_file
+from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.wire.requests import Book, Create
+
+PAGE_BYTES = 4_096
+BOOKINGS = 1_000
+
+
+async def sold(path: Path) -> None:
+    """Make a ledger whose bookings are in many pages, some of them in pages of their own."""
+    ledger = EmbeddedLedger(path, 30, Clock())
+    large = [Book("jazz", 600, f"large-{number}") for number in range(2)]
+    await commit(ledger, Create("Jazz", Clock().time, 10_000, "jazz"), *large)
+    await commit(ledger, *(Book("jazz", 1, f"b{number:04}") for number in range(BOOKINGS)))
+    await ledger.close()
+
+
+def leaves(path: Path) -> list[int]:
+    """Return the pages that have bookings alone."""
+    with closing(open_file(path)) as file:
+        return [
+            page for (page,) in file.execute("SELECT pageno FROM dbstat WHERE name = 'bookings' AND pagetype = 'leaf'")
+        ]
+
+
+def swap(path: Path, one: int, other: int) -> None:
+    """Swap two pages."""
+    with path.open("r+b") as file:
+        pages = {}
+        for page in (one, other):
+            file.seek((page - 1) * PAGE_BYTES)
+            pages[page] = file.read(PAGE_BYTES)
+        for page, source in ((one, other), (other, one)):
+            file.seek((page - 1) * PAGE_BYTES)
+            file.write(pages[source])
+
+
+async def test_swapped_pages_end_a_daemon_that_serves_a_large_ledger(tmp_path: Path, chance: random.Random) -> None:
+    path = tmp_path / "events.db"
+    await sold(path)
+    swap(path, *chance.sample(leaves(path), 2))
+    whole = path.read_bytes()
+    write_events(tmp_path)
+    machine = Machine(tmp_path)
+    machine.checks_beside()
+    with running(tmp_path, module=machine.module, env=machine.env) as daemon:
+        # No client says anything.
+        assert daemon.wait() == 6
+        daemon.wait_line("CRITICAL the ledger failed.*events.db is damaged .SQLite: .*restore it from a backup")
+    # It is not served again, whatever is accepted and however it is checked.
+    for arguments in ([], ["--accept-losses"]):
+        done = ticketd("--port", "0", "--events", str(tmp_path / "events.json"), *arguments)
+        assert done.returncode == 5
+        assert "is damaged (SQLite: " in done.stderr
+    done = ticketd("check", str(path))
+    assert done.returncode == 5
+    assert "found the ledger damaged when it served it" in done.stdout
+    assert "wrong: SQLite: " in done.stdout
+    assert path.read_bytes() == whole
+
+
+async def test_a_damaged_ledger_takes_no_commit_once_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CHECKED_BEFORE_BYTES_MAX", 0)
+    path = tmp_path / "events.db"
+    await sold(path)
+    swap(path, *leaves(path)[-2:])
+    ledger = EmbeddedLedger(path, 30, Clock())
+    with pytest.raises(LedgerFailedError, match="damaged"):
+        await ledger.check()
+    with pytest.raises(LedgerFailedError, match="damaged"):
+        await commit(ledger, Book("jazz", 1, "new"))
+
+
+async def test_a_file_does_not_change_while_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "CHECKED_BEFORE_BYTES_MAX", 0)
+    path = tmp_path / "events.db"
+    await sold(path)
+    ledger = EmbeddedLedger(path, 30, Clock())
+    before = path.read_bytes()
+    for number in range(3):
+        ledger._checkpoint_due = True
+        await commit(ledger, Book("jazz", 1, f"during-{number}"))
+    assert path.read_bytes() == before
+    await ledger.check()
+    await commit(ledger, Book("jazz", 1, "after"))
+    assert path.read_bytes() != before
+    await ledger.close()
+    # One that ends before its check has ended is whole too.
+    ledger = EmbeddedLedger(path, 30, Clock())
+    await commit(ledger, Book("jazz", 1, "late"))
+    await ledger.close()
+    assert not path.with_name("events.db-wal").exists()
+
+
+async def test_bookings_that_swapped_their_further_pages_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    await sold(path)
+    with closing(open_file(path)) as file:
+        pages = "SELECT path, pageno FROM dbstat WHERE name = 'bookings' AND pagetype = 'overflow' ORDER BY path"
+        chains: dict[str, list[int]] = {}
+        for place, page in file.execute(pages):
+            chains.setdefault(place.partition("+")[0], []).append(page)
+    # Both are the last ones of their bookings.
+    one, other = (chain[-1] for chain in list(chains.values())[:2])
+    swap(path, one, other)
+    done = ticketd("check", str(path))
+    assert "wrong: 2 bookings are not as they were saved" in done.stdout
+    assert done.returncode == 5
+    done = ticketd("move", str(path), str(tmp_path / "new.db"))
+    assert "2 bookings are not as they were saved" in done.stderr
+    assert done.returncode == 5
+
+
+def test_a_start_on_a_full_disk_serves_reads_and_sells_later(tmp_path: Path) -> None:
+    write_events(tmp_path, 10_000)
+    machine = Machine(tmp_path)
+    options = {"module": machine.module, "env": machine.env}
+    with running(tmp_path, **options) as daemon, daemon.connect() as connection:
+        for number in range(300):
+            connection.ask(f"book 1 1 --booking b{number}-{'x' * 50}")
+        with machine.is_full():
+            assert daemon.end() == 0
+    assert (tmp_path / "events.db-wal").stat().st_size
+    with machine.is_full(), running(tmp_path, **options) as daemon, daemon.connect() as connection:
+        daemon.wait_line("WARNING the disk is full: reads are served, and nothing can be sold before there is room")
+        assert connection.ask("show 1")["sold"] == 300
+        assert connection.ask(f"book 1 1 --booking b7-{'x' * 50}")["replayed"]
+        assert connection.ask("book 1 1")["code"] == "storage_full"
+        assert daemon.end() == 0
+    with running(tmp_path, **options) as daemon, daemon.connect() as connection:
+        assert connection.ask("book 1 1")["version"] == 301
+
+
+def test_holds_of_a_clock_that_was_ahead_are_told_at_the_start(tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    machine = Machine(tmp_path)
+    options = {"module": machine.module, "env": machine.env}
+    with running(tmp_path, **options) as daemon, daemon.connect() as connection:
+        connection.ask("hold 1 1 --seconds 86400")
+        machine.move_clock(timedelta(days=3_652))
+        for _ in range(2):
+            assert connection.ask("hold 1 2 --seconds 60")["state"] == "held"
+        machine.move_clock(timedelta(days=-3_652))
+    with running(tmp_path, **options) as daemon, daemon.connect() as connection:
+        daemon.wait_line(r"WARNING holds=2 run out more than 86400 s from now, the last of them at 20[3-9]\d-")
+        # The one before was over when the clock was ahead.
+        assert connection.ask("show 1")["held"] == 4

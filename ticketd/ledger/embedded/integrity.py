@@ -1,0 +1,135 @@
+"""Finds damage that no checksum shows: a page in the place of another one, or in its own place but of an earlier time.
+
+A checksum covers the content of a page, and not its place. Two checks find the rest:
+
+- SQLite's own check finds pages in the wrong place, since rows are then out of order, or missing from an index. It
+  takes longer than the rest of a start, so a large file is checked beside the service.
+- The sums of the content must agree. No row is ever removed, and no version or booking goes back to what it was. So an
+  older page has fewer rows, lower versions, or more tickets that are held or sold, and a sum shows it: ``total`` of the
+  ledger, or the counts of its events. Where bookings go on in other pages, their digests show it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from ticketd.ledger.embedded.files import UNREADABLE, reason
+from ticketd.ledger.embedded.schema import DIGEST
+
+# How often the thread looks whether it has to stop: some milliseconds of work.
+STEPS_PER_LOOK = 1_000_000
+
+# How many tickets of a booking were cancelled. JSON is read only where there are some.
+_CANCELLED = """CASE WHEN instr(changes, '"cancel"')
+    THEN (SELECT sum(json_array_length(value, '$[3]')) FROM json_each(changes)) ELSE 0 END"""
+# Reads every page of all tables and indexes. SQLite's own check does not see a booking in the index of holds that is no
+# hold any more.
+_SUMS = f"""
+SELECT ledger.total, event.total + booking.number + redemption.number, booking.other, booking.holds, hold.number,
+    event.held, hold.held, event.sold, booking.sold, entry.number
+FROM ledger, (
+    SELECT count(*) + ifnull(sum(version), 0) AS total, ifnull(sum(held), 0) AS held,
+        ifnull(sum(sold - sold_elsewhere), 0) AS sold
+    FROM events NOT INDEXED
+) AS event, (
+    SELECT count(*) AS number, ifnull(sum(state = 'held'), 0) AS holds,
+        ifnull(sum(CASE WHEN digest NOTNULL THEN digest <> {DIGEST} END), 0) AS other,
+        ifnull(sum(CASE WHEN state = 'confirmed' THEN quantity - {_CANCELLED} END), 0) AS sold
+    FROM bookings NOT INDEXED
+) AS booking,
+(SELECT count(*) AS number FROM redemptions) AS redemption,
+(SELECT count(*) AS number FROM events INDEXED BY sqlite_autoindex_events_1) AS entry,
+(
+    SELECT count(*) AS number, ifnull(sum(quantity), 0) AS held
+    FROM bookings INDEXED BY holds WHERE state = 'held'
+) AS hold
+"""
+
+
+def content_faults(connection: apsw.Connection, *, audited: bool) -> Iterator[str]:
+    """Read everything, and yield phrases about what does not agree. Raises one of UNREADABLE.
+
+    If it will be ``audited`` too, the tickets of each event are compared there.
+    """
+    try:
+        row = connection.execute(_SUMS).get
+    except apsw.SQLError as error:
+        yield f"its tables cannot be read: {error}"
+        return
+    total, found, other, holds, indexed, held, booked_held, sold, booked_sold, _ = row
+    if other:
+        yield f"{other} bookings are not as they were saved"
+    if total != found:
+        yield f"its rows and versions add up to {found}, not to {total}: some of its pages are older than the others"
+    if holds != indexed:
+        yield f"{holds} bookings are held, and {indexed} by their index"
+    for state, of_events, of_bookings in (("held", held, booked_held), ("sold", sold, booked_sold)):
+        if of_events != of_bookings and not audited:
+            yield f"{of_events} tickets are {state} by its events, and {of_bookings} by its bookings"
+
+
+def structure_faults(connection: apsw.Connection, shown_max: int = 1) -> Iterator[str]:
+    """Yield the first findings of SQLite's own check. Raises one of UNREADABLE."""
+    for [words] in connection.execute(f"PRAGMA integrity_check({shown_max})"):
+        if words != "ok":
+            lines = words.removeprefix("*** in database main ***\n").splitlines()
+            yield f"SQLite: {'; '.join(lines)}"
+
+
+def first_fault(connection: apsw.Connection) -> str | None:
+    """Return a phrase about the first damage that SQLite's own check finds."""
+    try:
+        return next(structure_faults(connection), None)
+    except UNREADABLE as error:
+        return reason(error)
+
+
+class FileCheck:
+    """SQLite's own check of the file at ``path``, in a thread beside the service.
+
+    It reads the file without its log, so all must be folded, and nothing may be written to the file while ``due``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_file(path)
+        self._connection.set_progress_handler(lambda: self._stopping, STEPS_PER_LOOK)
+        self.due = True
+        self._stopping = False
+        self._begun = False
+        self._ended = asyncio.Event()
+
+    async def run(self) -> str | None:
+        """Return a phrase about the first damage; None if there is none, or if it was ended before."""
+        self._begun = True
+        try:
+            fault = await asyncio.to_thread(first_fault, self._connection)
+        except apsw.InterruptError:
+            return None
+        finally:
+            self._close()
+        return None if self._stopping else fault
+
+    def interrupt(self) -> None:
+        """End the check, without a result."""
+        self._stopping = True
+
+    async def stop(self) -> None:
+        """End the check, without a result, and wait for its end."""
+        self.interrupt()
+        if self._begun:
+            await self._ended.wait()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._connection.close()
+        self.due = False
+        self._ended.set()
+
+
+def open_file(path: Path) -> apsw.Connection:
+    """Return a connection that reads a file without its log, and neither locks nor changes anything."""
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    return apsw.Connection(f"{path.as_uri()}?immutable=1", flags=flags)
