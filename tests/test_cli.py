@@ -1,12 +1,15 @@
 """What whoever starts the daemon is promised: one clear line and a status of its own for what cannot work."""
 
+import re
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, running, until, write_events
+from tests.daemon import Connection, Daemon, running, until, write_events
 from tests.faults.daemon import Machine
 
 
@@ -49,6 +52,38 @@ def test_a_daemon_with_an_invalid_host_exits_with_status_3(tmp_path: Path) -> No
     status, lines = ended("--events", str(tmp_path / "events.json"), "--host", "a..b")
     assert status == 3
     assert lines[-1].startswith("ticketd: cannot listen on a..b:8080: ")
+
+
+def with_open_files(most: int, folder: Path) -> subprocess.Popen[str]:
+    """Start a daemon that the system lets open so many files."""
+    daemon = [sys.executable, "-m", "ticketd", "--port", "0", "--events", str(folder / "events.json")]
+    command = ["/bin/sh", "-c", f'ulimit -n {most}; exec "$@"', "sh", *daemon]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_too_few_open_files_to_serve_anybody_exit_with_status_3(tmp_path: Path) -> None:
+    with with_open_files(64, tmp_path) as daemon:
+        try:
+            _, said = daemon.communicate(timeout=20)
+        finally:
+            daemon.kill()
+    assert daemon.returncode == 3
+    assert said.startswith("ticketd: only 64 files may be open, ")
+    assert "(ulimit -Hn " in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_more_open_file_serves_somebody(tmp_path: Path) -> None:
+    write_events(tmp_path, 5)
+    with with_open_files(65, tmp_path) as daemon:
+        assert daemon.stderr is not None
+        try:
+            ready = next(match for line in daemon.stderr if (match := re.match(r"ready listen=[^ ]*?:(\d+)", line)))
+            with Connection(int(ready[1])) as connection:
+                assert connection.ask("book 1 2")["available"] == 3
+        finally:
+            daemon.kill()
 
 
 def test_a_disk_that_fails_at_startup_exits_with_status_5(tmp_path: Path) -> None:
@@ -111,6 +146,14 @@ def test_an_invalid_events_file_stops_startup_and_is_left_alone(tmp_path: Path, 
     assert len(lines) == 1
     assert named in lines[0]
     assert file.read_bytes() == content
+
+
+def test_what_a_daemon_creates_is_for_its_owner_only(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon, daemon.connect() as connection:
+        connection.ask("create Jazz 2027-03-11T20:00:00Z 5 --id jazz")
+        files = {tmp_path / name for name in ("events.json", "events.db", "events.db-wal", "events.db-seal")}
+        until(lambda: files <= set(tmp_path.iterdir()))
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
 def test_a_second_daemon_on_the_same_ledger_does_not_start(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ SWITCH_SECONDS = 0.000_1
 def main() -> NoReturn:
     """Run the daemon and exit with its status; see ``--help``."""
     _open_standard_streams()
+    # What is created is for this user alone: who can read the ledger knows every ticket.
+    os.umask(0o077)
     if sys.argv[1:2] in (["move"], ["check"]):
         tools.main(sys.argv[1:], _loop_factory())
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -44,6 +46,7 @@ def main() -> NoReturn:
     stderr = StderrHandler()
     logging.basicConfig(level=options.log_level.upper(), handlers=[stderr])
     try:
+        daemon.raise_open_files_limit(options.limits)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             status = runner.run(daemon.run(options, stderr.write_line))
     except CannotOpenError as error:
@@ -92,7 +95,7 @@ def parse(arguments: list[str]) -> Options:
         " and `check` verifies a ledger. Every flag with a value is an environment variable too:"
         " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag overrides its variable.",
         epilog=f"exit status: {STATUS_ENDED} ended by a signal, {STATUS_USAGE} a bad flag,"
-        f" {STATUS_CANNOT_LISTEN} cannot listen, {STATUS_EVENTS_FILE} the events file does not parse,"
+        f" {STATUS_CANNOT_LISTEN} cannot listen or serve, {STATUS_EVENTS_FILE} the events file does not parse,"
         f" {STATUS_CANNOT_OPEN} cannot open the ledger, {STATUS_LEDGER_FAILED} the ledger failed while running,"
         f" {STATUS_BUG} a bug ended it (after these two, start it again: nothing acknowledged is lost)",
         allow_abbrev=False,

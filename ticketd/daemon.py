@@ -35,7 +35,7 @@ DESCRIPTORS_EXTRA = 64
 
 
 class CannotListenError(Exception):
-    """Cannot listen on the address; the message says why."""
+    """Cannot listen on the address, or serve who connects; the message says why and what to do."""
 
 
 class Ending:
@@ -48,6 +48,8 @@ class Ending:
         self.at_once = False
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
+        # It would end the process. There is nothing to reload.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
 
@@ -87,6 +89,27 @@ class Ending:
         self._begun.set()
 
 
+def raise_open_files_limit(limits: Limits) -> None:
+    """Let the process open as many files as the connections need, or as the system permits.
+
+    Raises CannotListenError if these are too few to serve anybody.
+    """
+    connections = limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX
+    wanted = connections + DESCRIPTORS_EXTRA
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if possible <= DESCRIPTORS_EXTRA:
+        raise CannotListenError(
+            f"only {possible} files may be open, which is too few to serve anybody: {connections} connections need"
+            f" {wanted}; raise the limit (ulimit -Hn {wanted}) and start it again"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < wanted:
+        log.warning("open files are limited to %d, and %d connections need %d", hard, connections, wanted)
+
+
 async def run(options: Options, write_line: Callable[[str], None]) -> int:
     """Serve until a signal or a failure, and return the exit status.
 
@@ -95,7 +118,6 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     """
     ending = Ending()
     limits = options.limits
-    _raise_open_files_limit(limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX)
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
     file = EventsFile(options.events, ledger_files)
     events_in_file = file.read()
@@ -193,13 +215,3 @@ def _freeze_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_PER_COLLECTION)
-
-
-def _raise_open_files_limit(connections: int) -> None:
-    wanted = connections + DESCRIPTORS_EXTRA
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-        if possible < wanted:
-            log.warning("open files are limited to %d, and %d connections need %d", hard, connections, wanted)

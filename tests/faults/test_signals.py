@@ -35,6 +35,14 @@ def test_sigterm_during_a_commit_waits_for_it_and_answers(tmp_path: Path) -> Non
         assert daemon.wait() == 0
 
 
+def test_sighup_changes_nothing(tmp_path: Path) -> None:
+    write_events(tmp_path, 5)
+    with running(tmp_path) as daemon, daemon.connect() as connection:
+        daemon.process.send_signal(signal.SIGHUP)
+        assert connection.ask("book 1 2")["available"] == 3
+        assert daemon.end() == 0
+
+
 def test_a_second_sigterm_ends_at_once_and_a_retry_settles_it(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     write_events(tmp_path, 5)
