@@ -17,7 +17,7 @@ from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
 from ticketd.errors import TicketError
 from ticketd.wire.codec import from_fields
-from ticketd.wire.events_json import EventsJsonError, decode_file
+from ticketd.wire.events_json import EventsJsonError, check_new_name, decode_file
 from ticketd.wire.replies import ErrorReply, EventFacts, EventReply, error_reply
 from ticketd.wire.requests import Create, Request, Show, commands
 
@@ -143,6 +143,8 @@ def _has_rows(data: bytes) -> bool:
 def _of_catalogue(where: str, data: bytes) -> list[Create]:
     try:
         events = decode_file(data)
+        for event in events:
+            check_new_name(event)
     except EventsJsonError as error:
         at = where if error.line is None else f"{where}:{error.line}"
         raise TicketError("bad_request", f"{at}: {error}") from None

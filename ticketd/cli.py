@@ -95,7 +95,7 @@ def parse(arguments: list[str]) -> Options:
         " and `check` verifies a ledger. Every flag with a value is an environment variable too:"
         " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag overrides its variable.",
         epilog=f"exit status: {STATUS_ENDED} ended by a signal, {STATUS_USAGE} a bad flag,"
-        f" {STATUS_CANNOT_LISTEN} cannot listen or serve, {STATUS_EVENTS_FILE} the events file does not parse,"
+        f" {STATUS_CANNOT_LISTEN} cannot listen or serve, {STATUS_EVENTS_FILE} the events file is not valid,"
         f" {STATUS_CANNOT_OPEN} cannot open the ledger, {STATUS_LEDGER_FAILED} the ledger failed while running,"
         f" {STATUS_BUG} a bug ended it (after these two, start it again: nothing acknowledged is lost)",
         allow_abbrev=False,

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 from ticketd import __version__
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
-from ticketd.commits.events_file import EventsFile
-from ticketd.commits.file_sync import FileSync
+from ticketd.commits.disk_thread import DiskThread
+from ticketd.commits.events_file import EventsFile, EventsFileError
+from ticketd.commits.file_sync import FileSync, read_at_start
 from ticketd.commits.refresher import refresh
 from ticketd.config import STATUS_BUG, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
 from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFailedError, SharedLedger
@@ -26,6 +27,11 @@ from ticketd.serving.service import Service
 
 log = logging.getLogger("ticketd")
 
+# What of ``drain_seconds_max`` has passed when connections are cut off, when the events file is given up, and when the
+# ledger is. The rest is for ending the process.
+CONNECTIONS_SHARE = 0.7
+FILE_SHARE = 0.85
+LEDGER_SHARE = 0.95
 # After the ledger has failed, connections get this long to receive their last replies.
 FAILED_DRAIN_SECONDS_MAX = 2.0
 # With Python's default of 700, the garbage collector would run 100 times a second in a crowd, and find nothing.
@@ -119,15 +125,15 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     ending = Ending()
     limits = options.limits
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
-    file = EventsFile(options.events, ledger_files)
-    events_in_file = file.read()
+    file, disk_thread = EventsFile(options.events, ledger_files), DiskThread()
+    events_in_file = await read_at_start(file, disk_thread)
     ledger, name = await _open_ledger(options)
     catalogue = Catalogue(await ledger.events())
     committer = Committer(ledger, catalogue, limits)
-    file_sync = FileSync(file, catalogue, committer)
+    file_sync = FileSync(file, disk_thread, catalogue, committer)
     service = Service(committer, catalogue, limits)
     server = Server(service)
-    cannot_listen: CannotListenError | None = None
+    cannot_serve: CannotListenError | EventsFileError | None = None
     async with asyncio.TaskGroup() as tasks:
         committing = tasks.create_task(ending.supervise("committer", committer.run(), vital=True))
         refreshing = syncing = None
@@ -137,13 +143,13 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             tasks.create_task(ending.supervise("check of the ledger", ledger.check()))
         # End holds that ran out while the daemon was down, before the first client connects.
         await committer.end_due_holds()
-        await file_sync.start(events_in_file)
-        if ending.at_once:
-            _exit_at_once(ending.status)
         try:
+            await file_sync.start(events_in_file)
+            if ending.at_once:
+                _exit_at_once(ending.status)
             addresses = await _listen(server, options)
-        except CannotListenError as error:
-            cannot_listen = error
+        except (CannotListenError, EventsFileError) as error:
+            cannot_serve = error
         else:
             if options.sync_events:
                 syncing = tasks.create_task(ending.supervise("file sync", file_sync.run()))
@@ -153,19 +159,18 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
                 f" loop={type(asyncio.get_running_loop()).__module__.partition('.')[0]} version={__version__}"
             )
             await ending.wait()
-            await _drain(server, service, limits, ending)
-        file_sync.close()
+        began = asyncio.get_running_loop().time()
+        if not cannot_serve:
+            await _drain(server, service, ending, limits.drain_seconds_max * CONNECTIONS_SHARE)
         if syncing:
-            await syncing
+            file_sync.close()
+            await _wait_for_file(syncing, file, began + limits.drain_seconds_max * FILE_SHARE)
         if refreshing:
             refreshing.cancel()
         committer.close()
-        await committing
-        await ending.supervise("ledger", ledger.close(), vital=True)
-        if ending.at_once:
-            _exit_at_once(ending.status)
-    if cannot_listen:
-        raise cannot_listen
+        await _close_ledger(ledger, committing, ending, began + limits.drain_seconds_max * LEDGER_SHARE)
+    if cannot_serve:
+        raise cannot_serve
     log.info("ended")
     return ending.status
 
@@ -197,12 +202,32 @@ async def _listen(server: Server, options: Options) -> list[str]:
         raise CannotListenError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
 
 
-async def _drain(server: Server, service: Service, limits: Limits, ending: Ending) -> None:
+async def _drain(server: Server, service: Service, ending: Ending, seconds: float) -> None:
     if ending.at_once:
         await server.drain(FAILED_DRAIN_SECONDS_MAX)
         _exit_at_once(ending.status)
     log.info("draining connections=%d", service.connections)
-    await server.drain(limits.drain_seconds_max)
+    await server.drain(seconds)
+
+
+async def _wait_for_file(syncing: asyncio.Task[None], file: EventsFile, until: float) -> None:
+    await asyncio.wait([syncing], timeout=until - asyncio.get_running_loop().time())
+    if not syncing.done():
+        log.warning("%s could not be brought up to date in time; the next start does it", file.path)
+        syncing.cancel()
+
+
+async def _close_ledger(ledger: Ledger, committing: asyncio.Task[None], ending: Ending, until: float) -> None:
+    """Wait for the last commit, and close the ledger."""
+    try:
+        async with asyncio.timeout_at(until):
+            await committing
+            await ending.supervise("ledger", ledger.close(), vital=True)
+    except TimeoutError:
+        log.critical("the disk or the database of the ledger does not answer, ending without it; start it again")
+        _exit_at_once(STATUS_LEDGER_FAILED)
+    if ending.at_once:
+        _exit_at_once(ending.status)
 
 
 def _exit_at_once(status: int) -> NoReturn:

@@ -54,15 +54,24 @@ def is_id(text: str) -> bool:
     return bool(_ID.match(text))
 
 
-def checked_name(name: str) -> str:
-    """Return the name unchanged. Raises ValueError, which says what is wrong with it."""
-    if any("\ud800" <= char <= "\udfff" for char in name):
-        raise ValueError("name must be text in UTF-8")
+def checked_text(name: str) -> str:
+    """Return a name unchanged if it is safe to show and not too long. Raises ValueError, which says what is wrong."""
     if unsafe := UNSAFE.search(name):
+        if "\ud800" <= unsafe[0] <= "\udfff":
+            raise ValueError("name must be text in UTF-8")
         raise ValueError(f"name must not have the control or direction character U+{ord(unsafe[0]):04X} in it")
     size = len(name.encode())
     if not 1 <= size <= NAME_BYTES_MAX:
         raise ValueError(f"name must be 1 to {NAME_BYTES_MAX} bytes in UTF-8, and it has {size}")
+    return name
+
+
+def checked_name(name: str) -> str:
+    """Return a new name unchanged. Raises ValueError, which says what is wrong with it.
+
+    Only for new names: what is in NFC by the Unicode tables of one Python may not be by those of the next.
+    """
+    checked_text(name)
     if not unicodedata.is_normalized("NFC", name):
         raise ValueError("name must be in Unicode NFC, where an accent and its letter are one; normalize it")
     return name

@@ -1,3 +1,4 @@
+import os
 import resource
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.daemon import write_shipped_events
 from tests.wire.strategies import DATES, IDS, NAMES
-from ticketd.commits.events_file import EventsFile, EventsFileError
+from ticketd.commits.events_file import FILE_BYTES_MAX, EventsFile, EventsFileError
 from ticketd.model import CAPACITY_MAX, Event
 
 REPOSITORY = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def event(event_id: str, name: str, date: datetime, capacity: int, available: in
 
 
 def read(path: Path) -> list[Event]:
-    return EventsFile(path).read()
+    return [item.event() for item in EventsFile(path).read()]
 
 
 def write(path: Path, events: list[Event]) -> None:
@@ -201,7 +202,7 @@ def test_writing_the_same_content_leaves_the_file_alone(path: Path) -> None:
     path.write_text(f'{{"events":[{JAZZ}]}}')
     before = path.stat()
     file = EventsFile(path)
-    file.write(file.read())
+    file.write([item.event() for item in file.read()])
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert path.read_text() == f'{{"events":[{JAZZ}]}}'
 
@@ -213,6 +214,37 @@ def test_writing_keeps_the_mode_and_leaves_no_other_files(path: Path, mode: int)
     write(path, [event("1", "Jazz", DATE, 9, 9)])
     assert path.stat().st_mode & 0o777 == mode
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_new_file_is_for_its_owner_only(path: Path) -> None:
+    write(path, [event("1", "Jazz", DATE, 9, 9)])
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_writing_keeps_the_owner_and_the_group(path: Path) -> None:
+    path.write_text('{"events":[]}')
+    os.chown(path, 12_345, 12_346)
+    write(path, [event("1", "Jazz", DATE, 9, 9)])
+    assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 12_346)
+
+
+def test_a_file_too_large_to_be_read_is_not_written(path: Path) -> None:
+    path.write_text(f'{{"events":[{JAZZ}]}}')
+    file = EventsFile(path)
+    file.read()
+    # The same event over and over: no ledger has that, but it is quickly made.
+    with pytest.raises(OSError, match="larger than 64 MiB"):
+        file.write([event("1", '"' * 200, DATE, CAPACITY_MAX, 1)] * 130_000)
+    assert path.read_text() == f'{{"events":[{JAZZ}]}}'
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_largest_catalogue_can_be_written_and_read(path: Path) -> None:
+    largest = [event("e" * 59 + f"{number:05}", '"' * 200, DATE, CAPACITY_MAX, CAPACITY_MAX) for number in range(100)]
+    write(path, largest)
+    assert path.stat().st_size * 1_000 < FILE_BYTES_MAX
+    assert read(path) == largest
 
 
 def test_a_reader_with_the_old_file_open_still_reads_all_of_it(path: Path) -> None:

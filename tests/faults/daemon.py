@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -70,6 +71,19 @@ class Machine:
         """Whether a sync waits."""
         return (self._folder / "stalled").exists()
 
+    @contextmanager
+    def file_syncs_stall(self) -> Iterator[None]:
+        """Let no sync of events.json end before the end of the block."""
+        self._write("file-stall", "")
+        try:
+            yield
+        finally:
+            (self._folder / "file-stall").unlink()
+
+    def file_stalled(self) -> bool:
+        """Whether a sync of events.json waits."""
+        return (self._folder / "file-stalled").exists()
+
     def _write(self, name: str, text: str) -> None:
         # At once, so that nobody reads half of it.
         new = self._folder / "new"
@@ -95,12 +109,16 @@ class _Disk(RealDisk):
         return grows and (self._folder / "full").exists()
 
     def before_sync(self) -> None:
-        while (self._folder / "stall").exists():
-            (self._folder / "stalled").touch()
-            time.sleep(POLL_SECONDS)
-        (self._folder / "stalled").unlink(missing_ok=True)
+        _wait_while(self._folder, "stall")
         if (self._folder / "fail").exists():
             raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+
+def _wait_while(folder: Path, stall: str) -> None:
+    while (folder / stall).exists():
+        (folder / f"{stall}ed").touch()
+        time.sleep(POLL_SECONDS)
+    (folder / f"{stall}ed").unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -109,6 +127,14 @@ def main() -> None:
     clock = partial(_now, folder)
     real_time = time.time
     time.time = lambda: real_time() + _seconds(folder)
+    real_sync = os.fsync
+
+    def sync(fd: Any) -> None:
+        # SQLite syncs the ledger by other ways.
+        _wait_while(folder, "file-stall")
+        real_sync(fd)
+
+    os.fsync = sync
     daemon.EmbeddedLedger = partial(EmbeddedLedger, clock=clock)  # type: ignore[assignment,attr-defined]
     if (folder / "beside").exists():
         opening.CHECKED_BEFORE_BYTES_MAX = 0

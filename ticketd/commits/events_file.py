@@ -1,15 +1,23 @@
 """Owns events.json, the catalogue in a file that people read and edit. A crash never leaves it half-written.
 
-Knows nothing of the ledger: it returns the events in the file, and writes the events that it gets.
+Knows nothing of the ledger: it returns the events in the file, and writes the events that it gets. It waits for the
+disk, so it is used in a thread, by one call at a time.
 """
 
+import errno
 import os
+import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ticketd.model import Event
 from ticketd.wire.events_json import EventsJsonError, FileEvent, decode_file, encode_file, file_events
+
+# The events of the largest catalogue, 100,000, take less, even with the longest names and ids.
+FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class EventsFileError(Exception):
@@ -25,7 +33,7 @@ class EventsFile:
         self._others = others
         self._signature: tuple[int, ...] | None = None
         self._content: list[FileEvent] | None = None
-        self._fault: EventsFileError | None = None
+        self._fault: str | None = None
 
     @property
     def missing(self) -> bool:
@@ -36,22 +44,27 @@ class EventsFile:
         """Whether another program has changed the file since it was last read or written here."""
         return self._current_signature() != self._signature
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[FileEvent]:
         """Return the events of the file. Raises EventsFileError."""
-        self._signature = self._current_signature()
         self._fault = None
         try:
-            self._refuse_others()
-            self._content = self._parse(self.path.read_bytes())
+            self._content = decode_file(self._load())
         except FileNotFoundError:
-            self._content = []
+            self._signature, self._content = None, []
         except OSError as error:
-            self._fault = EventsFileError(f"cannot read {self.path} ({error.strerror})")
-        except EventsFileError as error:
-            self._fault = error
-        if self._fault:
-            raise self._fault
-        return [item.event() for item in self._content or []]
+            # It may become readable without a change.
+            self.forget()
+            raise self.refuse(f"cannot read {self.path} ({error.strerror})") from None
+        except EventsJsonError as error:
+            where = self.path if error.line is None else f"{self.path}:{error.line}"
+            raise self.refuse(f"{where}: {error}") from None
+        return self._content
+
+    def refuse(self, reason: str) -> EventsFileError:
+        """Return the error for the file as it is, which ``write`` will not overwrite."""
+        # Not the error itself: its traceback would keep the content of the file alive.
+        self._fault = reason
+        return EventsFileError(reason)
 
     def forget(self) -> None:
         """Let ``changed`` be True, so that the file is read again."""
@@ -65,16 +78,15 @@ class EventsFile:
         ``read`` if that failed: a file that does not parse is never overwritten.
         """
         if self._fault:
-            raise self._fault
+            raise EventsFileError(self._fault)
         content = file_events(events)
         if content == self._content:
             return True
         descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".new")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(encode_file(content))
-                file.flush()
-                os.fchmod(descriptor, self._mode())
+                _write_parts(file, encode_file(content))
+                self._keep_owner_and_mode(descriptor)
                 os.fsync(descriptor)
                 signature = _signature_of(os.fstat(descriptor))
             if self.changed():
@@ -88,19 +100,29 @@ class EventsFile:
         self._signature = signature
         return True
 
+    def _load(self) -> bytes:
+        """Return what is in the file. Raises OSError, or EventsFileError if it is not one to read."""
+        self._refuse_others()
+        # Without O_NONBLOCK, opening a FIFO would wait for somebody who writes to it.
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            self._signature = _signature_of(status)
+            if not stat.S_ISREG(status.st_mode):
+                raise self.refuse(f"cannot read {self.path} (it is not a regular file)")
+            if status.st_size > FILE_BYTES_MAX:
+                raise self.refuse(f"cannot read {self.path} (it is larger than {FILE_BYTES_MAX >> 20} MiB)")
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
+
     def _refuse_others(self) -> None:
         """Raise EventsFileError if the file is one of the others. Opening and closing it would drop SQLite's locks."""
         inode = _inode_of(self.path)
         for other in self._others:
             if other == self.path or (inode and inode == _inode_of(other)):
-                raise EventsFileError(f"{self.path} is {other}, which belongs to the ledger; name another --events")
-
-    def _parse(self, data: bytes) -> list[FileEvent]:
-        try:
-            return decode_file(data)
-        except EventsJsonError as error:
-            where = self.path if error.line is None else f"{self.path}:{error.line}"
-            raise EventsFileError(f"{where}: {error}") from None
+                raise self.refuse(f"{self.path} is {other}, which belongs to the ledger; name another --events")
 
     def _current_signature(self) -> tuple[int, ...] | None:
         try:
@@ -108,13 +130,24 @@ class EventsFile:
         except OSError:
             return None
 
-    def _mode(self) -> int:
+    def _keep_owner_and_mode(self, descriptor: int) -> None:
+        """Give a new file the owner and the mode of the one that it replaces. If there is none, it has mode 0600."""
         try:
-            return self.path.stat().st_mode & 0o777
+            old = self.path.stat()
         except OSError:
-            # As open() would create it: mkstemp uses 0o600.
-            os.umask(mask := os.umask(0o077))
-            return 0o666 & ~mask
+            return
+        for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
+            # Only root may give files away, and a group takes only those of its members.
+            with suppress(PermissionError):
+                os.fchown(descriptor, owner, group)
+        os.fchmod(descriptor, old.st_mode & 0o777)
+
+
+def _write_parts(file: BinaryIO, parts: Iterable[bytes]) -> None:
+    file.writelines(parts)
+    file.flush()
+    if file.tell() > FILE_BYTES_MAX:
+        raise OSError(errno.EFBIG, f"it would be larger than {FILE_BYTES_MAX >> 20} MiB, and could not be read")
 
 
 def _inode_of(path: Path) -> tuple[int, int] | None:

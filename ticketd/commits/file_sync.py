@@ -1,26 +1,48 @@
-"""Keeps events.json and the catalogue equal: adopts events from the file, and writes changed events to it."""
+"""Keeps events.json and the catalogue equal: adopts events from the file, and writes changed events to it.
+
+The file is read, checked and written in a thread. The loop does what takes it long in slices.
+"""
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
+from ticketd.commits.disk_thread import DiskThread
 from ticketd.commits.events_file import EventsFile, EventsFileError
-from ticketd.model import Event
 from ticketd.rules.working_set import Adopt
+from ticketd.wire.events_json import EventsJsonError, FileEvent, check_new_name
 from ticketd.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # How often the file is checked, and brought up to date if needed.
 INTERVAL_SECONDS = 1.0
 # Writing takes at most this share of the time: 100,000 events take 0.2 s, and more under load.
 TIME_SHARE_MAX = 0.05
+# If the disk takes longer, the log says so; at the start, it is an error.
+DISK_SECONDS_MAX = 10.0
+# How many events are adopted in one commit. Deciding them takes the loop a few milliseconds. At the start, when nobody
+# is served yet, they may take longer.
+EVENTS_PER_COMMIT = 500
+EVENTS_PER_COMMIT_AT_START = 10_000
 
 
 class NotAdoptedError(Exception):
     """The ledger refused events of the file; the message says why."""
+
+
+async def read_at_start(file: EventsFile, thread: DiskThread) -> list[FileEvent]:
+    """Return the events of the file. Raises EventsFileError, also if the disk does not answer."""
+    try:
+        async with asyncio.timeout(DISK_SECONDS_MAX):
+            return await thread.do(file.read)
+    except TimeoutError:
+        raise EventsFileError(f"cannot read {file.path} (its disk does not answer)") from None
 
 
 class FileSync:
@@ -29,8 +51,9 @@ class FileSync:
     The ledger decides: edits of events that it has already are ignored, and overwritten later.
     """
 
-    def __init__(self, file: EventsFile, catalogue: Catalogue, committer: Committer) -> None:
+    def __init__(self, file: EventsFile, thread: DiskThread, catalogue: Catalogue, committer: Committer) -> None:
         self._file = file
+        self._thread = thread
         self._catalogue = catalogue
         self._committer = committer
         self._revision = -1
@@ -38,16 +61,19 @@ class FileSync:
         # The fault that was logged last, so that one that lasts is logged once.
         self._logged: str | None = None
 
-    async def start(self, events: Iterable[Event]) -> None:
-        """Adopt the events that were in the file at the start. If the ledger refuses them, ``run`` tries again."""
+    async def start(self, events: Sequence[FileEvent]) -> None:
+        """Adopt the events that were in the file at the start. If the ledger refuses them, ``run`` tries again.
+
+        Raises EventsFileError if one of them must not be adopted.
+        """
         try:
-            await self._adopt(events)
+            await self._adopt(self._unknown(events), EVENTS_PER_COMMIT_AT_START)
         except NotAdoptedError as error:
             self._log_once(str(error))
 
     async def run(self) -> None:
-        """Check both every INTERVAL_SECONDS until ``close``, and then once more."""
-        if self._file.missing:
+        """Check both every INTERVAL_SECONDS until ``close``, and then write the file once more."""
+        if await self._on_disk(lambda: self._file.missing):
             log.warning("%s does not exist; it will be created with the first event", self._file.path)
         loop = asyncio.get_running_loop()
         while not self._ending.is_set():
@@ -67,13 +93,15 @@ class FileSync:
         self._ending.set()
 
     async def _step(self) -> None:
-        if self._revision == self._catalogue.revision and not self._file.changed():
-            return
         try:
-            if self._file.changed():
-                await self._adopt(self._file.read())
+            unknown = await self._on_disk(self._read_unknown)
+            if unknown is None and self._revision == self._catalogue.revision:
+                return
+            if unknown:
+                await self._adopt(unknown, EVENTS_PER_COMMIT)
             revision = self._catalogue.revision
-            if not await asyncio.to_thread(self._file.write, self._catalogue.events()):
+            events = self._catalogue.events()
+            if not await self._on_disk(lambda: self._file.write(events)):
                 return
             self._revision = revision
             if self._logged:
@@ -86,23 +114,51 @@ class FileSync:
         except OSError as error:
             self._log_once(f"{self._file.path} is not kept up to date ({error.strerror}); the ledger has everything")
 
-    async def _adopt(self, events: Iterable[Event]) -> None:
-        """Add the events that the ledger does not have. Raises NotAdoptedError if it refuses them."""
-        unknown: list[Adopt] = []
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        """Do work in the thread. If the disk does not answer, say so, and wait on: ``run`` may be cancelled."""
+        result = self._thread.do(work)
+        await asyncio.wait([result], timeout=DISK_SECONDS_MAX)
+        if not result.done():
+            self._log_once(
+                f"{self._file.path} is not kept up to date: its disk does not answer; the ledger has everything"
+            )
+        return await result
+
+    def _read_unknown(self) -> list[FileEvent] | None:
+        """Return the events of the file that the ledger does not have; None if the file has not changed."""
+        return self._unknown(self._file.read()) if self._file.changed() else None
+
+    def _unknown(self, events: Sequence[FileEvent]) -> list[FileEvent]:
+        """Return those events that the ledger does not have. Raises EventsFileError.
+
+        In the thread: the catalogue replaces its events, and never changes them.
+        """
+        unknown: list[FileEvent] = []
         edited: list[str] = []
         for event in events:
             known = self._catalogue.get(event.id)
             if known is None:
-                unknown.append(Adopt(event))
+                unknown.append(event)
             elif (known.name, known.date, known.capacity) != (event.name, event.date, event.capacity):
                 edited.append(event.id)
         if edited:
             log.warning("ignored edits of known events=%s in %s", ",".join(edited), self._file.path)
-        if unknown:
-            for reply in await self._committer.ask(unknown, str(self._file.path)):
+        try:
+            for event in unknown:
+                check_new_name(event)
+        except EventsJsonError as error:
+            raise self._file.refuse(f"{self._file.path}: {error}") from None
+        return unknown
+
+    async def _adopt(self, unknown: Sequence[FileEvent], per_commit: int) -> None:
+        """Add events that the ledger does not have. Raises NotAdoptedError if it refuses one."""
+        for start in range(0, len(unknown), per_commit):
+            requests = [Adopt(event.event()) for event in unknown[start : start + per_commit]]
+            for reply in await self._committer.ask(requests, str(self._file.path)):
                 if isinstance(reply, ErrorReply):
                     self._file.forget()
                     raise NotAdoptedError(f"not all events of {self._file.path} are adopted: {reply.message}")
+        if unknown:
             log.info("adopted events=%d from=%s", len(unknown), self._file.path)
 
     def _log_once(self, fault: str) -> None:

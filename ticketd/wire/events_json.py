@@ -1,12 +1,12 @@
 """The format of events.json: the catalogue as people read and write it. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from ticketd.model import Capacity, Date, Event, Id, Name, checked_name, printable, utc
+from ticketd.model import Capacity, Date, Event, Id, Name, checked_name, checked_text, printable, utc
 
 Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]
 
@@ -19,8 +19,18 @@ _RENAMED = {
 }
 
 
-class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED):
-    """One event of the file. Unknown fields are refused: writing the file back would lose them."""
+# What is before and after the events, as msgspec formats them.
+_BEGIN = b'{\n  "events": ['
+_END = b"\n  ]\n}"
+# How many events are encoded by one call, which holds the interpreter's lock: others wait for it less than 1 ms.
+_EVENTS_PER_SLICE = 1_000
+
+
+class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, gc=False):
+    """One event of the file. Unknown fields are refused: writing the file back would lose them.
+
+    Its name may be one that is refused for a new event, which is for ``check_new_name``.
+    """
 
     id: Id
     name: Name
@@ -30,7 +40,7 @@ class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED):
 
     def __post_init__(self) -> None:
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
-        checked_name(self.name)
+        checked_text(self.name)
         self.date = utc(self.date)
         if self.available > self.capacity:
             raise ValueError(f"AvailableTickets is {self.available}, more than TotalTickets, {self.capacity}")
@@ -65,9 +75,23 @@ def file_events(events: Iterable[Event]) -> list[FileEvent]:
     return [FileEvent(event.id, event.name, event.date, event.capacity, event.available) for event in events]
 
 
-def encode_file(events: list[FileEvent]) -> bytes:
-    """Return the content of a file with these events, indented for people."""
-    return msgspec.json.format(msgspec.json.encode(_File(events)), indent=2) + b"\n"
+def check_new_name(event: FileEvent) -> None:
+    """Check the name of an event that is new. Raises EventsJsonError."""
+    try:
+        checked_name(event.name)
+    except ValueError as error:
+        raise EventsJsonError(None, f"the event {event.id}: {error}") from None
+
+
+def encode_file(events: Sequence[FileEvent]) -> Iterator[bytes]:
+    """Yield the parts of a file with these events, indented for people."""
+    yield _BEGIN
+    for start in range(0, len(events), _EVENTS_PER_SLICE):
+        whole = msgspec.json.format(
+            msgspec.json.encode(_File(list(events[start : start + _EVENTS_PER_SLICE]))), indent=2
+        )
+        yield (b"," if start else b"") + whole[len(_BEGIN) : -len(_END)]
+    yield _END + b"\n"
 
 
 def decode_file(data: bytes) -> list[FileEvent]:

@@ -215,19 +215,7 @@ class EmbeddedLedger:
         """See Ledger."""
         if self._file_check:
             await self._file_check.stop()
-        await self._writer.finish(self._checkpoint)
-        try:
-            # Without room, the seal stays as it is: it never counts too many commits.
-            with suppress(apsw.FullError):
-                self._seal.renew(self._commits)
-            if self._folded == self._commits:
-                # Closing may remove the log: all of it is in the file.
-                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-            self._connection.close()
-            self._seal.close()
-            self._lock.close()
-        except apsw.Error as error:
-            raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
+        await self._writer.finish(self._close)
         self._writer.close()
 
     def _load(self, reads: ReadSet, now: int) -> WorkingSet:
@@ -349,6 +337,22 @@ class EmbeddedLedger:
             raise LedgerFailedError(f"checkpoint moved {moved} of {log} pages")
         self._note_checkpoint()
         self._folded = self._commits
+
+    def _close(self) -> None:
+        """Fold the log into the file and close both. Runs in the writer thread."""
+        self._checkpoint()
+        try:
+            # Without room, the seal stays as it is: it never counts too many commits.
+            with suppress(apsw.FullError):
+                self._seal.renew(self._commits)
+            if self._folded == self._commits:
+                # Closing may remove the log: all of it is in the file.
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            self._connection.close()
+            self._seal.close()
+            self._lock.close()
+        except apsw.Error as error:
+            raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
 
     def _note_checkpoint(self) -> None:
         self._checkpoint_due = False
