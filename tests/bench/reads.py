@@ -15,7 +15,7 @@ LIST = '{"cmd":"list"}\n'
 # By name: how many events there are, the request, how the reply begins, and what it means.
 READS = {
     "list of 3": (FEW, LIST, '{"reply":"events"', "50 people look at what there is, again and again"),
-    "list of 5,000": (MANY, LIST, '{"reply":"events"', "the same with a catalogue that is 0.7 MB long"),
+    "list of 5,000": (MANY, LIST, '{"reply":"events"', "the first page of a catalogue that is 0.7 MB long"),
     "show of an event": (FEW, '{"cmd":"show","id":"e000001"}\n', '{"reply":"event"', "50 people look at one event"),
     "show of a booking": (FEW, '{"cmd":"show","id":"b-1"}\n', '{"reply":"booking"', "50 people look at what they have"),
 }

@@ -21,6 +21,7 @@ from tests.faults import (
     many,
     memory,
     power_cut,
+    readers,
     servers,
     signals,
 )
@@ -33,6 +34,7 @@ ATTACKS: dict[str, Attack] = {
     "crowd": crowd.run,
     "hostile": hostile.run,
     "memory": memory.run,
+    "readers": readers.run,
     "input": input.run,
     "servers": servers.run,
     "corruption": corruption.run,

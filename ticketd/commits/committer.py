@@ -3,8 +3,9 @@
 While one commit syncs, the next batch gathers, without a timer: an idle daemon commits each request at once, a busy one
 hundreds together. Batches that a ledger commits concurrently never share a queue.
 
-The replies to a batch that changed anything are sent only after the ledger has reported it durable. First the reader
-gets a slice and the next commit begins, so that its sync overlaps with the sending. Other replies are sent at once.
+The replies to a batch that changed anything are sent only after the ledger has reported it durable. If more waits, the
+reader gets a slice and the next commit begins first, so that its sync overlaps with the sending. Else they are sent at
+once, and then the reader gets its slice. Other replies are sent at once.
 
 If the ledger reports an error instead:
 
@@ -220,9 +221,11 @@ class Committer:
         self._queues.done(batch)
         self._health.note_success(changed=answers.changed)
         self._catalogue.publish(answers.events)
-        if answers.changed:
+        if answers.changed and self._queues.ready:
             self.reader.read_slice()
             self._begin_commit()
+        # Before a client asks again: else a commit would begin first, and nothing could be read.
+        self.reader.schedule()
         batch.deliver(answers.replies)
         self.activity.record(batch.submissions, answers.replies, self._loop.time(), changed=answers.changed)
         self._continue()

@@ -1,6 +1,7 @@
 """Owns the queue of requests that only read the ledger, and answers them between commits, in slices.
 
-A slice is bounded by rows, and so is the delay of the next commit. A client with more requests than a slice submits the
+A slice is bounded by rows, and so is the delay of the next commit. Between two slices is a round of the loop, in which
+a commit that was asked for meanwhile begins. A client with more requests than a slice submits the
 rest again, behind the other clients. While the ledger cannot be reached, all wait.
 """
 
@@ -98,8 +99,11 @@ class Reader:
         return self._ledger.can_read and not self._backing_off
 
     def _read_scheduled(self) -> None:
-        self._scheduled = False
         self.read_slice()
+        self._loop.call_soon(self._pause)
+
+    def _pause(self) -> None:
+        self._scheduled = False
         self.schedule()
 
     def _retry(self) -> None:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 # Input of at most this size is decoded at once; more must wait for the fair share.
 AT_ONCE_LINES_MAX = 16
 AT_ONCE_BYTES_MAX = 4 * 1024
+# Replies of at most this size are sent at once; more must wait for it too.
+AT_ONCE_OUTPUT_BYTES_MAX = 32 * 1024
 
 # "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
 _WaitingFor = Literal["input", "replies", "share", "room", "nothing", "ended"]
@@ -80,7 +82,7 @@ class Connection(Stream):
         if self._waiting_for == "input":
             self._end(error)
 
-    def _advance(self, data: bytes = b"", replies: Sequence[Reply] = ()) -> None:
+    def _advance(self, data: bytes = b"", replies: Sequence[Reply] = (), *, has_share: bool = False) -> None:
         """Take the input or the replies, then run steps until one has to wait. An exception ends ``serve``."""
         try:
             session = self._session
@@ -100,12 +102,20 @@ class Connection(Stream):
                 if self._watcher and (step not in ("input", "watch now") or session.output):
                     self._stop_watching()
                 if session.output:
+                    if not has_share and sum(map(len, session.output)) > AT_ONCE_OUTPUT_BYTES_MAX:
+                        self._pending_step = step
+                        self._wait_for_share()
+                        return
                     self.send(session.output)
                     session.output = []
                     if self.congested:
                         self._pending_step = step
                         self._wait_for_room()
                         return
+                    if has_share and step == "share":
+                        has_share = False
+                        continue
+                has_share = False
                 if step == "commit":
                     self._waiting_for = "replies"
                     self._service.committer.submit(self, session.group, session.rows)
@@ -169,7 +179,7 @@ class Connection(Stream):
         if self._waiting_for == "share" and self._session:
             self._waiting_for = "nothing"
             self._session.has_share = True
-            self._advance()
+            self._advance(has_share=True)
 
     def _wait_for_room(self) -> None:
         self._waiting_for = "room"
