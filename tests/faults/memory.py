@@ -6,6 +6,7 @@ They read the largest catalogue and the largest bookings, watch, and send again 
 import random
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 
 from tests.daemon import Connection, running
 from tests.faults.hostile import CONNECTION_KIB_MAX, memory_kib
+from tests.postgres import Postgres
 from ticketd.config import Limits
 from ticketd.model import CAPACITY_MAX
 
@@ -28,17 +30,17 @@ FLAGS = ("--write-seconds-max", "600", "--frame-seconds-max", "600", "--log-leve
 
 # Ids as long as they can be.
 CONFIRMED, CANCELLED = "confirmed".ljust(64, "-"), "cancelled".ljust(64, "-")
+SHOWS = [f"show {CONFIRMED}", f"show {CANCELLED}"]
 GREEDY = [
-    "list",
-    "watch",
-    "list --after e{some}",
-    "watch\nlist --after e{some}",
-    f"show {CONFIRMED}",
-    f"show {CANCELLED}",
+    *SHOWS,
     "bookings",
     f"confirm {CONFIRMED}",
     f"cancel {CANCELLED}",
     f"hold e0 {TICKETS} --booking {CONFIRMED}",
+    "list",
+    "watch",
+    "list --after e{some}",
+    "watch\nlist --after e{some}",
     f"cancel {CANCELLED}\nlist\nshow {CONFIRMED}",
     "help",
     "x",
@@ -89,21 +91,31 @@ def wait_until_nothing_moves(control: Connection) -> None:
         time.sleep(0.01)
 
 
-def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
-    """Let clients be greedy in every way; with ``size`` 10, beside a catalogue that is full."""
+def strike(chance: random.Random, size: int, folder: Path, kinds: Sequence[str], *flags: str) -> float:
+    """Let clients be greedy, and return how many KiB each takes. With ``size`` 10, the catalogue is full."""
     connections, events = CONNECTIONS * size, min(EVENTS * size**2, Limits().events_max)
     write_long_events(folder, events)
-    with running(folder, *FLAGS) as daemon, daemon.connect() as control, ExitStack() as stack:
+    with running(folder, *FLAGS, *flags) as daemon, daemon.connect() as control, ExitStack() as stack:
         make_long_bookings(control)
         # Every page is encoded once for all.
         control.events()
         before = memory_kib(daemon, "VmRSS")
         for number in range(connections):
-            lines = GREEDY[number % len(GREEDY)]
+            lines = kinds[number % len(kinds)]
             stack.enter_context(greedy(daemon.port, lines, chance, events))
         wait_until_nothing_moves(control)
         per_connection = (memory_kib(daemon, "VmHWM") - before) / connections
         assert per_connection <= CONNECTION_KIB_MAX, f"a connection takes {per_connection:,.0f} KiB"
         assert control.ask("stats")["connections"] == connections + 1
         assert control.ask("book e0 1")["state"] == "confirmed"
-    return {"connections": connections, "KiB per connection": per_connection}
+    return per_connection
+
+
+def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
+    """Strike both ledgers."""
+    folders = [folder / "embedded", folder / "postgres"]
+    for each in folders:
+        each.mkdir()
+    with Postgres() as postgres:
+        in_postgres = strike(chance, size, folders[1], GREEDY, "--ledger", postgres.new_database())
+    return {"KiB": strike(chance, size, folders[0], GREEDY), "KiB, PostgreSQL": in_postgres}

@@ -18,6 +18,8 @@ from ticketd.wire.requests import Request
 READS_AT_ONCE = 2
 # How many bookings and tickets one statement reads for shows. Each may be of a booking with a thousand tickets.
 SHOWN_PER_READ = 32
+# How many of them one client may ask for, since its replies wait for it together.
+SHOWN_PER_CLIENT = 4
 
 Done = Callable[[Answers | Exception], None]
 
@@ -52,7 +54,7 @@ class Reads:
         if page:
             requests = requests[:1]
         else:
-            requests = [*takewhile(lambda request: not read_set([request]).page, requests[:SHOWN_PER_READ])]
+            requests = [*takewhile(lambda request: not read_set([request]).page, requests[:SHOWN_PER_CLIENT])]
         self._waiting.append(_Asked(requests, page, done))
         self._schedule()
 
