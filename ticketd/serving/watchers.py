@@ -59,21 +59,22 @@ class Watcher:
         """Whether it has been sent the state to which changes apply."""
         return self.position >= self.end
 
-    def send(self, data: bytes) -> bool:
-        """Send data, and return True; or return False if too much is unsent."""
+    def has_room(self) -> bool:
+        """Whether it may be sent more. Cuts it off if it has taken nothing for too long."""
         if self._transport.is_closing():
-            return True
+            return False
         unsent, now = self._transport.get_write_buffer_size(), self._loop.time()
         if unsent == 0 or unsent < self._unsent:
             self._unsent, self._progress_at = unsent, now
         elif now - self._progress_at > self._write_seconds_max:
             self._cut_off(unsent)
             return False
-        if unsent > WATCH_BYTES:
-            return False
+        return unsent <= WATCH_BYTES
+
+    def send(self, data: bytes) -> None:
+        """Send data. Only if ``has_room``."""
+        self._unsent = self._transport.get_write_buffer_size() + len(data)
         self._transport.write(data)
-        self._unsent = unsent + len(data)
-        return True
 
 
 class Watchers:
@@ -170,10 +171,11 @@ class Watchers:
 
     def _send_to(self, watcher: Watcher) -> int:
         """Send a watcher what is next, and return how many bytes that is."""
-        seen, data = self._next_lines(watcher)
-        data = data or (_HEARTBEAT if self._beating else b"")
-        if not data or watcher.send(data):
-            watcher.seen = seen
+        if (watcher.seen == self._changes.last and not self._beating) or not watcher.has_room():
+            return 0
+        watcher.seen, data = self._next_lines(watcher)
+        if data := data or (_HEARTBEAT if self._beating else b""):
+            watcher.send(data)
         return len(data)
 
     def _next_lines(self, watcher: Watcher) -> tuple[int, bytes]:
