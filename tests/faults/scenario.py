@@ -86,7 +86,7 @@ class Morning:
         await self._ask(Confirm(f"h-{number}"), Release(f"r-{number}"), Book(jazz, 999, f"s-{number}"))
         # A page that is cut short before the log is folded into the file, which the next commit does first.
         self._read(Bookings(limit=1))
-        self._ledger_now._checkpoint_due = True
+        self._ledger_now._database.checkpoint_due = True
         self.clock.move(31)
         await self._ask(Book(jazz, LARGE, f"l-{number}"), Book(jazz, LARGE // 4, f"b-{number}.large"))
         used, gone, left = self._tickets(f"b-{number}")

@@ -15,8 +15,10 @@ from tests.faketime import Clock
 from tests.faults.disk import Call, Content, Disk, RealDisk, plugged
 from ticketd.ids import new_id
 from ticketd.ledger.base import Answers, LedgerFailedError, OutcomeUnknownError, StorageFullError
+from ticketd.ledger.embedded import database
 from ticketd.ledger.embedded import ledger as embedded
-from ticketd.ledger.embedded.ledger import CHECKPOINT_PAGES, PAGES_COUNTED_MAX, EmbeddedLedger
+from ticketd.ledger.embedded.database import CHECKPOINT_PAGES, PAGES_COUNTED_MAX, Database
+from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.model import ticket_id
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply, BookingsReply, ErrorReply, EventReply, Reply
@@ -315,15 +317,18 @@ async def test_holds_of_10000_events_expire_in_one_commit(tmp_path: Path) -> Non
 # The log, and checkpoints
 
 
-class AfterMonths(EmbeddedLedger):
+class AfterMonths(Database):
     """Has written so many pages that their count begins anew soon."""
 
     def _pages_written(self) -> int:
         return (super()._pages_written() + PAGES_COUNTED_MAX - CHECKPOINT_PAGES) % PAGES_COUNTED_MAX
 
 
-async def test_checkpoints_go_on_after_the_page_counter_wraps_around(tmp_path: Path) -> None:
-    ledger = AfterMonths(tmp_path / "events.db", SECONDS_MAX)
+async def test_checkpoints_go_on_after_the_page_counter_wraps_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "Database", AfterMonths)
+    ledger = EmbeddedLedger(tmp_path / "events.db", SECONDS_MAX)
     await commit(ledger, Create("Jazz", DATE, 200_000, "hot"))
     for _ in range(100):
         await commit(ledger, *(Book("hot", 1, new_id()) for _ in range(2_000)))
@@ -347,7 +352,7 @@ async def test_a_page_that_is_cut_short_leaves_no_checkpoint_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     # Each commit folds the log first: it fails if a statement stands in the way.
-    monkeypatch.setattr(embedded, "CHECKPOINT_PAGES", 1)
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 1)
     ledger = await opened(tmp_path)
     await commit(ledger, JAZZ, *(Book("jazz", 500, f"b{number}") for number in range(5)))
     for number in range(5):
@@ -411,7 +416,7 @@ async def check_after_kill(disk: Disk, sold: int) -> None:
 
 
 async def test_a_ledger_row_says_how_many_commits_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "CHECKPOINT_PAGES", 1)
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 1)
     full = NoRoom()
     with plugged(full.disk):
         ledger = EmbeddedLedger(IN_MEMORY, SECONDS_MAX, Clock())
@@ -464,7 +469,7 @@ async def test_a_file_without_room_at_the_end_keeps_its_log() -> None:
 
 
 async def test_a_checkpoint_that_fails_ends_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "CHECKPOINT_PAGES", 1)
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 1)
     fails: list[bool] = []
 
     def before(call: Call, content: Content | None) -> None:

@@ -96,7 +96,7 @@ async def test_a_file_does_not_change_while_it_is_checked(tmp_path: Path, monkey
     ledger = EmbeddedLedger(path, 30, Clock())
     before = path.read_bytes()
     for number in range(3):
-        ledger._checkpoint_due = True
+        ledger._database.checkpoint_due = True
         await commit(ledger, Book("jazz", 1, f"during-{number}"))
     assert path.read_bytes() == before
     await ledger.check()

@@ -48,6 +48,14 @@ FROM ledger, (
 """
 
 
+def page_fault(connection: apsw.Connection, size: int) -> str | None:
+    """Return a phrase about pages whose checksums SQLite does not verify. ``size`` is that of the file, in bytes."""
+    if connection.pragma("checksum_verification") != "1":
+        return "its pages have no checksums"
+    # SQLite would pad the last page with zeros.
+    return "its last page is not whole" if size % connection.pragma("page_size") else None
+
+
 def content_faults(connection: apsw.Connection, *, audited: bool) -> Iterator[str]:
     """Read everything, and yield phrases about what does not agree. Raises one of UNREADABLE.
 

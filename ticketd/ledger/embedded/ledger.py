@@ -7,34 +7,14 @@ The way of a batch:
    Meanwhile the loop does not use the connection.
 3. The loop takes the changes over into memory, and only now reports the result to the committer, which replies.
 
-When a step fails:
-
-- No room for the commit: SQLite rolls it back, so nothing was done (StorageFullError). The next commit first folds the
-  log into the file (a checkpoint), which may make room.
-- A constraint refuses the changes: that is a bug. SQLite rolls back, and the error is reported as it is.
-- No room for the seal: the commit is durable, and reported as such. The next commit writes the seal too.
-- One of the files is not there any more: all that was acknowledged is in files that are open still. It is folded into
-  the database, wherever that is now, and then LedgerFailedError.
-- Any other error, or no answer in time: LedgerFailedError. The process ends, and the next start reads what is durable.
-
-Nothing is reported before its sync, so nothing acknowledged is lost. That depends on these facts about SQLite and Linux
-(https://sqlite.org/pragma.html, https://sqlite.org/wal.html, https://sqlite.org/howtocorrupt.html, and tests):
-
-- ``synchronous=FULL`` syncs the log at every commit; NORMAL loses acknowledged commits in a power cut.
-- A commit that fails in fsync may or may not be there after a restart, and a later fsync may report success for pages
-  that never reached the disk (see ``files.make_log_durable``). So it is never tried again.
-- Automatic checkpoints swallow errors of the database file; explicit ones report them.
-- ``locking_mode=EXCLUSIVE`` keeps other processes out, until this one closes the file by another way than SQLite. So
-  there is a lock besides, which stays (see ``lock``).
+What is written, and what follows when it fails, is in ``database``.
 """
 
-import asyncio
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -44,12 +24,12 @@ import apsw
 import msgspec
 
 from ticketd.ids import new_ticket
-from ticketd.ledger.base import Answers, Done, LedgerFailedError, StorageFullError
-from ticketd.ledger.embedded.files import UNREADABLE, damaged, log_path, reason, seal_path
+from ticketd.ledger.base import Answers, Done, LedgerFailedError
+from ticketd.ledger.embedded.database import Database
+from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
 from ticketd.ledger.embedded.holds import Holds
 from ticketd.ledger.embedded.opening import Use, open_ledger
-from ticketd.ledger.embedded.save import SAVE, SETUP, parameters, total_of
-from ticketd.ledger.embedded.seal import Seal
+from ticketd.ledger.embedded.save import total_of
 from ticketd.ledger.embedded.writer import Writer
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
 from ticketd.model import HOLD_SECONDS_MAX, Event, time_of
@@ -60,9 +40,6 @@ from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
-# A checkpoint is due after this many pages were written to the log.
-CHECKPOINT_PAGES = 2_000
-PAGES_COUNTED_MAX = 1 << 32  # SQLite's counter of written pages has 32 bits.
 # ``read`` stops when it has loaded this many bookings and tickets, so that the next commit waits no longer.
 ROWS_PER_SLICE = 256
 # The year 1: a time at which no hold has run out, by whatever clock it was made.
@@ -102,28 +79,18 @@ class EmbeddedLedger:
         self._clock = clock
         self._events_max = events_max
         opened = open_ledger(path, Use(accept_losses=accept_losses))
-        self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
-        self._commits, self._folded = opened.commits, opened.folded
-        # None as soon as nothing remains to be checked.
-        self._file_check = opened.check
-        self._damage: str | None = None
-        real = path.resolve()
-        self._inodes = {str(file): _inode(str(file)) for file in (path, log_path(real), seal_path(real))}
+        self._connection = opened.connection
         self._cursor = self._connection.cursor()
-        self._cursor.execute(SETUP)
         try:
+            self._database = Database(path, opened)
             # All committed events. They stay current, since only this process writes to the file.
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
             self._tell_distant_holds()
-            # See its column.
-            self._total = self._cursor.execute("SELECT total FROM ledger").get
         except apsw.Error as error:
             raise damaged(path, error) from error
         self._writer = Writer(commit_seconds_max)
-        self._checkpoint_due = False
-        self._pages_at_checkpoint = self._pages_written()
 
     def _tell_distant_holds(self) -> None:
         """Log how many holds run out later than any hold that is made now: the clock was ahead when they were made."""
@@ -137,21 +104,13 @@ class EmbeddedLedger:
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
-        if self._damage:
-            raise LedgerFailedError(self._damage)
+        self._database.refuse_damaged()
         working_set = self._load(read_set(requests), self._clock())
         total_before = total_of(working_set)
         replies = decide_all(working_set, requests)
         if not working_set.changed:
             return Answers(replies, (), changed=False)
-        missing = [file for file, inode in self._inodes.items() if _inode(file) != inode]
-        if missing:
-            work = partial(self._end_without, missing)
-        else:
-            total = self._total + total_of(working_set) - total_before
-            pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
-            checkpoint = self._checkpoint_due or pages >= CHECKPOINT_PAGES
-            work = partial(self._commit, parameters(working_set, self._commits + 1, total), checkpoint)
+        work = self._database.work_of(working_set, total_of(working_set) - total_before)
         self._writer.start(work, partial(self._committed, working_set, replies, done))
         return None
 
@@ -203,19 +162,12 @@ class EmbeddedLedger:
 
     async def check(self) -> None:
         """See CheckedLedger."""
-        if self._file_check and (fault := await self._file_check.run()):
-            self._damage = str(damaged(Path(self._path), fault))
-            # Without room for it, the next start finds the damage again.
-            with suppress(apsw.Error):
-                await asyncio.to_thread(self._seal.condemn, fault)
-            raise LedgerFailedError(self._damage)
-        self._file_check = None
+        await self._database.check()
 
     async def close(self) -> None:
         """See Ledger."""
-        if self._file_check:
-            await self._file_check.stop()
-        await self._writer.finish(self._close)
+        await self._database.stop_check()
+        await self._writer.finish(self._database.close)
         self._writer.close()
 
     def _load(self, reads: ReadSet, now: int) -> WorkingSet:
@@ -268,45 +220,6 @@ class EmbeddedLedger:
         for booking, ticket, at in rows:
             working_set.redemptions.setdefault(booking, {})[ticket] = at
 
-    def _end_without(self, missing: list[str]) -> None:
-        """Save what is in the log still, although files are missing. Runs in the writer thread."""
-        if self._file_check:
-            self._file_check.interrupt()
-        self._checkpoint()
-        seal = seal_path(Path(self._path).resolve())
-        if missing == [str(seal)]:
-            Seal(seal).renew(self._commits)
-        saved = (
-            "All that was acknowledged is in the ledger itself: if that was moved, put it back, and start ticketd again"
-        )
-        if self._folded < self._commits:
-            saved = f"There is no room to save {self._commits - self._folded} commits: put it back, and make room"
-        raise LedgerFailedError(f"{', '.join(missing)} is not there any more. {saved}")
-
-    def _commit(self, batch: tuple[Any, ...], checkpoint: bool) -> None:
-        """Save, commit, sync and seal a batch. Runs in the writer thread."""
-        # A file that is being checked must not change. Its log grows meanwhile.
-        if checkpoint and not (self._file_check and self._file_check.due):
-            self._checkpoint()
-        try:
-            self._cursor.execute(SAVE, (*batch, self._folded))
-        except apsw.FullError as error:
-            self._checkpoint_due = True
-            raise StorageFullError(f"there is no room for the ledger {self._path}: {error}") from None
-        except apsw.ConstraintError:
-            raise
-        except apsw.Error as error:
-            raise LedgerFailedError(f"COMMIT failed: {error}") from error
-        self._commits += 1
-        self._total = batch[-1]
-        try:
-            self._seal.write(self._commits)
-        except apsw.FullError:
-            # The commit is durable all the same.
-            return
-        except apsw.Error as error:
-            raise LedgerFailedError(f"the seal cannot be written: {error}") from error
-
     def _committed(
         self,
         working_set: WorkingSet,
@@ -322,50 +235,3 @@ class EmbeddedLedger:
         self._events.update(events)
         self._holds.apply(working_set.changed_bookings.values(), expired=bool(working_set.expired))
         done(Answers(replies, list(events.values()), changed=True))
-
-    def _checkpoint(self) -> None:
-        """Fold the log into the file. Runs in the writer thread."""
-        try:
-            log, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.FullError:
-            # What does not fit into the file stays in the log, until the next checkpoint is due.
-            self._note_checkpoint()
-            return
-        except apsw.Error as error:
-            raise LedgerFailedError(f"checkpoint failed: {error}") from error
-        if moved != log:
-            raise LedgerFailedError(f"checkpoint moved {moved} of {log} pages")
-        self._note_checkpoint()
-        self._folded = self._commits
-
-    def _close(self) -> None:
-        """Fold the log into the file and close both. Runs in the writer thread."""
-        self._checkpoint()
-        try:
-            # Without room, the seal stays as it is: it never counts too many commits.
-            with suppress(apsw.FullError):
-                self._seal.renew(self._commits)
-            if self._folded == self._commits:
-                # Closing may remove the log: all of it is in the file.
-                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-            self._connection.close()
-            self._seal.close()
-            self._lock.close()
-        except apsw.Error as error:
-            raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
-
-    def _note_checkpoint(self) -> None:
-        self._checkpoint_due = False
-        self._pages_at_checkpoint = self._pages_written()
-
-    def _pages_written(self) -> int:
-        """Return how many pages have been written to the log so far, modulo PAGES_COUNTED_MAX."""
-        return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
-
-
-def _inode(path: str) -> int | None:
-    try:
-        # Path.stat is slower, and every commit calls this.
-        return os.stat(path).st_ino  # noqa: PTH116
-    except OSError:
-        return None

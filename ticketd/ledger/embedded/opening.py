@@ -30,7 +30,7 @@ from ticketd.ledger.embedded.files import (
     seal_path,
     size_of,
 )
-from ticketd.ledger.embedded.integrity import FileCheck, content_faults, first_fault, open_file
+from ticketd.ledger.embedded.integrity import FileCheck, content_faults, first_fault, open_file, page_fault
 from ticketd.ledger.embedded.lock import Lock
 from ticketd.ledger.embedded.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from ticketd.ledger.embedded.seal import Seal
@@ -289,13 +289,8 @@ def _fold(connection: apsw.Connection, commits: int) -> int:
 
 def _find_damage(connection: apsw.Connection, path: Path, use: Use, *, may_defer: bool) -> FileCheck | None:
     """Raise CannotOpenError if anything is damaged. Returns a check that is left to do, if it ``may_defer`` one."""
-    if connection.pragma("checksum_verification") != "1":
-        raise damaged(path, "its pages have no checksums")
-    if size_of(path) % connection.pragma("page_size"):
-        # SQLite would pad the last page with zeros, and not verify its checksum.
-        raise damaged(path, "its last page is not whole")
     try:
-        fault = next(content_faults(connection, audited=not use.served), None)
+        fault = page_fault(connection, size_of(path)) or next(content_faults(connection, audited=not use.served), None)
     except UNREADABLE as error:
         raise damaged(path, error) from error
     if not fault and may_defer and size_of(path) > CHECKED_BEFORE_BYTES_MAX:
