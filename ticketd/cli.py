@@ -52,7 +52,7 @@ def main() -> NoReturn:
     except CannotOpenError as error:
         _fail(STATUS_CANNOT_OPEN, str(error))
     except EventsFileError as error:
-        _fail(STATUS_EVENTS_FILE, f"{error}; correct it, or move it away: the ledger keeps the events that it has")
+        _fail(STATUS_EVENTS_FILE, f"{error}; correct it, or name another with --events: the ledger keeps its events")
     except daemon.CannotListenError as error:
         _fail(STATUS_CANNOT_LISTEN, str(error))
     sys.exit(status)

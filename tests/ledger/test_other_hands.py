@@ -1,45 +1,28 @@
 """The files of an embedded ledger in other hands: opened by somebody else, taken away, or readable by others."""
 
-import os
 import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.callbacks import commit
-from tests.daemon import Connection, Daemon, running, write_events
+from tests.daemon import Connection, running, write_events
 from tests.faketime import Clock
+from tests.faults.hands import another_starts, put_link
 from tests.ledger.sale import ticketd
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.wire.requests import Book, Create
 
 
-def another_starts(folder: Path) -> Daemon | None:
-    """Start another daemon on the same ledger, and return it if it serves."""
-    second = Daemon("--port", "0", "--events", str(folder / "other.json"), "--ledger", str(folder / "events.db"))
-    if second.wait_line("^ready|in use by another ticketd").startswith("ready"):
-        return second
-    assert second.wait() == 5
-    return None
-
-
-def replaced(events: Path, link: Callable[[Path, Path], object], ledger: Path) -> None:
-    """Put a link to a file of the ledger in the place of events.json, at once."""
-    new = events.with_name("new")
-    link(ledger, new)
-    new.replace(events)
-
-
 def test_events_json_that_becomes_a_link_to_the_ledger_is_not_read(tmp_path: Path) -> None:
     write_events(tmp_path, 100)
     with running(tmp_path) as daemon, daemon.connect() as connection:
         assert connection.ask("book 1 60")["available"] == 40
-        for link, name in ((os.symlink, "events.db"), (os.link, "events.db-wal"), (os.link, "events.db")):
-            replaced(tmp_path / "events.json", link, tmp_path / name)
-            daemon.wait_line(rf"ERROR .*events\.json is .*{name}, which belongs to the ledger; name another --events")
+        for hard, name in ((False, "events.db"), (True, "events.db-wal"), (True, "events.db")):
+            put_link(tmp_path, name, hard=hard)
+            daemon.wait_line(rf"ERROR .*events\.json is a file of the ledger \({name}\), not a catalogue")
             assert another_starts(tmp_path) is None
         assert connection.ask("book 1 40")["available"] == 0
         assert daemon.end() == 0
@@ -52,7 +35,7 @@ def test_events_that_are_the_ledger_are_refused_at_the_start(tmp_path: Path, nam
     for exists in (False, True):
         done = ticketd("--port", "0", "--events", str(tmp_path / name), "--ledger", str(tmp_path / "events.db"))
         assert done.returncode == 4
-        assert "which belongs to the ledger; name another --events" in done.stderr
+        assert ", not a catalogue; correct it, or name another with --events" in done.stderr
         assert (tmp_path / "events.db").exists() == exists
         write_events(tmp_path)
         with running(tmp_path) as daemon, daemon.connect() as connection:

@@ -122,7 +122,7 @@ class EventsFile:
         inode = _inode_of(self.path)
         for other in self._others:
             if other == self.path or (inode and inode == _inode_of(other)):
-                raise self.refuse(f"{self.path} is {other}, which belongs to the ledger; name another --events")
+                raise self.refuse(f"{self.path} is a file of the ledger ({other.name}), not a catalogue")
 
     def _current_signature(self) -> tuple[int, ...] | None:
         try:
