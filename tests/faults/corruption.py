@@ -144,12 +144,12 @@ def _bytes(disk: Disk) -> Files:
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
-    """Do every damage to ``size`` ledgers of each kind, or every tenth of them to one if ``size`` is 1."""
+    """Do every damage to ``size`` ledgers of each kind, or every fifteenth of them to one if ``size`` is 1."""
     figures: Counter[str] = Counter()
     for rounds in ROUNDS * size:
         ledger = Ledger(chance, rounds)
         damages = list(ledger.damages(chance))
-        for name, files in chance.sample(damages, len(damages) if size > 1 else len(damages) // 10):
+        for name, files in chance.sample(damages, len(damages) if size > 1 else len(damages) // 15):
             try:
                 figures[ledger.outcome(files, folder)] += 1
             except BaseException as error:
