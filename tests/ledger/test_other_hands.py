@@ -16,7 +16,7 @@ from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.wire.requests import Book, Create
 
 
-def test_events_json_that_becomes_a_link_to_the_ledger_is_not_read(tmp_path: Path) -> None:
+def test_a_link_to_the_ledger_is_never_read_as_events_json(tmp_path: Path) -> None:
     write_events(tmp_path, 100)
     with running(tmp_path) as daemon, daemon.connect() as connection:
         assert connection.ask("book 1 60")["available"] == 40
