@@ -181,6 +181,20 @@ async def test_watches_begun_one_after_the_other_end_one_another(tmp_path: Path)
 
 
 @on_both_loops
+async def test_a_watch_that_begins_as_events_change_goes_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        first, client, buyer = [await served.connect() for _ in range(3)]
+        assert (await first.ask("watch"))["version"] == 0
+        for version in range(1, 21):
+            # A round of the watchers is due at once, for the time since the last has passed, when another begins.
+            served.service.watchers._sent_at = 0.0
+            client.send(b"watch\n")
+            assert (await buyer.ask("book 1 1"))["version"] == version
+            assert (await client.read())["reply"] == "event"
+        assert served.service.connections == 3
+
+
+@on_both_loops
 async def test_a_silent_watcher_gets_a_heartbeat_between_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,8 @@ class Watchers:
         self._changed: dict[str, None] = {}
         self._changes = Changes()
         # When the next round begins, in which all watchers have a turn.
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._begins_at = 0.0
         self._sent_at = 0.0
         self._heartbeat_at = 0.0
         # In a round: who has not had a turn, whether others are sent the heartbeat, and what comes after a change.
@@ -135,10 +136,11 @@ class Watchers:
             return
         behind = self._changed or any(each.has_state and each.seen < self._changes.last for each in self._watchers)
         at = self._sent_at + INTERVAL_SECONDS if behind else self._heartbeat_at
-        if self._timer and self._timer.when() > at:
+        if self._timer and self._begins_at > at:
             self._timer.cancel()
             self._timer = None
         if self._watchers and self._timer is None:
+            self._begins_at = at
             self._timer = self._loop.call_at(at, self._begin_round)
 
     def _begin_round(self) -> None:
