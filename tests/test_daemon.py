@@ -1,7 +1,7 @@
 """What happens when a part of the daemon fails by a bug: it says which one, and ends with a status of its own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -54,6 +54,10 @@ def test_a_bug_in_the_committer_ends_the_daemon_at_once(tmp_path: Path) -> None:
         assert connection.ask("show 1")["sold"] == 4
 
 
+# More than one commit takes of a connection.
+LINES = 300
+
+
 @pytest.mark.parametrize(
     ("part", "line", "named"),
     [
@@ -65,11 +69,14 @@ def test_a_bug_in_the_committer_ends_the_daemon_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_bug_in_a_callback_ends_the_daemon_at_once(tmp_path: Path, part: str, line: str, named: str) -> None:
-    with broken(tmp_path, part) as daemon, daemon.connect() as connection, daemon.connect() as idle:
+    with broken(tmp_path, part) as daemon, ExitStack() as stack:
+        connection, other, idle = [stack.enter_context(daemon.connect()) for _ in range(3)]
         first = connection.ask("book 1 2 --booking first")
         assert idle.ask("watch 1")["reply"] == "event"
         (tmp_path / "bug").touch()
-        connection.send(line.encode() + b"\n")
+        # Two at once, so that one waits for a commit while the other is in it.
+        for each in (connection, other):
+            each.send(f"{line}\n".encode() * LINES)
         while (last := idle.read())["reply"] == "event":
             pass
         assert last["code"] == "shutting_down"
