@@ -3,9 +3,8 @@
 While one commit syncs, the next batch gathers, without a timer: an idle daemon commits each request at once, a busy one
 hundreds together. Batches that a ledger commits concurrently never share a queue.
 
-The replies to a batch that changed anything are sent only after the ledger has reported it durable. If more waits, the
-reader gets a slice and the next commit begins first, so that its sync overlaps with the sending. Else they are sent at
-once, and then the reader gets its slice. Other replies are sent at once.
+The replies to a batch that changed anything are sent once the ledger has reported it durable. If more waits, the reader
+gets a slice and the next commit begins first, so that its sync overlaps with the sending. Other replies go at once.
 
 If the ledger reports an error instead:
 
@@ -242,10 +241,8 @@ class Committer:
 
     def _end(self, error: Exception | None) -> None:
         """Let ``run`` return, or raise the error. Only the first call counts."""
-        if error and not self._ended.done():
-            self._ended.set_exception(error)
-        elif not self._ended.done():
-            self._ended.set_result(None)
+        if not self._ended.done():
+            self._ended.set_exception(error) if error else self._ended.set_result(None)
 
     def _handle_error(self, batch: Batch, error: Exception) -> None:
         """Answer a batch that failed, or put it back into its queues; see the module's docstring."""
