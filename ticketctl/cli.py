@@ -54,7 +54,7 @@ def main() -> NoReturn:
         discard(sys.stdout)
         status = REFUSED
     except MemoryError:
-        print("ticketctl: there is not enough memory for this; ask for less, such as list --limit 100", file=sys.stderr)
+        print("ticketctl: not enough memory for this reply; ask for less, such as list --limit 100", file=sys.stderr)
         status = REFUSED
     sys.exit(status)
 

@@ -195,8 +195,8 @@ class Client:
         self._received.clear()
 
     def _close_if_stale(self) -> None:
-        # No request is open. If there is anything to read, it answers none: the daemon has closed the connection, and
-        # says why, or it is no ticketd.
+        # No request waits for its reply. If there is anything to read, the daemon has closed the connection and says
+        # why, or the server is not ticketd.
         if self._socket and (self._received or select.select([self._socket], [], [], 0)[0]):
             self.close()
 

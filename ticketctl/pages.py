@@ -1,4 +1,4 @@
-"""Reads all pages of a reply that has several, as one reply."""
+"""Reads all pages of a list, as one reply."""
 
 from ticketctl.client import CannotConnectError, Client
 from ticketd.wire.replies import EventFacts, EventsReply, Reply
@@ -6,7 +6,10 @@ from ticketd.wire.requests import List, Request
 
 
 def ask(client: Client, request: Request) -> Reply:
-    """Ask, and return the reply. That to a ``list`` without a limit has all events. Raises what ``Client.ask`` does."""
+    """Ask, and return the reply; for a ``list`` without a limit, a reply with the events of all pages.
+
+    Raises what ``Client.ask`` does, and CannotConnectError if the pages have no end.
+    """
     reply = client.ask(request)
     if not isinstance(request, List) or request.limit:
         return reply
@@ -23,5 +26,5 @@ def ask(client: Client, request: Request) -> Reply:
 
 
 def no_end(client: Client) -> CannotConnectError:
-    """Return the error for a page without news that says that more follow: it would be asked for again for ever."""
-    return CannotConnectError(f"{client.address} answered a page without news, and says that more follow")
+    """Return the error for a page that has nothing new and says that more follow: asking on would never end."""
+    return CannotConnectError(f"{client.address} sent a page with nothing new that says that more follow")

@@ -166,7 +166,7 @@ class _Completer(Completer):
             except CannotConnectError:
                 return self._events
             if isinstance(reply, EventsReply):
-                # What is completed is typed for the person, so it must be an id, whatever a server sends.
+                # A completion goes into the command line, so only ids are offered, whatever the server sends.
                 self._events = [event for event in reply.events if is_id(event.id)]
         return self._events
 

@@ -37,7 +37,7 @@ SWITCH_SECONDS = 0.000_1
 def main() -> NoReturn:
     """Run the daemon and exit with its status; see ``--help``."""
     _open_standard_streams()
-    # What is created is for this user alone: who can read the ledger knows every ticket.
+    # New files are for this user alone: whoever can read the ledger knows every ticket.
     os.umask(0o077)
     if sys.argv[1:2] in (["move"], ["check"]):
         tools.main(sys.argv[1:], _loop_factory())

@@ -31,14 +31,14 @@ class Limits(Struct, frozen=True):
 
     connections_max: Annotated[Count, Meta(description="connections served at once")] = 1_024
     connections_per_address_max: Annotated[
-        Count, Meta(description="connections of one address, served or waiting; by default a quarter")
+        Count, Meta(description="connections of one address, served or waiting; by default a quarter of all")
     ] = 256
     loopback_places: Annotated[
         int,
         Meta(
             ge=0,
             le=1_000_000,
-            description="places kept for loopback, which is then exempt from the share per address; 0 for neither",
+            description="places reserved for loopback, which then has no limit per address; 0 turns off both",
         ),
     ] = 16
     waiting_max: Annotated[Count, Meta(description="connections that may wait for a place")] = 1_024

@@ -27,8 +27,8 @@ from ticketd.serving.service import Service
 
 log = logging.getLogger("ticketd")
 
-# What of ``drain_seconds_max`` has passed when connections are cut off, when the events file is given up, and when the
-# ledger is. The rest is for ending the process.
+# The shares of ``drain_seconds_max`` after which connections are cut off, the events file is given up, and then the
+# ledger. The rest is for ending the process.
 CONNECTIONS_SHARE = 0.7
 FILE_SHARE = 0.85
 LEDGER_SHARE = 0.95
@@ -41,7 +41,7 @@ DESCRIPTORS_EXTRA = 64
 
 
 class CannotListenError(Exception):
-    """Cannot listen on the address, or serve who connects; the message says why and what to do."""
+    """Cannot listen on the address, or serve anybody; the message says why and what to do."""
 
 
 class Ending:
@@ -54,7 +54,7 @@ class Ending:
         self.at_once = False
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
-        # It would end the process. There is nothing to reload.
+        # By default it ends the process. There is nothing to reload.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
@@ -213,7 +213,7 @@ async def _drain(server: Server, service: Service, ending: Ending, seconds: floa
 async def _wait_for_file(syncing: asyncio.Task[None], file: EventsFile, until: float) -> None:
     await asyncio.wait([syncing], timeout=until - asyncio.get_running_loop().time())
     if not syncing.done():
-        log.warning("%s could not be brought up to date in time; the next start does it", file.path)
+        log.warning("%s could not be brought up to date in time; the next start will do that", file.path)
         syncing.cancel()
 
 
@@ -224,7 +224,7 @@ async def _close_ledger(ledger: Ledger, committing: asyncio.Task[None], ending: 
             await committing
             await ending.supervise("ledger", ledger.close(), vital=True)
     except TimeoutError:
-        log.critical("the disk or the database of the ledger does not answer, ending without it; start it again")
+        log.critical("the disk or the database of the ledger does not answer; ending without it: start ticketd again")
         _exit_at_once(STATUS_LEDGER_FAILED)
     if ending.at_once:
         _exit_at_once(ending.status)

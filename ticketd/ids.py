@@ -21,7 +21,7 @@ _TICKETS_AT_ONCE = 512
 def new_id() -> str:
     """Return a UUIDv7 (RFC 9562): hard to guess, and growing with time, so that new rows go to the end of a table.
 
-    There is none before 1970. While a clock is set so far back, ids are random only.
+    There is no UUIDv7 before 1970. While the clock is set so far back, ids are random only.
     """
     return str(uuid_utils.uuid7() if time.time() >= 0 else uuid_utils.uuid4())
 

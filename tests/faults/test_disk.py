@@ -319,7 +319,7 @@ async def test_a_ledger_moved_away_while_in_use_sells_nothing_more(tmp_path: Pat
     ledger = EmbeddedLedger(path, 30, Clock())
     await commit(ledger, Create("Jazz", DATE, 5, "jazz"))
     path.rename(tmp_path / "elsewhere.db")
-    with pytest.raises(OutcomeUnknownError, match="not there any more"):
+    with pytest.raises(OutcomeUnknownError, match="missing or replaced"):
         await commit(ledger, Book("jazz", 1, "b"))
 
 

@@ -70,7 +70,7 @@ async def test_swapped_pages_end_a_daemon_that_serves_a_large_ledger(tmp_path: P
         assert "is damaged (SQLite: " in done.stderr
     done = ticketd("check", str(path))
     assert done.returncode == 5
-    assert "found the ledger damaged when it served it" in done.stdout
+    assert "found damage while it served the ledger" in done.stdout
     assert "wrong: SQLite: " in done.stdout
     assert path.read_bytes() == whole
 
@@ -140,7 +140,7 @@ def test_a_start_on_a_full_disk_serves_reads_and_sells_later(tmp_path: Path) -> 
             assert daemon.end() == 0
     assert (tmp_path / "events.db-wal").stat().st_size
     with machine.is_full(), running(tmp_path, **options) as daemon, daemon.connect() as connection:
-        daemon.wait_line("WARNING the disk is full: reads are served, and nothing can be sold before there is room")
+        daemon.wait_line("WARNING the disk is full: reads are served, and nothing can be sold until there is room")
         assert connection.ask("show 1")["sold"] == 300
         assert connection.ask(f"book 1 1 --booking b7-{'x' * 50}")["replayed"]
         assert connection.ask("book 1 1")["code"] == "storage_full"

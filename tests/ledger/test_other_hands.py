@@ -76,7 +76,7 @@ def test_a_file_that_vanishes_under_a_daemon_loses_no_sale(tmp_path: Path, names
             assert connection.ask("book 1 1 --booking c")["code"] == "outcome_unknown"
         assert daemon.wait() == 6
         daemon.wait_line(
-            rf"CRITICAL the ledger failed.*{names[0]}.* not there any more\. All that was acknowledged is in"
+            rf"CRITICAL the ledger failed.*missing or replaced: .*{names[0]}.*\. Everything acknowledged is in"
         )
     both = len(names) > 1
     with running(tmp_path, *(["--accept-losses"] if both else [])) as daemon, daemon.connect() as connection:
@@ -100,7 +100,7 @@ async def test_a_lost_seal_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     await sold(path)
     (tmp_path / "events.db-seal").unlink()
-    says = "nothing but the seal was lost, nothing else is missing, and a start with --accept-losses makes a new one"
+    says = "only the seal was lost, no sale is missing, and a start with --accept-losses makes a new seal"
     with pytest.raises(CannotOpenError, match=says):
         EmbeddedLedger(path, 30)
     assert says in ticketd("check", str(path)).stdout

@@ -118,7 +118,7 @@ def test_events_are_not_read_in_circles(command: list[str]) -> None:
         assert [liar.asked().get("after") for _ in range(2)] == [None, "1"]
         assert not liar.asked_more()
     assert done.returncode == 3
-    assert "a page without news" in done.stderr
+    assert "a page with nothing new" in done.stderr
 
 
 def test_bookings_are_exported_whole_across_pages(full: tuple[Daemon, list[dict[str, Any]]]) -> None:

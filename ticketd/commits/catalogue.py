@@ -19,7 +19,7 @@ class Catalogue:
 
     def __init__(self, events: Iterable[Event]) -> None:
         self._events: dict[str, Event] = {}
-        # Their ids, and each as it is encoded, by position; b"" if it has changed since.
+        # The ids and the encoded events, by position. An event that is not encoded yet as it is now is b"".
         self._ids: list[str] = []
         self._encoded: list[bytes] = []
         self._positions: dict[str, int] = {}

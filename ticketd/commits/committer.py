@@ -223,7 +223,7 @@ class Committer:
         if answers.changed and self._queues.ready:
             self.reader.read_slice()
             self._begin_commit()
-        # Before a client asks again: else a commit would begin first, and nothing could be read.
+        # Before the replies go out: a client could ask again at once, and its commit would keep the reader waiting.
         self.reader.schedule()
         batch.deliver(answers.replies)
         self.activity.record(batch.submissions, answers.replies, self._loop.time(), changed=answers.changed)

@@ -1,4 +1,4 @@
-"""Owns a thread that waits for the disk. It can be left behind, so that a disk that hangs never holds the daemon."""
+"""Owns a thread that waits for the disk. The daemon can end without it, so a disk that hangs never delays the end."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class DiskThread:
-    """Does one piece of work after the other. Used from the loop."""
+    """A thread that does one piece of work after the other. Called on the loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -21,7 +21,7 @@ class DiskThread:
         threading.Thread(target=self._run, name="events-file", daemon=True).start()
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Do the work, and return a future of what it returns or raises. To cancel it is not to wait for it."""
+        """Do the work, and return a future of what it returns or raises. Cancelling that does not stop the work."""
         result: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((work, result))
         return result
@@ -33,7 +33,7 @@ class DiskThread:
                 settle = partial(result.set_result, work())
             except Exception as error:
                 settle = partial(result.set_exception, error)
-            # Raised if the loop is closed.
+            # RuntimeError is raised if the loop is closed.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_unless_cancelled, result, settle)
             del work, result, settle

@@ -1,7 +1,7 @@
 """Owns events.json, the catalogue in a file that people read and edit. A crash never leaves it half-written.
 
-Knows nothing of the ledger: it returns the events in the file, and writes the events that it gets. It waits for the
-disk, so it is used in a thread, by one call at a time.
+Knows nothing of the ledger: it returns the events in the file, and writes the events that it gets. Its methods
+wait for the disk, so they are called in a thread, one at a time.
 """
 
 import errno
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from ticketd.model import Event
 from ticketd.wire.events_json import EventsJsonError, FileEvent, decode_file, encode_file, file_events
 
-# The events of the largest catalogue, 100,000, take less, even with the longest names and ids.
+# The 100,000 events of the largest catalogue by default take less, even with the longest names and ids.
 FILE_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -25,7 +25,7 @@ class EventsFileError(Exception):
 
 
 class EventsFile:
-    """The catalogue file at ``path``. A missing file is an empty catalogue. It must not be one of ``others``."""
+    """The catalogue file at ``path``. A missing file is an empty catalogue. None of ``others`` is ever read."""
 
     def __init__(self, path: Path, others: Sequence[Path] = ()) -> None:
         # If the path is a symbolic link, the file that it points to is replaced, not the link.
@@ -61,7 +61,7 @@ class EventsFile:
         return self._content
 
     def refuse(self, reason: str) -> EventsFileError:
-        """Return the error for the file as it is, which ``write`` will not overwrite."""
+        """Keep ``write`` from overwriting the file as it is, and return the error that says why."""
         # Not the error itself: its traceback would keep the content of the file alive.
         self._fault = reason
         return EventsFileError(reason)
@@ -101,7 +101,7 @@ class EventsFile:
         return True
 
     def _load(self) -> bytes:
-        """Return what is in the file. Raises OSError, or EventsFileError if it is not one to read."""
+        """Return what is in the file. Raises OSError, or EventsFileError if it must not be read."""
         self._refuse_others()
         # Without O_NONBLOCK, opening a FIFO would wait for somebody who writes to it.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
@@ -137,7 +137,7 @@ class EventsFile:
         except OSError:
             return
         for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
-            # Only root may give files away, and a group takes only those of its members.
+            # Only root may change the owner. Others may change the group, and only to one that they are in.
             with suppress(PermissionError):
                 os.fchown(descriptor, owner, group)
         os.fchmod(descriptor, old.st_mode & 0o777)

@@ -1,6 +1,6 @@
 """Keeps events.json and the catalogue equal: adopts events from the file, and writes changed events to it.
 
-The file is read, checked and written in a thread. The loop does what takes it long in slices.
+The file is read, checked and written in a thread. Longer work on the loop is done in slices.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ INTERVAL_SECONDS = 1.0
 TIME_SHARE_MAX = 0.05
 # If the disk takes longer, the log says so; at the start, it is an error.
 DISK_SECONDS_MAX = 10.0
-# How many events are adopted in one commit. Deciding them takes the loop a few milliseconds. At the start, when nobody
-# is served yet, they may take longer.
+# How many events are adopted in one commit. Deciding on them takes the loop a few milliseconds. It may take longer at
+# the start, when nobody is served yet.
 EVENTS_PER_COMMIT = 500
 EVENTS_PER_COMMIT_AT_START = 10_000
 
@@ -115,7 +115,7 @@ class FileSync:
             self._log_once(f"{self._file.path} is not kept up to date ({error.strerror}); the ledger has everything")
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
-        """Do work in the thread. If the disk does not answer, say so, and wait on: ``run`` may be cancelled."""
+        """Do work in the thread. If the disk does not answer, log that and wait on, until ``run`` is cancelled."""
         result = self._thread.do(work)
         await asyncio.wait([result], timeout=DISK_SECONDS_MAX)
         if not result.done():
@@ -131,7 +131,7 @@ class FileSync:
     def _unknown(self, events: Sequence[FileEvent]) -> list[FileEvent]:
         """Return those events that the ledger does not have. Raises EventsFileError.
 
-        In the thread: the catalogue replaces its events, and never changes them.
+        Safe in the thread, since the catalogue replaces its events, and never changes them.
         """
         unknown: list[FileEvent] = []
         edited: list[str] = []

@@ -1,7 +1,7 @@
 """Owns the queue of requests that only read the ledger, and answers them between commits, in slices.
 
-A slice is bounded by rows, and so is the delay of the next commit. Between two slices is a round of the loop, in which
-a commit that was asked for meanwhile begins. A client with more requests than a slice submits the rest again, behind
+A slice is bounded by rows, and so is the delay of the next commit. Between two slices the loop goes round once, so that
+a commit that was requested meanwhile can begin. A client with more requests than a slice submits the rest again, behind
 the other clients. While the ledger cannot be reached, all wait.
 """
 

@@ -129,8 +129,8 @@ class SharedLedger(Ledger, Protocol):
 
 @runtime_checkable
 class CheckedLedger(Ledger, Protocol):
-    """A ledger of which some is checked beside the service."""
+    """A ledger that is partly checked in the background, while it is served."""
 
     async def check(self) -> None:
-        """Check what the start did not. Ends when all is checked, or the ledger closes. Raises LedgerFailedError."""
+        """Check what the start did not. Returns when all is checked, or the ledger closes. Raises LedgerFailedError."""
         ...

@@ -32,8 +32,9 @@ from ticketd.wire.requests import (
 # The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
 # ones one commit loads.
 ROWS_OF_A_BOOKING = 16
-# The same for what may have all of the tickets in its reply: a hold that is not known, so that it was confirmed before,
-# and a cancellation, which also writes them again. It limits how much waits for a connection that does not read.
+# The same for requests whose reply may list all tickets: a ``confirm`` of a booking that is no active hold, since it
+# may have been confirmed before, and a cancellation, which also writes the tickets again. It limits how many bytes of
+# replies wait for a connection that does not read.
 ROWS_OF_A_REPLAY = 128
 ROWS_OF_A_CANCELLATION = 256
 

@@ -57,8 +57,8 @@ class WorkingSet:
 
     ``new_ticket`` mints the last parts of the ids of tickets. ``now`` is the time of the batch, in milliseconds since
     1970. ``due`` is how many tickets of an event are in holds that have run out by then. ``redemptions`` are by booking
-    and ticket. ``more`` says that there are bookings after those of the ``page``. ``events_left`` is for how many new
-    events there is room.
+    and ticket. ``more`` says that there are bookings after those of the ``page``. ``events_left`` is how many new
+    events there is room for.
     """
 
     def __init__(self, new_ticket: Callable[[], str], now: int) -> None:

@@ -1,14 +1,14 @@
-"""Owns the order in which events changed last. Whoever follows them remembers one number, however many there are."""
+"""Owns the changed events, in the order of their last changes. A follower of all of them remembers only one number."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-# So many outdated entries may always be there.
+# This many outdated entries are always tolerated.
 OUTDATED_MAX = 1_000
 
 
 class Changes:
-    """The events that have changed, each by the number of its last change. Numbers grow, and ``last`` is the last."""
+    """The events that have changed, each by the number of its last change. Numbers grow, and ``last`` is the latest."""
 
     def __init__(self) -> None:
         self.last = 0
@@ -34,7 +34,7 @@ class Changes:
         return self._numbers_by_event.get(event, 0)
 
     def since(self, number: int) -> Iterator[tuple[int, str]]:
-        """Yield the events that have changed after this number, in the order of their last changes, with its number."""
+        """Yield the number and the event of each last change after this number, in order."""
         for index in range(bisect_right(self._numbers, number), len(self._numbers)):
             number, event = self._numbers[index], self._events[index]
             if self._numbers_by_event[event] == number:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # Input of at most this size is decoded at once; more must wait for the fair share.
 AT_ONCE_LINES_MAX = 16
 AT_ONCE_BYTES_MAX = 4 * 1024
-# Replies of at most this size are sent at once; more must wait for it too.
+# Replies of at most this size are sent at once; more must wait for the fair share too.
 AT_ONCE_OUTPUT_BYTES_MAX = 32 * 1024
 
 # "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
@@ -190,7 +190,8 @@ class Connection(Stream):
         """Send the current state, in slices as the client takes them, and then its changes."""
         if self.transport.is_closing():
             raise ConnectionResetError
-        # A watcher may send nothing for days. If its machine is gone, nobody takes the heartbeat.
+        # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat, and TCP ends
+        # the connection.
         seconds = self._limits.write_seconds_max + HEARTBEAT_SECONDS
         tcp = self.transport.get_extra_info("socket")
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))

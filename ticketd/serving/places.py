@@ -1,7 +1,8 @@
 """Owns the places of served connections: who gets one, who waits for one, and who is refused.
 
-An address has a share of the places, so that one client cannot take them all. Loopback is exempt, since all clients
-may come through a proxy on this machine, and some places are kept for it, so that the operator always gets in.
+An address may have only a share of the places, so that one client cannot take them all. Loopback is exempt, since all
+clients may come through a proxy on this machine. Some places are reserved for it, so that the operator can connect
+however many others do.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ class Places:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._places = asyncio.Semaphore(limits.connections_max)
-        # Those that loopback leaves to others, at least half of all. Whoever takes one takes a place too.
+        # The places that are not reserved for loopback, at least half of all. Others need one of these and one of all.
         kept = min(limits.loopback_places, limits.connections_max // 2)
         self._for_others = asyncio.Semaphore(limits.connections_max - kept)
-        # How many connections of an address are served or wait.
+        # How many connections are served or wait, by what ``_owner`` returns for their address.
         self._by_owner: Counter[str] = Counter()
         self._waiting: set[asyncio.Task[None]] = set()
-        # Why all who wait are refused, once they are.
+        # Why everybody is refused, after ``refuse_all``.
         self._refusal: TicketError | None = None
 
     @property
@@ -37,14 +38,17 @@ class Places:
     async def take(self, address: str) -> None:
         """Take a place, if necessary after waiting for one. Raises TicketError (too_many_connections).
 
-        Whoever got one must ``release`` it. Meanwhile at most READ_BYTES and one read of the transport are buffered.
+        Whoever got one must ``release`` it. During the wait, at most READ_BYTES and one read of the transport are
+        buffered.
         """
         if self._refusal:
             raise self._refusal
         owner = _owner(address)
         if not self._is_favored(address) and self._by_owner[owner] >= self._limits.connections_per_address_max:
             most = self._limits.connections_per_address_max
-            raise _refusal(f"your address has {most} connections, which is its share; close some, or use them")
+            raise _refusal(
+                f"your address has {most} connections, the most that one address may have; close some, or reuse them"
+            )
         self._by_owner[owner] += 1
         try:
             await self._acquire(self._semaphores(address))
@@ -107,7 +111,7 @@ class Places:
 
 
 def _owner(address: str) -> str:
-    """Return what the share of an address goes by: for IPv6 its network, since a client has a whole /64 of them."""
+    """Return what counts as one address: for IPv6 a /64 network, since one client often has all addresses of it."""
     return IPv6Address(address).packed[:8].hex() if ":" in address else address
 
 

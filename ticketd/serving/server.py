@@ -1,4 +1,4 @@
-"""Owns the listener, the connections from their first to their last moment, and the drain."""
+"""Owns the listener, the life of each connection, and the drain."""
 
 import asyncio
 import logging

@@ -30,7 +30,7 @@ class Service:
     places: Places = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the parts that follow from the others."""
+        """Make the parts that depend on others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
         self.places = Places(self.limits)
 

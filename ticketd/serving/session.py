@@ -23,7 +23,7 @@ from ticketd.wire.requests import Request
 _OUTPUT_BYTES = 256 * 1024
 
 _BRACE = ord("{")
-_FOREIGN = "this is another protocol than ticketd's, so nothing more is read; send one request a line, such as list"
+_FOREIGN = "this line is of another protocol, so nothing more is read; send one request per line, such as list"
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -48,7 +48,7 @@ class Session:
         self._limits = limits
         self.lines = Lines(limits.frame_bytes_max)
         self._undecoded: deque[bytes] = deque()
-        # Whether a line was a command. Until then, the other side may be no client of ticketd.
+        # Whether any line was a valid command. Until then, the client may speak another protocol.
         self._greeted = False
         # Requests that are not answered yet, in order. An ErrorReply stands for one that could not be decoded.
         self._unanswered: deque[Request | ErrorReply] = deque()

@@ -1,7 +1,7 @@
 """Owns the watchers: the state that each begins with, the changes after it, and the heartbeat.
 
 A watcher gets the latest state of each changed event: at once if nothing was sent for INTERVAL_SECONDS, else when they
-are over. So one line may stand for many commits. Of a watcher that falls behind nothing is kept but a number.
+are over. So one line may stand for many commits. For a watcher that falls behind, only a number is kept.
 """
 
 import asyncio
@@ -15,12 +15,13 @@ from ticketd.wire.codec import encode
 from ticketd.wire.replies import PongReply
 
 INTERVAL_SECONDS = 0.1
-# A watcher to which nothing else was sent for about this long is sent a line, which it has to take.
+# A watcher to which nothing else was sent for about this long is sent a line, which it has to read.
 HEARTBEAT_SECONDS = 15.0
 # How many events of its first state a watcher is sent at once.
 EVENTS_AT_ONCE = 256
-# How much a watcher is sent at once of what has changed, and all of them together in a turn, about.
+# About how many bytes of changes are sent at once to one watcher, and in one turn to all that take part in it.
 BYTES_AT_ONCE = 64 * 1024
+# How many watchers take part in a turn.
 WATCHERS_PER_TURN = 64
 # While a watcher has more unsent bytes than this, it is sent no changes.
 WATCH_BYTES = 64 * 1024
@@ -42,21 +43,21 @@ class Watcher:
         cut_off: Callable[[int], None],
     ) -> None:
         self.event = event
-        # The positions of the first and the last event of the state that it is still to be sent.
+        # The events of its first state that are still to be sent: from ``position`` up to, but not including, ``end``.
         self.position = self.end = 0
-        # The number of the last change that it needs no more.
+        # The number of the last change that need not be sent to it any more.
         self.seen = 0
         self._transport = transport
         self._write_seconds_max = write_seconds_max
         self._cut_off = cut_off
         self._loop = asyncio.get_running_loop()
-        # The unsent bytes when some of them were last sent, and when that was. The first look counts as such.
+        # How many bytes were unsent when it last took some, and when that was. The first look counts as such a moment.
         self._unsent: float = math.inf
         self._progress_at = 0.0
 
     @property
     def has_state(self) -> bool:
-        """Whether it has been sent the state to which changes apply."""
+        """Whether it has been sent all of its first state, to which later changes apply."""
         return self.position >= self.end
 
     def has_room(self) -> bool:
@@ -78,14 +79,14 @@ class Watcher:
 
 
 class Watchers:
-    """All watchers of a catalogue. They are sent something in turns, which wait for the fair share."""
+    """All watchers of a catalogue. They are served in turns, which wait for the fair share."""
 
     def __init__(self, catalogue: Catalogue, fair_share: FairShare) -> None:
         self._catalogue = catalogue
         self._fair_share = fair_share
         self._loop = asyncio.get_running_loop()
         self._watchers: set[Watcher] = set()
-        # What has changed since the last round, and before.
+        # The events that have changed since the last round began, and the changes before that.
         self._changed: dict[str, None] = {}
         self._changes = Changes()
         # When the next round begins, in which all watchers have a turn.
@@ -93,7 +94,8 @@ class Watchers:
         self._begins_at = 0.0
         self._sent_at = 0.0
         self._heartbeat_at = 0.0
-        # In a round: who has not had a turn, whether others are sent the heartbeat, and what comes after a change.
+        # In a round: who has not had a turn, whether those with nothing to receive get the heartbeat, and what
+        # ``_lines_since`` has returned for each number.
         self._waiting: list[Watcher] = []
         self._beating = False
         self._lines: dict[int, tuple[int, bytes]] = {}
@@ -181,7 +183,7 @@ class Watchers:
         return len(data)
 
     def _next_lines(self, watcher: Watcher) -> tuple[int, bytes]:
-        """Return what to send to a watcher next, and the number of the last change that is in it."""
+        """Return what to send to a watcher next, after the number of the last change that it has seen then."""
         if watcher.event is not None:
             changed = self._changes.number_of(watcher.event) > watcher.seen
             return self._changes.last, self._catalogue.event_line(watcher.event) if changed else b""

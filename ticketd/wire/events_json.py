@@ -22,14 +22,14 @@ _RENAMED = {
 # What is before and after the events, as msgspec formats them.
 _BEGIN = b'{\n  "events": ['
 _END = b"\n  ]\n}"
-# How many events are encoded by one call, which holds the interpreter's lock: others wait for it less than 1 ms.
+# How many events are encoded by one call. It holds the interpreter's lock, so other threads wait, for less than 1 ms.
 _EVENTS_PER_SLICE = 1_000
 
 
 class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, gc=False):
     """One event of the file. Unknown fields are refused: writing the file back would lose them.
 
-    Its name may be one that is refused for a new event, which is for ``check_new_name``.
+    Its name may be one that a new event must not have: see ``check_new_name``.
     """
 
     id: Id

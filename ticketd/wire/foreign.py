@@ -1,18 +1,18 @@
-"""Recognizes lines of other protocols among those that are no command. Pure.
+"""Recognizes lines of other protocols among those that are no valid command. Pure.
 
-A web page can make a browser send a request, whose body could have commands in it; a client that was given the wrong
-port sends what people gave it. Whoever types in netcat makes mistakes instead, and those must not end the connection:
-a first word in small letters that is no command, say. So a protocol that begins with small letters is not recognized.
-No browser speaks one.
+A web page can make a browser send a request whose body has commands in it. A client of another protocol that was given
+the wrong port sends text of other people, which could have commands in it too. But the mistakes of a person who types
+must not end the connection, such as a first word in small letters that is no command. So a protocol that begins with
+small letters is not recognized. No browser speaks one.
 """
 
 import re
 
 from ticketd.wire.requests import commands
 
-# A method, a target, a version, as RFC 9112 has it, but in any case and with any space. No command is like this.
+# A method, a target, a version, as RFC 9112 has it, but in any case and with any space. No command looks like this.
 _HTTP = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\s+[^\s\"]+\s+HTTP/", re.IGNORECASE)
-# TLS and other binary protocols have these. Tab, CR and LF are no sign of them.
+# TLS and other binary protocols have these. Tab, CR and LF prove nothing.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # What clients of SMTP, SSH, IRC and others say first is in capitals: EHLO, SSH-2.0, NICK. Redis's begin with *.
 _GREETING = re.compile(rb"(?:[A-Z]{2}|\*)\S*")
@@ -24,7 +24,7 @@ def is_http(line: bytes) -> bool:
 
 
 def is_greeting(line: bytes) -> bool:
-    """Whether a line that stands before any command is of another protocol, and no mistake in typing."""
+    """Whether a line before the first valid command is of another protocol, and not a typing mistake."""
     if _CONTROL.search(line):
         return True
     greeting = _GREETING.match(line)

@@ -121,7 +121,7 @@ class StatsReply(Reply, tag="stats"):
 
 
 class PongReply(Reply, tag="pong"):
-    """Answers ``ping``. With ``heartbeat``, it answers nothing: ``watch`` sends one when there was nothing else."""
+    """Answers ``ping``. With ``heartbeat``, ``watch`` sends it when there is nothing else to send."""
 
     heartbeat: bool = False
 

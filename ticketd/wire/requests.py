@@ -76,7 +76,7 @@ class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
 
     @property
     def expects(self) -> tuple[type[Reply], ...]:
-        """Those of ``replies`` that answer it with the fields that it has."""
+        """The kinds of reply that can answer it as it is, with the fields that it has."""
         return self.replies
 
 
@@ -90,13 +90,16 @@ class List(Request, tag="list"):
         | UnsetType
     ) = UNSET
     limit: (
-        Annotated[int, Meta(ge=1, le=EVENTS_PER_PAGE_MAX, description=f"how many; {EVENTS_PER_PAGE_MAX:,} if left out")]
+        Annotated[
+            int,
+            Meta(ge=1, le=EVENTS_PER_PAGE_MAX, description=f"how many at most; {EVENTS_PER_PAGE_MAX:,} if left out"),
+        ]
         | UnsetType
     ) = UNSET
 
 
 class Show(Request, tag="show"):
-    """Show the event, booking or ticket with this id; of several, the first in this order."""
+    """Show the event, booking or ticket with this id; if several have it, the first in this order."""
 
     replies = (EventReply, BookingReply, TicketReply)
 

@@ -6,8 +6,8 @@ When a step fails:
   log into the file (a checkpoint), which may make room.
 - A constraint refuses the changes: that is a bug. SQLite rolls back, and the error is reported as it is.
 - No room for the seal: the commit is durable, and reported as such. The next commit writes the seal too.
-- One of the files is not there any more: all that was acknowledged is in files that are open still. It is folded into
-  the database, wherever that is now, and then LedgerFailedError.
+- One of the files is missing or was replaced: everything acknowledged is in the files that are still open. The log is
+  folded into the database file, even if that was moved, and then LedgerFailedError.
 - Any other error, or no answer in time: LedgerFailedError. The process ends, and the next start reads what is durable.
 
 Nothing is reported before its sync, so nothing acknowledged is lost. That depends on these facts about SQLite and Linux
@@ -18,7 +18,7 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
   that never reached the disk (see ``files.make_log_durable``). So it is never tried again.
 - Automatic checkpoints swallow errors of the database file; explicit ones report them.
 - ``locking_mode=EXCLUSIVE`` keeps other processes out, until this one closes the file by another way than SQLite. So
-  there is a lock besides, which stays (see ``lock``).
+  there is a second lock, which stays (see ``lock``).
 """
 
 import asyncio
@@ -50,14 +50,14 @@ class Database:
         self._path = path
         self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
         self._commits, self._folded = opened.commits, opened.folded
-        # None as soon as nothing remains to be checked.
+        # None if nothing remains to be checked.
         self._file_check = opened.check
         self._damage: str | None = None
         real = path.resolve()
         self._inodes = {str(file): _inode(str(file)) for file in (path, log_path(real), seal_path(real))}
         self._cursor = self._connection.cursor()
         self._cursor.execute(SETUP)
-        # See its column.
+        # See the column in ``schema``.
         self._total = self._cursor.execute("SELECT total FROM ledger").get
         self.checkpoint_due = False
         self._pages_at_checkpoint = self._pages_written()
@@ -80,14 +80,14 @@ class Database:
         """Check what the start did not. Raises LedgerFailedError if it is damaged."""
         if self._file_check and (fault := await self._file_check.run()):
             self._damage = str(damaged(self._path, fault))
-            # Without room for it, the next start finds the damage again.
+            # If there is no room to write that down, the next start finds the damage again.
             with suppress(apsw.Error):
                 await asyncio.to_thread(self._seal.condemn, fault)
             raise LedgerFailedError(self._damage)
         self._file_check = None
 
     async def stop_check(self) -> None:
-        """End the check, if it runs still."""
+        """End the check, if it is still running."""
         if self._file_check:
             await self._file_check.stop()
 
@@ -132,19 +132,19 @@ class Database:
             raise LedgerFailedError(f"the seal cannot be written: {error}") from error
 
     def _end_without(self, missing: list[str]) -> None:
-        """Save what is in the log still, although files are missing. Runs in the writer thread."""
+        """Save what is still in the log, and fail, since files are missing. Runs in the writer thread."""
         if self._file_check:
             self._file_check.interrupt()
         self._checkpoint()
         seal = seal_path(self._path.resolve())
         if missing == [str(seal)]:
             Seal(seal).renew(self._commits)
-        saved = (
-            "All that was acknowledged is in the ledger itself: if that was moved, put it back, and start ticketd again"
-        )
+        saved = "Everything acknowledged is in the ledger file: if that was moved, put it back, and start ticketd again"
         if self._folded < self._commits:
-            saved = f"There is no room to save {self._commits - self._folded} commits: put it back, and make room"
-        raise LedgerFailedError(f"{', '.join(missing)} is not there any more. {saved}")
+            saved = (
+                f"There is no room to save {self._commits - self._folded} commits: put the files back, and make room"
+            )
+        raise LedgerFailedError(f"missing or replaced: {', '.join(missing)}. {saved}")
 
     def _checkpoint(self) -> None:
         """Fold the log into the file. Runs in the writer thread."""

@@ -69,7 +69,7 @@ def examining(path: Path, findings: Findings) -> Iterator[tuple[EmbeddedReader, 
             findings.wrong("tables", f"the rest cannot be read: {reason(error)}")
             yield None
         else:
-            # Rows in the wrong place would be reported one by one, or could not be read.
+            # With such damage, misplaced rows would be reported one by one, or could not be read.
             yield (EmbeddedReader(connection, path), mark) if whole else None
 
 
@@ -109,7 +109,7 @@ def _check_pages(path: Path, findings: Findings) -> None:
     with _opened(path, apsw.SQLITE_OPEN_MAIN_DB) as file:
         header = file.xRead(_HEADER_BYTES, 0)
         if len(header) < _HEADER_BYTES:
-            findings.wrong("pages", f"{path.name} ends before its first page does")
+            findings.wrong("pages", f"{path.name} is shorter than its first page")
             return
         # 1 stands for 65,536.
         page_bytes = int.from_bytes(header[_PAGE_SIZE], "big")
@@ -157,7 +157,7 @@ def _check_commits(connection: apsw.Connection, path: Path, findings: Findings) 
     else:
         acknowledged, seal_is_damaged, verdict = read_seal(seal_path(path))
         if verdict:
-            findings.wrong("seal", f"ticketd found the ledger damaged when it served it: {verdict}")
+            findings.wrong("seal", f"ticketd found damage while it served the ledger: {verdict}")
         if loss := find_loss(acknowledged, seal_is_damaged, commits):
             findings.wrong("seal", f"the ledger {path}: {loss}")
         findings.fact(

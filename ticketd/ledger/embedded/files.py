@@ -22,7 +22,7 @@ def log_path(path: Path) -> Path:
 
 
 def journal_path(path: Path) -> Path:
-    """Return where the journal of a ledger is while it is made."""
+    """Return where the journal of a ledger is while the ledger is created."""
     return path.with_name(path.name + "-journal")
 
 

@@ -33,7 +33,7 @@ class Holds:
         return heap[0][0] if heap else None
 
     def after(self, time: int) -> list[int]:
-        """Return when those holds run out that run out after a time."""
+        """Return the times, later than ``time``, at which holds run out."""
         return [expires for _, _, expires in self._active.values() if expires > time]
 
     def held(self, booking: str) -> tuple[str, int] | None:

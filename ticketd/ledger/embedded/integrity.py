@@ -1,12 +1,12 @@
-"""Finds damage that no checksum shows: a page in the place of another one, or in its own place but of an earlier time.
+"""Finds damage that checksums do not show: pages in the wrong place, and old versions of pages.
 
-A checksum covers the content of a page, and not its place. Two checks find the rest:
+A checksum covers the content of a page, but neither its place nor its age. Two checks find the rest:
 
 - SQLite's own check finds pages in the wrong place, since rows are then out of order, or missing from an index. It
-  takes longer than the rest of a start, so a large file is checked beside the service.
+  takes longer than the rest of a start, so a large file is checked in the background, while it is served.
 - The sums of the content must agree. No row is ever removed, and no version or booking goes back to what it was. So an
-  older page has fewer rows, lower versions, or more tickets that are held or sold, and a sum shows it: ``total`` of the
-  ledger, or the counts of its events. Where bookings go on in other pages, their digests show it.
+  old page has fewer rows, lower versions, or more tickets that are held or sold, and a sum shows it: ``total`` of the
+  ledger, or the counts of its events. For long bookings, which continue on overflow pages, digests show it.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ import apsw
 from ticketd.ledger.embedded.files import UNREADABLE, reason
 from ticketd.ledger.embedded.schema import DIGEST
 
-# How often the thread looks whether it has to stop: some milliseconds of work.
+# After how many steps of SQLite's interpreter the check looks whether it has to stop: some milliseconds of work.
 STEPS_PER_LOOK = 1_000_000
 
 # How many tickets of a booking were cancelled. JSON is read only where there are some.
 _CANCELLED = """CASE WHEN instr(changes, '"cancel"')
     THEN (SELECT sum(json_array_length(value, '$[3]')) FROM json_each(changes)) ELSE 0 END"""
-# Reads every page of all tables and indexes. SQLite's own check does not see a booking in the index of holds that is no
-# hold any more.
+# Reads every page of all tables and indexes. SQLite's own check does not notice a booking that is in the index of holds
+# but no longer held.
 _SUMS = f"""
 SELECT ledger.total, event.total + booking.number + redemption.number, booking.other, booking.holds, hold.number,
     event.held, hold.held, event.sold, booking.sold, entry.number
@@ -59,7 +59,7 @@ def page_fault(connection: apsw.Connection, size: int) -> str | None:
 def content_faults(connection: apsw.Connection, *, audited: bool) -> Iterator[str]:
     """Read everything, and yield phrases about what does not agree. Raises one of UNREADABLE.
 
-    If it will be ``audited`` too, the tickets of each event are compared there.
+    If it will be ``audited`` too, the audit compares the held and sold tickets, and this does not.
     """
     try:
         row = connection.execute(_SUMS).get
@@ -72,10 +72,10 @@ def content_faults(connection: apsw.Connection, *, audited: bool) -> Iterator[st
     if total != found:
         yield f"its rows and versions add up to {found}, not to {total}: some of its pages are older than the others"
     if holds != indexed:
-        yield f"{holds} bookings are held, and {indexed} by their index"
+        yield f"{holds} bookings are held, and their index has {indexed}"
     for state, of_events, of_bookings in (("held", held, booked_held), ("sold", sold, booked_sold)):
         if of_events != of_bookings and not audited:
-            yield f"{of_events} tickets are {state} by its events, and {of_bookings} by its bookings"
+            yield f"{of_events} tickets are {state} by the counts of its events, and {of_bookings} by its bookings"
 
 
 def structure_faults(connection: apsw.Connection, shown_max: int = 1) -> Iterator[str]:
@@ -95,9 +95,10 @@ def first_fault(connection: apsw.Connection) -> str | None:
 
 
 class FileCheck:
-    """SQLite's own check of the file at ``path``, in a thread beside the service.
+    """SQLite's own check of the file at ``path``, in a thread of its own, while the ledger is served.
 
-    It reads the file without its log, so all must be folded, and nothing may be written to the file while ``due``.
+    It reads the file without its log. So the whole log must have been folded into the file, and nothing may be written
+    to the file while ``due``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,7 +110,7 @@ class FileCheck:
         self._ended = asyncio.Event()
 
     async def run(self) -> str | None:
-        """Return a phrase about the first damage; None if there is none, or if it was ended before."""
+        """Return a phrase about the first damage; None if there is none, or if the check was interrupted."""
         self._begun = True
         try:
             fault = await asyncio.to_thread(first_fault, self._connection)
@@ -120,7 +121,7 @@ class FileCheck:
         return None if self._stopping else fault
 
     def interrupt(self) -> None:
-        """End the check, without a result."""
+        """Let the check end soon, without a result."""
         self._stopping = True
 
     async def stop(self) -> None:

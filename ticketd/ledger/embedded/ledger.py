@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 # ``read`` stops when it has loaded this many bookings and tickets, so that the next commit waits no longer.
 ROWS_PER_SLICE = 256
-# The year 1: a time at which no hold has run out, by whatever clock it was made.
+# The year 1: a time at which no hold has run out, however wrong the clock was when it was made.
 LONG_AGO = -62_135_596_800_000
 
 _SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"

@@ -6,8 +6,8 @@ checks do:
 - The commits in the ledger are counted: there must be as many as its seal says were acknowledged, and in the file
   without its log as many as when the log was begun.
 - Every page has a checksum, which is verified whenever the page is read (https://sqlite.org/cksumvfs.html).
-- At the start the log is folded into the file (a checkpoint), then every page that is in use is read, and what is in
-  them must fit together: see ``integrity``. The last part of it is left to a FileCheck if the file is large.
+- At the start the log is folded into the file (a checkpoint), then every page that is in use is read, and their
+  contents must agree: see ``integrity``. If the file is large, SQLite's own check is left to a FileCheck.
 """
 
 import logging
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 PAGE_CACHE_KIB = 32 * 1024
 
-# A larger file is checked by SQLite beside the service, a smaller one before it: that takes a third of a second.
+# A larger file is checked by SQLite in the background, a smaller one at the start: that takes a third of a second.
 CHECKED_BEFORE_BYTES_MAX = 100_000_000
 
 
@@ -228,8 +228,8 @@ def find_loss(acknowledged: int | None, seal_is_damaged: bool, commits: int) -> 
     if seal_is_damaged or acknowledged is None:
         return (
             f"its seal is {'damaged' if seal_is_damaged else 'missing'}, so nobody can tell whether it has all that was"
-            " acknowledged. If nothing but the seal was lost, nothing else is missing, and a start with --accept-losses"
-            " makes a new one"
+            " acknowledged. If only the seal was lost, no sale is missing, and a start with --accept-losses makes a new"
+            " seal"
         )
     if acknowledged > commits:
         return f"it lacks {acknowledged - commits} of {acknowledged} commits that were acknowledged"
@@ -280,7 +280,7 @@ def _fold(connection: apsw.Connection, commits: int) -> int:
     try:
         log_pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     except apsw.FullError:
-        log.warning("the disk is full: reads are served, and nothing can be sold before there is room")
+        log.warning("the disk is full: reads are served, and nothing can be sold until there is room")
     else:
         if log_pages == moved:
             return commits
@@ -288,7 +288,7 @@ def _fold(connection: apsw.Connection, commits: int) -> int:
 
 
 def _find_damage(connection: apsw.Connection, path: Path, use: Use, *, may_defer: bool) -> FileCheck | None:
-    """Raise CannotOpenError if anything is damaged. Returns a check that is left to do, if it ``may_defer`` one."""
+    """Raise CannotOpenError if anything is damaged. Returns a check that is still to do, if it ``may_defer`` one."""
     try:
         fault = page_fault(connection, size_of(path)) or next(content_faults(connection, audited=not use.served), None)
     except UNREADABLE as error:

@@ -10,7 +10,7 @@ TOTAL = """(
     (SELECT count(*) + ifnull(sum(version), 0) FROM events) + (SELECT count(*) FROM bookings)
     + (SELECT count(*) FROM redemptions)
 )"""
-# What a booking with many tickets or changes consists of. Such a row goes on in other pages.
+# The digest of a booking with many tickets or changes. Such a row continues on overflow pages.
 DIGEST = "sha1(id || tickets || ifnull(changes, ''))"
 # Shorter rows have no digest: with ids of 64 characters, all of them fit into their page.
 SHORT_BYTES_MAX = 500

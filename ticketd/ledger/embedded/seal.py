@@ -17,7 +17,7 @@ _LINE = re.compile(rb"ticketd seal: (\d{20}) commits acknowledged, check ([0-9a-
 # The file has room for two lines, each in a sector of its own. They are written alternately, so a crash can tear
 # only one of them.
 _SECTOR_BYTES = 512
-# A third sector is for what a check beside the service finds. The next start must not serve what that one did.
+# A third sector is for damage that a check finds while the ledger is served. The next start must not serve it again.
 _VERDICT = re.compile(rb"ticketd seal: damaged: ([^\n]*)\n")
 _VERDICT_BYTES_MAX = 400
 # SQLite syncs the folder along with a new journal, so the name of the file is durable too.
@@ -36,11 +36,12 @@ class Seal:
     """The seal at ``path``, which is created if it is missing. Its methods raise apsw.Error.
 
     ``commits`` is the count that it had when it was opened: None if it was missing or ``damaged``. ``verdict`` says
-    what an earlier check found wrong with the ledger. It is read and written through SQLite's VFS, like the ledger.
+    what an earlier check found wrong with the ledger. The seal is read and written through SQLite's VFS, like the
+    ledger.
     """
 
     def __init__(self, path: Path) -> None:
-        # For its owner only, as the ledger itself.
+        # For its owner only, like the ledger itself.
         mask = os.umask(0o077)
         try:
             self._file = apsw.VFSFile("", str(path), [_FLAGS, 0])
@@ -63,7 +64,7 @@ class Seal:
         self._write(commits, commits % 2 * _SECTOR_BYTES)
 
     def condemn(self, verdict: str) -> None:
-        """Write down durably what is wrong with the ledger. It stays, whatever is written later."""
+        """Write down durably what is wrong with the ledger. Later writes do not remove it."""
         line = b"ticketd seal: damaged: %b\n" % verdict.encode()[:_VERDICT_BYTES_MAX]
         self._file.xWrite(line, 2 * _SECTOR_BYTES)
         self._file.xSync(apsw.SQLITE_SYNC_NORMAL)

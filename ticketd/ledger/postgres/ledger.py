@@ -72,8 +72,8 @@ class PostgresLedger:
     """The ledger in the database of ``pool``; see ``open``.
 
     ``commit_seconds_max`` is how long it tries to find out the outcome of a commit whose connection broke.
-    ``events_max`` is how many events there may be. What is created at the same time is not counted yet, so a few more
-    may come about.
+    ``events_max`` is how many events there may be. Events that are being created at the same time are not counted, so
+    there may be a few more.
     """
 
     commits_at_once = COMMITS_AT_ONCE

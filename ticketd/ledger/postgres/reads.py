@@ -18,7 +18,7 @@ from ticketd.wire.requests import Request
 READS_AT_ONCE = 2
 # How many bookings and tickets one statement reads for shows. Each may be of a booking with a thousand tickets.
 SHOWN_PER_READ = 32
-# How many of them one client may ask for, since its replies wait for it together.
+# How many of them are read at once for one client, since all their replies stay in memory until it reads them.
 SHOWN_PER_CLIENT = 4
 
 Done = Callable[[Answers | Exception], None]
