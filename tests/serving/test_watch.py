@@ -294,6 +294,8 @@ async def watch_to_the_end(reader: asyncio.StreamReader) -> dict[str, dict[str, 
     seen: dict[str, dict[str, Any]] = {}
     while sum(event["name"] == THE_END for event in seen.values()) < EVENTS:
         event = msgspec.json.decode(await reader.readline())
+        if "heartbeat" in event:
+            continue
         assert event["version"] >= seen.get(event["id"], event)["version"]
         seen[event["id"]] = event
     return seen

@@ -100,9 +100,9 @@ class Reader:
 
     def _read_scheduled(self) -> None:
         self.read_slice()
-        self._loop.call_soon(self._pause)
+        self._loop.call_soon(self._end_pause)
 
-    def _pause(self) -> None:
+    def _end_pause(self) -> None:
         self._scheduled = False
         self.schedule()
 

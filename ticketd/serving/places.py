@@ -23,7 +23,7 @@ class Places:
         self._places = asyncio.Semaphore(limits.connections_max)
         # The places that are not reserved for loopback, at least half of all. Others need one of these and one of all.
         kept = min(limits.loopback_places, limits.connections_max // 2)
-        self._for_others = asyncio.Semaphore(limits.connections_max - kept)
+        self._unreserved = asyncio.Semaphore(limits.connections_max - kept)
         # How many connections are served or wait, by what ``_owner`` returns for their address.
         self._by_owner: Counter[str] = Counter()
         self._waiting: set[asyncio.Task[None]] = set()
@@ -44,7 +44,7 @@ class Places:
         if self._refusal:
             raise self._refusal
         owner = _owner(address)
-        if not self._is_favored(address) and self._by_owner[owner] >= self._limits.connections_per_address_max:
+        if not self._is_exempt(address) and self._by_owner[owner] >= self._limits.connections_per_address_max:
             most = self._limits.connections_per_address_max
             raise _refusal(
                 f"your address has {most} connections, the most that one address may have; close some, or reuse them"
@@ -99,9 +99,9 @@ class Places:
 
     def _semaphores(self, address: str) -> list[asyncio.Semaphore]:
         """Return what a connection from an address acquires, in this order."""
-        return [self._places] if self._is_favored(address) else [self._for_others, self._places]
+        return [self._places] if self._is_exempt(address) else [self._unreserved, self._places]
 
-    def _is_favored(self, address: str) -> bool:
+    def _is_exempt(self, address: str) -> bool:
         return address in LOOPBACK and self._limits.loopback_places > 0
 
     def _leave(self, owner: str) -> None:

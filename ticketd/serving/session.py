@@ -181,7 +181,7 @@ class Session:
             try:
                 self._unanswered.append(codec.decode(line) if line[0] == _BRACE else words.decode(line))
             except TicketError as error:
-                if foreign.is_http(line) or (not self._has_command() and foreign.is_greeting(line)):
+                if foreign.is_http(line) or (not self._has_command() and foreign.is_other_protocol(line)):
                     self._undecoded.clear()
                     self.final_error = TicketError("bad_frame", _FOREIGN)
                     break

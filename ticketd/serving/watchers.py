@@ -97,7 +97,7 @@ class Watchers:
         # In a round: who has not had a turn, whether those with nothing to receive get the heartbeat, and what
         # ``_lines_since`` has returned for each number.
         self._waiting: list[Watcher] = []
-        self._beating = False
+        self._sends_heartbeat = False
         self._lines: dict[int, tuple[int, bytes]] = {}
         catalogue.subscribe(self._on_change)
 
@@ -148,8 +148,8 @@ class Watchers:
     def _begin_round(self) -> None:
         self._timer = None
         now = self._loop.time()
-        self._beating = now >= self._heartbeat_at
-        if self._beating:
+        self._sends_heartbeat = now >= self._heartbeat_at
+        if self._sends_heartbeat:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
         self._changes.add(self._changed)
         self._changed = {}
@@ -175,10 +175,10 @@ class Watchers:
 
     def _send_to(self, watcher: Watcher) -> int:
         """Send a watcher what is next, and return how many bytes that is."""
-        if (watcher.seen == self._changes.last and not self._beating) or not watcher.has_room():
+        if (watcher.seen == self._changes.last and not self._sends_heartbeat) or not watcher.has_room():
             return 0
         watcher.seen, data = self._next_lines(watcher)
-        if data := data or (_HEARTBEAT if self._beating else b""):
+        if data := data or (_HEARTBEAT if self._sends_heartbeat else b""):
             watcher.send(data)
         return len(data)
 

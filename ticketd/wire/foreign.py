@@ -23,7 +23,7 @@ def is_http(line: bytes) -> bool:
     return bool(_HTTP.match(line))
 
 
-def is_greeting(line: bytes) -> bool:
+def is_other_protocol(line: bytes) -> bool:
     """Whether a line before the first valid command is of another protocol, and not a typing mistake."""
     if _CONTROL.search(line):
         return True

@@ -67,7 +67,7 @@ class Database:
         if self._damage:
             raise LedgerFailedError(self._damage)
 
-    def work_of(self, working_set: WorkingSet, added: int) -> Work:
+    def work_for(self, working_set: WorkingSet, added: int) -> Work:
         """Return the work that makes the changes of a batch durable; ``added`` is what they add to the total."""
         missing = [file for file, inode in self._inodes.items() if _inode(file) != inode]
         if missing:
@@ -82,7 +82,7 @@ class Database:
             self._damage = str(damaged(self._path, fault))
             # If there is no room to write that down, the next start finds the damage again.
             with suppress(apsw.Error):
-                await asyncio.to_thread(self._seal.condemn, fault)
+                await asyncio.to_thread(self._seal.note_damage, fault)
             raise LedgerFailedError(self._damage)
         self._file_check = None
 

@@ -87,12 +87,12 @@ class EmbeddedLedger:
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
-            self._tell_distant_holds()
+            self._warn_of_distant_holds()
         except apsw.Error as error:
             raise damaged(path, error) from error
         self._writer = Writer(commit_seconds_max)
 
-    def _tell_distant_holds(self) -> None:
+    def _warn_of_distant_holds(self) -> None:
         """Log how many holds run out later than any hold that is made now: the clock was ahead when they were made."""
         distant = self._holds.after(self._clock() + HOLD_SECONDS_MAX * 1_000)
         if distant:
@@ -110,7 +110,7 @@ class EmbeddedLedger:
         replies = decide_all(working_set, requests)
         if not working_set.changed:
             return Answers(replies, (), changed=False)
-        work = self._database.work_of(working_set, total_of(working_set) - total_before)
+        work = self._database.work_for(working_set, total_of(working_set) - total_before)
         self._writer.start(work, partial(self._committed, working_set, replies, done))
         return None
 

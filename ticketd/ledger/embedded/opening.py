@@ -136,7 +136,7 @@ def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Open
         raise CannotOpenError(f"there is no ledger in {path}, which is empty")
     seal = Seal(seal_path(path))
     try:
-        _refuse_condemned(seal, path)
+        _refuse_known_damage(seal, path)
         commits = 0 if is_new else count_commits(connection, path)
         loss = None if is_new and seal.commits is None else find_loss(seal.commits, seal.damaged, commits)
         if loss:
@@ -242,7 +242,7 @@ def read_mark(connection: apsw.Connection) -> Mark:
     return Mark(*row)
 
 
-def _refuse_condemned(seal: Seal, path: Path) -> None:
+def _refuse_known_damage(seal: Seal, path: Path) -> None:
     if seal.verdict:
         raise damaged(path, seal.verdict)
 

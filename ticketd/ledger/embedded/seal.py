@@ -63,7 +63,7 @@ class Seal:
         """Write the count to one sector, without a sync. The commits must be durable already."""
         self._write(commits, commits % 2 * _SECTOR_BYTES)
 
-    def condemn(self, verdict: str) -> None:
+    def note_damage(self, verdict: str) -> None:
         """Write down durably what is wrong with the ledger. Later writes do not remove it."""
         line = b"ticketd seal: damaged: %b\n" % verdict.encode()[:_VERDICT_BYTES_MAX]
         self._file.xWrite(line, 2 * _SECTOR_BYTES)
