@@ -23,7 +23,7 @@ from ticketd.wire.requests import Request
 _OUTPUT_BYTES = 256 * 1024
 
 _BRACE = ord("{")
-_FOREIGN = "this line is of another protocol, so nothing more is read; send one request per line, such as list"
+_FOREIGN = "this line is of another protocol, so nothing more is read; commands are in small letters, such as list"
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
