@@ -153,7 +153,8 @@ class Watchers:
             self._heartbeat_at = now + HEARTBEAT_SECONDS
         self._changes.add(self._changed)
         self._changed = {}
-        self._waiting = list(self._watchers)
+        # Who is still sent its state gets the changes in a later round: the lines of this one may be older.
+        self._waiting = [watcher for watcher in self._watchers if watcher.has_state]
         if self._waiting:
             self._fair_share.wait(self._send)
 
@@ -162,7 +163,7 @@ class Watchers:
         size = 0
         for _ in range(min(WATCHERS_PER_TURN, len(self._waiting))):
             watcher = self._waiting.pop()
-            if watcher in self._watchers and watcher.has_state:
+            if watcher in self._watchers:
                 size += self._send_to(watcher)
             if size > BYTES_AT_ONCE:
                 break

@@ -1,0 +1,61 @@
+"""Rounds of the watchers, on transports that are lists: what is sent while others are still sent their state."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+import pytest
+
+from ticketd.commits.catalogue import Catalogue
+from ticketd.model import Event
+from ticketd.serving import watchers
+from ticketd.serving.fair_share import FairShare
+from ticketd.serving.watchers import WATCHERS_PER_TURN, Watcher, Watchers
+
+DATE = datetime(2027, 3, 11, tzinfo=UTC)
+
+
+def jazz(version: int) -> Event:
+    return Event("jazz", "Jazz", DATE, 1_000, 1_000 - version, 0, version, version, 0)
+
+
+class Sent(list[int]):
+    """A transport that is never full, as the versions that were written to it."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: bytes) -> None:
+        self += [msgspec.json.decode(line)["version"] for line in data.splitlines()]
+
+
+async def test_a_new_watcher_sees_no_older_state_after_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchers, "INTERVAL_SECONDS", 0)
+    catalogue = Catalogue([jazz(0)])
+    all_watchers = Watchers(catalogue, FairShare())
+
+    def join() -> tuple[Watcher, Sent]:
+        sent = Sent()
+        watcher = Watcher(None, cast(asyncio.Transport, sent), 10, print)
+        all_watchers.add(watcher)
+        return watcher, sent
+
+    for watcher, sent in [join() for _ in range(3 * WATCHERS_PER_TURN)]:
+        sent.write(all_watchers.next_state(watcher))
+    for version in range(1, 40, 2):
+        catalogue.publish([jazz(version)])
+        watcher, sent = join()
+        async with asyncio.timeout(10):
+            # Some of the others have had their turn in this round.
+            while not all_watchers._lines:
+                await asyncio.sleep(0)
+            catalogue.publish([jazz(version + 1)])
+            sent.write(all_watchers.next_state(watcher))
+            while all_watchers._waiting:
+                await asyncio.sleep(0)
+        assert sent == sorted(sent)
+        all_watchers.remove(watcher)
