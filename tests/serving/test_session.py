@@ -245,6 +245,17 @@ def test_no_more_rows_than_a_commit_takes_form_a_group(quantities: list[int], gr
     assert session.step() == "input"
 
 
+def test_requests_that_list_many_tickets_form_small_groups() -> None:
+    # Replies of a thousand tickets each would wait for a client that does not read. For the commit they cost less.
+    session = new_session()
+    session.receive(b"cancel a\n" * 8 + b"confirm b\n" * 16)
+    groups = []
+    while session.step() == "commit":
+        groups.append((len(session.group), session.rows))
+        session.receive_replies(list(map(echo, session.group)))
+    assert groups == [(4, 256), (4, 256), (8, 128), (8, 128)]
+
+
 @pytest.mark.parametrize(
     ("data", "steps"),
     [

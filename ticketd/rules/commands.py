@@ -32,11 +32,12 @@ from ticketd.wire.requests import (
 # The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
 # ones one commit loads.
 ROWS_OF_A_BOOKING = 16
-# The same for requests whose reply may list all tickets: a ``confirm`` of a booking that is no active hold, since it
-# may have been confirmed before, and a cancellation, which also writes the tickets again. It limits how many bytes of
-# replies wait for a connection that does not read.
-ROWS_OF_A_REPLAY = 128
-ROWS_OF_A_CANCELLATION = 256
+# The same for a cancellation, which also writes the tickets again.
+ROWS_OF_A_CANCELLATION = 64
+# How many tickets are assumed in replies that may list a thousand: that to a ``confirm`` of a booking that is no active
+# hold, since it may have been confirmed before; and that to a cancellation, which lists them twice.
+TICKETS_OF_A_REPLAY = 128
+TICKETS_OF_A_CANCELLATION = 256
 
 
 def _nothing(_reads: ReadSet, _request: Any) -> None: ...
@@ -57,11 +58,19 @@ def _cost_of_booking(_memory: Memory, _request: Any) -> int:
 def _cost_of_hold(memory: Memory, request: Confirm) -> int:
     # Each of its tickets is made now.
     held = memory.held(request.booking)
-    return held[1] if held else ROWS_OF_A_REPLAY
+    return held[1] if held else ROWS_OF_A_BOOKING
+
+
+def _tickets_of_confirm(memory: Memory, request: Confirm) -> int:
+    return 0 if memory.held(request.booking) else TICKETS_OF_A_REPLAY
 
 
 def _cost_of_cancellation(_memory: Memory, _request: Any) -> int:
     return ROWS_OF_A_CANCELLATION
+
+
+def _tickets_of_cancellation(_memory: Memory, _request: Any) -> int:
+    return TICKETS_OF_A_CANCELLATION
 
 
 def _always(_memory: Memory, _request: Any) -> bool:
@@ -81,6 +90,8 @@ class Row(NamedTuple):
     - ``event`` returns the id of its event, in whose queue it waits. Without ``event``, ``booking`` returns the id of
       its booking, whose event may be known. If no event is known, it waits with others like it.
     - ``cost`` estimates how many rows of the ledger it reads or writes.
+    - ``tickets_listed`` estimates how many tickets its reply lists, if these may be more than the cost. It limits how
+      much waits for a client that does not read.
     - ``verb`` is its name in the log when it is done.
     - ``sells`` says that the tickets of its booking count as sold in ``stats``.
 
@@ -94,6 +105,7 @@ class Row(NamedTuple):
     event: Callable[[Any], str] | None = None
     booking: Callable[[Any], str] | None = None
     cost: Callable[[Memory, Any], int] = _cost_of_one_row
+    tickets_listed: Callable[[Memory, Any], int] | None = None
     verb: str | None = None
     sells: bool = False
     read: Callable[[WorkingSet, Any], Reply] | None = None
@@ -188,6 +200,7 @@ TABLE: dict[type, Row] = {
         reads=_booking,
         booking=_BOOKING_ID,
         cost=_cost_of_hold,
+        tickets_listed=_tickets_of_confirm,
         verb="confirmed",
         sells=True,
     ),
@@ -197,6 +210,7 @@ TABLE: dict[type, Row] = {
         reads=_booking_and_redemptions,
         booking=_BOOKING_ID,
         cost=_cost_of_cancellation,
+        tickets_listed=_tickets_of_cancellation,
         verb="cancelled",
     ),
     Redeem: Row(decide=door.redeem, reads=_ticket, cost=_cost_of_booking, verb="redeemed"),

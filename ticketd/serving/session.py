@@ -141,7 +141,7 @@ class Session:
             self.group, self.rows = [request], TABLE[type(request)].cost(self._memory, request)
             return step
         group: list[Request] = []
-        rows = 0
+        rows = listed = 0
         for request in self._unanswered:
             if isinstance(request, ErrorReply):
                 break
@@ -150,7 +150,9 @@ class Session:
                 if command.decide is None:
                     break
                 cost = command.cost(self._memory, request)
-                if group and rows + cost > self._limits.rows_per_event_max:
+                if command.tickets_listed:
+                    listed += command.tickets_listed(self._memory, request)
+                if group and max(rows + cost, listed) > self._limits.rows_per_event_max:
                     break
                 rows += cost
             elif command.read is None or (command.answer and command.in_memory(self._memory, request)):
