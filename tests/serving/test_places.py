@@ -71,12 +71,12 @@ def test_loopback_is_exempt_unless_no_places_are_kept_for_it(tmp_path: Path) -> 
 
 async def test_a_network_of_ipv6_counts_as_one_address() -> None:
     places = Places(Limits(connections_per_address_max=2))
-    await places.take("2001:db8::1")
+    first = await places.take("2001:db8::1")
     await places.take("2001:db8::1:2:3:4")
     with pytest.raises(TicketError, match="one address may have"):
         await places.take("2001:db8::2")
     await places.take("2001:db8:0:1::2")
-    places.release("2001:db8::1")
+    places.release("2001:db8::1", first)
     await places.take("2001:db8::2")
     for _ in range(3):
         await places.take("::1")

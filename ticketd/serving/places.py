@@ -20,14 +20,14 @@ class Places:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._places = asyncio.Semaphore(limits.connections_max)
-        # The places that are not reserved for loopback, at least half of all. Others need one of these and one of all.
-        kept = min(limits.loopback_places, limits.connections_max // 2)
-        self._unreserved = asyncio.Semaphore(limits.connections_max - kept)
+        # Loopback takes these when the others are taken. At least half of all are for everybody.
+        reserved = min(limits.loopback_places, limits.connections_max // 2)
+        self._reserved = asyncio.Semaphore(reserved)
+        self._unreserved = asyncio.Semaphore(limits.connections_max - reserved)
         # How many connections are served or wait, by what ``_owner`` returns for their address.
         self._by_owner: Counter[str] = Counter()
         self._waiting: set[asyncio.Task[None]] = set()
-        # Why everybody is refused, after ``refuse_all``.
+        # Why all who wait are refused, once they are.
         self._refusal: TicketError | None = None
 
     @property
@@ -35,31 +35,34 @@ class Places:
         """How many wait for a place."""
         return len(self._waiting)
 
-    async def take(self, address: str) -> None:
+    async def take(self, address: str) -> asyncio.Semaphore:
         """Take a place, if necessary after waiting for one. Raises TicketError (too_many_connections).
 
-        Whoever got one must ``release`` it. During the wait, at most READ_BYTES and one read of the transport are
-        buffered.
+        Return the semaphore that it was acquired from, for ``release``. During the wait at most READ_BYTES and one read
+        of the transport are buffered.
         """
         if self._refusal:
             raise self._refusal
-        owner = _owner(address)
-        if not self._is_exempt(address) and self._by_owner[owner] >= self._limits.connections_per_address_max:
+        owner, exempt = _owner(address), self._is_exempt(address)
+        if not exempt and self._by_owner[owner] >= self._limits.connections_per_address_max:
             most = self._limits.connections_per_address_max
             raise _refusal(
                 f"your address has {most} connections, the most that one address may have; close some, or reuse them"
             )
+        places = self._unreserved
+        if exempt and places.locked() and not self._reserved.locked():
+            places = self._reserved
         self._by_owner[owner] += 1
         try:
-            await self._acquire(self._semaphores(address))
+            await self._acquire(places)
         except BaseException:
             self._leave(owner)
             raise
+        return places
 
-    def release(self, address: str) -> None:
+    def release(self, address: str, places: asyncio.Semaphore) -> None:
         """Give a place back."""
-        for semaphore in self._semaphores(address):
-            semaphore.release()
+        places.release()
         self._leave(_owner(address))
 
     def refuse_all(self, error: TicketError) -> None:
@@ -68,38 +71,28 @@ class Places:
         for task in self._waiting:
             task.cancel()
 
-    async def _acquire(self, semaphores: list[asyncio.Semaphore]) -> None:
-        if not any(semaphore.locked() for semaphore in semaphores):
-            for semaphore in semaphores:
-                await semaphore.acquire()
+    async def _acquire(self, places: asyncio.Semaphore) -> None:
+        if not places.locked():
+            await places.acquire()
             return
         if self.waiting >= self._limits.waiting_max:
             raise _refusal("too many connections, and too many waiting; try again later")
         task = asyncio.current_task()
         assert task is not None
         self._waiting.add(task)
-        acquired: list[asyncio.Semaphore] = []
         try:
             async with asyncio.timeout(self._limits.waiting_seconds_max):
-                for semaphore in semaphores:
-                    await semaphore.acquire()
-                    acquired.append(semaphore)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            for semaphore in acquired:
-                semaphore.release()
-            if isinstance(error, TimeoutError):
-                seconds = self._limits.waiting_seconds_max
-                raise _refusal(f"too many connections; waited {seconds:g} s for a place, try again later") from None
-            if self._refusal:
-                task.uncancel()
-                raise self._refusal from None
-            raise
+                await places.acquire()
+        except TimeoutError:
+            seconds = self._limits.waiting_seconds_max
+            raise _refusal(f"too many connections; waited {seconds:g} s for a place, try again later") from None
+        except asyncio.CancelledError:
+            if self._refusal is None:
+                raise
+            task.uncancel()
+            raise self._refusal from None
         finally:
             self._waiting.discard(task)
-
-    def _semaphores(self, address: str) -> list[asyncio.Semaphore]:
-        """Return what a connection from an address acquires, in this order."""
-        return [self._places] if self._is_exempt(address) else [self._unreserved, self._places]
 
     def _is_exempt(self, address: str) -> bool:
         return address in LOOPBACK and self._limits.loopback_places > 0

@@ -82,7 +82,7 @@ class Server:
     async def _handle(self, connection: Connection) -> None:
         try:
             try:
-                await self._places.take(connection.address)
+                place = await self._places.take(connection.address)
             except TicketError as refusal:
                 await self._turn_away(connection, refusal.with_traceback(None))
                 return
@@ -91,7 +91,7 @@ class Server:
                 await self._serve(connection)
             finally:
                 self._service.connections -= 1
-                self._places.release(connection.address)
+                self._places.release(connection.address, place)
         finally:
             connection.abort()
 
