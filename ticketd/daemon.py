@@ -29,8 +29,8 @@ log = logging.getLogger("ticketd")
 
 # The shares of ``drain_seconds_max`` after which connections are cut off, the events file is given up, and then the
 # ledger. The rest is for ending the process.
-CONNECTIONS_SHARE = 0.7
-FILE_SHARE = 0.85
+CONNECTIONS_SHARE = 0.5
+FILE_SHARE = 0.65
 LEDGER_SHARE = 0.95
 # After the ledger has failed, connections get this long to receive their last replies.
 FAILED_DRAIN_SECONDS_MAX = 2.0
@@ -224,7 +224,9 @@ async def _close_ledger(ledger: Ledger, committing: asyncio.Task[None], ending: 
             await committing
             await ending.supervise("ledger", ledger.close(), vital=True)
     except TimeoutError:
-        log.critical("the disk or the database of the ledger does not answer; ending without it: start ticketd again")
+        log.critical(
+            "the ledger did not answer in time; ending without it: nothing acknowledged is lost, start ticketd again"
+        )
         _exit_at_once(STATUS_LEDGER_FAILED)
     if ending.at_once:
         _exit_at_once(ending.status)

@@ -1,5 +1,6 @@
 """Damage that no checksum shows; a start on a full disk; holds of a clock that was ahead."""
 
+import asyncio
 import random
 from contextlib import closing
 from datetime import timedelta
@@ -13,9 +14,11 @@ from tests.faketime import Clock
 from tests.faults.daemon import Machine
 from tests.ledger.sale import ticketd
 from ticketd.ledger.base import LedgerFailedError
-from ticketd.ledger.embedded import opening
+from ticketd.ledger.embedded import database, integrity, opening
+from ticketd.ledger.embedded.files import seal_path
 from ticketd.ledger.embedded.integrity import open_file
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.ledger.embedded.seal import read_seal
 from ticketd.wire.requests import Book, Create
 
 PAGE_BYTES = 4_096
@@ -70,7 +73,7 @@ async def test_swapped_pages_end_a_daemon_that_serves_a_large_ledger(tmp_path: P
         assert "is damaged (SQLite: " in done.stderr
     done = ticketd("check", str(path))
     assert done.returncode == 5
-    assert "found damage while it served the ledger" in done.stdout
+    assert "seal: ticketd found damage while it served the ledger: SQLite: " in done.stdout
     assert "wrong: SQLite: " in done.stdout
     assert path.read_bytes() == whole
 
@@ -89,14 +92,67 @@ async def test_a_damaged_ledger_takes_no_commit_once_it_is_known(
         await commit(ledger, Book("jazz", 1, "new"))
 
 
+async def test_damage_that_was_only_a_moment_of_the_disk_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CHECKED_BEFORE_BYTES_MAX", 0)
+    path = tmp_path / "events.db"
+    await sold(path)
+    ledger = EmbeddedLedger(path, 30, Clock())
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "first_fault", lambda connection: "a page could not be read")
+        with pytest.raises(LedgerFailedError, match="a page could not be read"):
+            await ledger.check()
+    await ledger.close()
+    assert read_seal(seal_path(path)).verdict == "a page could not be read"
+    # All of it is checked before it is served, and then the verdict is gone.
+    ledger = EmbeddedLedger(path, 30, Clock())
+    assert ledger._database._file_check is None
+    assert read_seal(seal_path(path)).verdict is None
+    await commit(ledger, Book("jazz", 1, "new"))
+    await ledger.close()
+
+
+async def test_a_check_ends_when_the_ledger_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "CHECKED_BEFORE_BYTES_MAX", 0)
+    path = tmp_path / "events.db"
+    await sold(path)
+    for wait in (0, 1, 2):
+        ledger = EmbeddedLedger(path, 30, Clock())
+        checking = asyncio.create_task(ledger.check())
+        for _ in range(wait):
+            await asyncio.sleep(0)
+        await ledger.close()
+        await checking
+        assert read_seal(seal_path(path)).verdict is None
+
+
+async def test_a_log_that_grows_too_long_ends_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(opening, "CHECKED_BEFORE_BYTES_MAX", 0)
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 1)
+    monkeypatch.setattr(database, "LOG_PAGES_MAX", 20)
+    path = tmp_path / "events.db"
+    await sold(path)
+    ledger = EmbeddedLedger(path, 30, Clock())
+    before = path.read_bytes()
+    for number in range(20):
+        await commit(ledger, Book("jazz", 1, f"during-{number}"))
+    assert path.read_bytes() != before
+    assert "left to the next start" in caplog.text
+    await ledger.check()
+    await ledger.close()
+
+
 async def test_a_file_does_not_change_while_it_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "CHECKED_BEFORE_BYTES_MAX", 0)
+    monkeypatch.setattr(database, "CHECKPOINT_PAGES", 1)
     path = tmp_path / "events.db"
     await sold(path)
     ledger = EmbeddedLedger(path, 30, Clock())
     before = path.read_bytes()
     for number in range(3):
-        ledger._database.checkpoint_due = True
         await commit(ledger, Book("jazz", 1, f"during-{number}"))
     assert path.read_bytes() == before
     await ledger.check()

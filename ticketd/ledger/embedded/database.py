@@ -22,6 +22,7 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
 """
 
 import asyncio
+import logging
 import os
 from contextlib import suppress
 from functools import partial
@@ -38,9 +39,14 @@ from ticketd.ledger.embedded.seal import Seal
 from ticketd.ledger.embedded.writer import Work
 from ticketd.rules.working_set import WorkingSet
 
+log = logging.getLogger(__name__)
+
 # A checkpoint is due after this many pages were written to the log.
 CHECKPOINT_PAGES = 2_000
 PAGES_COUNTED_MAX = 1 << 32  # SQLite's counter of written pages has 32 bits.
+# While the file is checked it must not change, so the log grows. Past this many pages the check is left to the next
+# start.
+LOG_PAGES_MAX = 50_000
 
 
 class Database:
@@ -50,7 +56,7 @@ class Database:
         self._path = path
         self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
         self._commits, self._folded = opened.commits, opened.folded
-        # None if nothing remains to be checked.
+        # None if the start has checked all.
         self._file_check = opened.check
         self._damage: str | None = None
         real = path.resolve()
@@ -71,9 +77,18 @@ class Database:
         """Return the work that makes the changes of a batch durable; ``added`` is what they add to the total."""
         missing = [file for file, inode in self._inodes.items() if _inode(file) != inode]
         if missing:
+            if self._file_check and not self._file_check.ended:
+                self._file_check.interrupt()
             return partial(self._end_without, missing)
         pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
         checkpoint = self.checkpoint_due or pages >= CHECKPOINT_PAGES
+        if checkpoint and self._file_check and not self._file_check.ended:
+            checkpoint = self.checkpoint_due or pages >= LOG_PAGES_MAX
+            if checkpoint:
+                log.warning(
+                    "the rest of the check of %s is left to the next start: its log has to be folded", self._path
+                )
+                self._file_check.interrupt()
         return partial(self._commit, parameters(working_set, self._commits + 1, self._total + added), checkpoint)
 
     async def check(self) -> None:
@@ -84,7 +99,6 @@ class Database:
             with suppress(apsw.Error):
                 await asyncio.to_thread(self._seal.note_damage, fault)
             raise LedgerFailedError(self._damage)
-        self._file_check = None
 
     async def stop_check(self) -> None:
         """End the check, if it is still running."""
@@ -109,8 +123,7 @@ class Database:
 
     def _commit(self, batch: tuple[Any, ...], checkpoint: bool) -> None:
         """Save, commit, sync and seal a batch. Runs in the writer thread."""
-        # A file that is being checked must not change. Its log grows meanwhile.
-        if checkpoint and not (self._file_check and self._file_check.due):
+        if checkpoint:
             self._checkpoint()
         try:
             self._cursor.execute(SAVE, (*batch, self._folded))
@@ -133,8 +146,6 @@ class Database:
 
     def _end_without(self, missing: list[str]) -> None:
         """Save what is still in the log, and fail, since files are missing. Runs in the writer thread."""
-        if self._file_check:
-            self._file_check.interrupt()
         self._checkpoint()
         seal = seal_path(self._path.resolve())
         if missing == [str(seal)]:
@@ -149,15 +160,15 @@ class Database:
     def _checkpoint(self) -> None:
         """Fold the log into the file. Runs in the writer thread."""
         try:
-            log, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            pages, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.FullError:
             # What does not fit into the file stays in the log, until the next checkpoint is due.
             self._note_checkpoint()
             return
         except apsw.Error as error:
             raise LedgerFailedError(f"checkpoint failed: {error}") from error
-        if moved != log:
-            raise LedgerFailedError(f"checkpoint moved {moved} of {log} pages")
+        if moved != pages:
+            raise LedgerFailedError(f"checkpoint moved {moved} of {pages} pages")
         self._note_checkpoint()
         self._folded = self._commits
 

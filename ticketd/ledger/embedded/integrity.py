@@ -18,8 +18,8 @@ import apsw
 from ticketd.ledger.embedded.files import UNREADABLE, reason
 from ticketd.ledger.embedded.schema import DIGEST
 
-# After how many steps of SQLite's interpreter the check looks whether it has to stop: some milliseconds of work.
-STEPS_PER_LOOK = 1_000_000
+# How long the end of an interrupted check is awaited before it is interrupted again.
+INTERRUPT_INTERVAL_SECONDS = 0.05
 
 # How many tickets of a booking were cancelled. JSON is read only where there are some.
 _CANCELLED = """CASE WHEN instr(changes, '"cancel"')
@@ -98,44 +98,44 @@ class FileCheck:
     """SQLite's own check of the file at ``path``, in a thread of its own, while the ledger is served.
 
     It reads the file without its log. So the whole log must have been folded into the file, and nothing may be written
-    to the file while ``due``.
+    to the file until it has ``ended``.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = open_file(path)
-        self._connection.set_progress_handler(lambda: self._stopping, STEPS_PER_LOOK)
-        self.due = True
-        self._stopping = False
-        self._begun = False
-        self._ended = asyncio.Event()
+        self._thread: asyncio.Future[str | None] | None = None
+        self._interrupted = False
+        self.ended = False
 
     async def run(self) -> str | None:
         """Return a phrase about the first damage; None if there is none, or if the check was interrupted."""
-        self._begun = True
+        if self.ended:
+            return None
+        self._thread = asyncio.ensure_future(asyncio.to_thread(first_fault, self._connection))
         try:
-            fault = await asyncio.to_thread(first_fault, self._connection)
+            fault = await self._thread
         except apsw.InterruptError:
             return None
         finally:
             self._close()
-        return None if self._stopping else fault
+        return None if self._interrupted else fault
 
     def interrupt(self) -> None:
         """Let the check end soon, without a result."""
-        self._stopping = True
+        self._interrupted = True
+        # Read at every page. It is lost if the thread has not begun.
+        self._connection.interrupt()
 
     async def stop(self) -> None:
         """End the check, without a result, and wait for its end."""
-        self.interrupt()
-        if self._begun:
-            await self._ended.wait()
-        else:
-            self._close()
+        while self._thread and not self._thread.done():
+            self.interrupt()
+            await asyncio.wait([self._thread], timeout=INTERRUPT_INTERVAL_SECONDS)
+        self._close()
 
     def _close(self) -> None:
         self._connection.close()
-        self.due = False
-        self._ended.set()
+        self.ended = True
 
 
 def open_file(path: Path) -> apsw.Connection:

@@ -136,7 +136,6 @@ def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Open
         raise CannotOpenError(f"there is no ledger in {path}, which is empty")
     seal = Seal(seal_path(path))
     try:
-        _refuse_known_damage(seal, path)
         commits = 0 if is_new else count_commits(connection, path)
         loss = None if is_new and seal.commits is None else find_loss(seal.commits, seal.damaged, commits)
         if loss:
@@ -159,7 +158,7 @@ def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Open
         make_log_durable(path)
         _configure(connection, path)
         folded = _fold(connection, commits)
-        check = _find_damage(connection, path, use, may_defer=use.served and folded == commits)
+        check = _find_damage(connection, path, use, folded=folded == commits, suspected=seal.verdict is not None)
         seal.renew(commits)
     except BaseException:
         seal.close()
@@ -242,11 +241,6 @@ def read_mark(connection: apsw.Connection) -> Mark:
     return Mark(*row)
 
 
-def _refuse_known_damage(seal: Seal, path: Path) -> None:
-    if seal.verdict:
-        raise damaged(path, seal.verdict)
-
-
 def _refuse_marked(mark: Mark, path: Path) -> None:
     if refused := refusal(mark, str(path)):
         raise CannotOpenError(refused)
@@ -287,13 +281,20 @@ def _fold(connection: apsw.Connection, commits: int) -> int:
     return int(connection.execute("SELECT folded FROM ledger").get)
 
 
-def _find_damage(connection: apsw.Connection, path: Path, use: Use, *, may_defer: bool) -> FileCheck | None:
-    """Raise CannotOpenError if anything is damaged. Returns a check that is still to do, if it ``may_defer`` one."""
+def _find_damage(
+    connection: apsw.Connection, path: Path, use: Use, *, folded: bool, suspected: bool
+) -> FileCheck | None:
+    """Raise CannotOpenError if anything is damaged. Returns a check that may still be done while the ledger is served.
+
+    ``folded`` says that the whole log is in the file, and ``suspected`` that an earlier check has found damage.
+    """
     try:
-        fault = page_fault(connection, size_of(path)) or next(content_faults(connection, audited=not use.served), None)
+        # A checkpoint that had no room may have left a part of a page.
+        fault = page_fault(connection, size_of(path) if folded else 0)
+        fault = fault or next(content_faults(connection, audited=not use.served), None)
     except UNREADABLE as error:
         raise damaged(path, error) from error
-    if not fault and may_defer and size_of(path) > CHECKED_BEFORE_BYTES_MAX:
+    if not fault and use.served and folded and not suspected and size_of(path) > CHECKED_BEFORE_BYTES_MAX:
         return FileCheck(path)
     if fault := fault or first_fault(connection):
         raise damaged(path, fault)

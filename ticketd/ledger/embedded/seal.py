@@ -17,7 +17,8 @@ _LINE = re.compile(rb"ticketd seal: (\d{20}) commits acknowledged, check ([0-9a-
 # The file has room for two lines, each in a sector of its own. They are written alternately, so a crash can tear
 # only one of them.
 _SECTOR_BYTES = 512
-# A third sector is for damage that a check finds while the ledger is served. The next start must not serve it again.
+# A third sector is for damage that a check finds while the ledger is served. The next start checks everything before it
+# serves: the damage may have been an error of the disk that has passed.
 _VERDICT = re.compile(rb"ticketd seal: damaged: ([^\n]*)\n")
 _VERDICT_BYTES_MAX = 400
 # SQLite syncs the folder along with a new journal, so the name of the file is durable too.
@@ -54,9 +55,11 @@ class Seal:
             raise
 
     def renew(self, commits: int) -> None:
-        """Write the count to both sectors, and sync the file and its entry in the folder."""
+        """Write the count to both sectors, forget the verdict, and sync the file and its entry in the folder."""
         self._write(commits, 0)
         self._write(commits, _SECTOR_BYTES)
+        if self.verdict:
+            self._file.xTruncate(2 * _SECTOR_BYTES)
         self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
 
     def write(self, commits: int) -> None:
@@ -64,7 +67,7 @@ class Seal:
         self._write(commits, commits % 2 * _SECTOR_BYTES)
 
     def note_damage(self, verdict: str) -> None:
-        """Write down durably what is wrong with the ledger. Later writes do not remove it."""
+        """Write down durably what is wrong with the ledger, for the next start."""
         line = b"ticketd seal: damaged: %b\n" % verdict.encode()[:_VERDICT_BYTES_MAX]
         self._file.xWrite(line, 2 * _SECTOR_BYTES)
         self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
