@@ -7,6 +7,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from tests.serving.conftest import until
 from ticketd.commits.catalogue import Catalogue
 from ticketd.model import Event
 from ticketd.serving import watchers
@@ -49,13 +50,10 @@ async def test_a_new_watcher_sees_no_older_state_after_a_newer_one(monkeypatch: 
     for version in range(1, 40, 2):
         catalogue.publish([jazz(version)])
         watcher, sent = join()
-        async with asyncio.timeout(10):
-            # Some of the others have had their turn in this round.
-            while not all_watchers._lines:
-                await asyncio.sleep(0)
-            catalogue.publish([jazz(version + 1)])
-            sent.write(all_watchers.next_state(watcher))
-            while all_watchers._waiting:
-                await asyncio.sleep(0)
+        # Some of the others have had their turn in this round.
+        await until(lambda: all_watchers._lines, seconds=0)
+        catalogue.publish([jazz(version + 1)])
+        sent.write(all_watchers.next_state(watcher))
+        await until(lambda: not all_watchers._waiting, seconds=0)
         assert sent == sorted(sent)
         all_watchers.remove(watcher)
