@@ -24,6 +24,7 @@ Nothing is reported before its sync, so nothing acknowledged is lost. That depen
 import asyncio
 import logging
 import os
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ PAGES_COUNTED_MAX = 1 << 32  # SQLite's counter of written pages has 32 bits.
 # While the file is checked it must not change, so the log grows. Past this many pages the check is left to the next
 # start.
 LOG_PAGES_MAX = 50_000
+# The times of a folder are at least as exact as this.
+FOLDER_NANOSECONDS = 100_000_000
 
 
 class Database:
@@ -61,6 +64,9 @@ class Database:
         self._damage: str | None = None
         real = path.resolve()
         self._inodes = {str(file): _inode(str(file)) for file in (path, log_path(real), seal_path(real))}
+        self._folder = str(real.parent)
+        # When the folder had changed last, in nanoseconds, when the files were looked at.
+        self._looked_at: int | None = None
         self._cursor = self._connection.cursor()
         self._cursor.execute(SETUP)
         # See the column in ``schema``.
@@ -75,8 +81,7 @@ class Database:
 
     def work_for(self, working_set: WorkingSet, added: int) -> Work:
         """Return the work that makes the changes of a batch durable; ``added`` is what they add to the total."""
-        missing = [file for file, inode in self._inodes.items() if _inode(file) != inode]
-        if missing:
+        if missing := self._missing():
             if self._file_check and not self._file_check.ended:
                 self._file_check.interrupt()
             return partial(self._end_without, missing)
@@ -90,6 +95,20 @@ class Database:
                 )
                 self._file_check.interrupt()
         return partial(self._commit, parameters(working_set, self._commits + 1, self._total + added), checkpoint)
+
+    def _missing(self) -> list[str]:
+        """Return the files that are not there any more. They are looked at only if their folder has changed."""
+        try:
+            # Path.stat is slower, and every commit calls this.
+            changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116
+        except OSError:
+            changed = 0
+        if changed == self._looked_at:
+            return []
+        # Its time is not exact: it may change again, and show the same.
+        if changed and time.time_ns() - changed > FOLDER_NANOSECONDS:
+            self._looked_at = changed
+        return [file for file, inode in self._inodes.items() if _inode(file) != inode]
 
     async def check(self) -> None:
         """Check what the start did not. Raises LedgerFailedError if it is damaged."""
@@ -183,7 +202,6 @@ class Database:
 
 def _inode(path: str) -> int | None:
     try:
-        # Path.stat is slower, and every commit calls this.
         return os.stat(path).st_ino  # noqa: PTH116
     except OSError:
         return None
