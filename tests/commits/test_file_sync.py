@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,10 @@ def test_a_hanging_ledger_does_not_hold_the_end(tmp_path: Path) -> None:
         assert connection.ask("book 1 2 --booking mine")["version"] == 1
 
 
+def _shows(file: Path, available: int) -> bool:
+    return file.exists() and f'"AvailableTickets": {available}'.encode() in file.read_bytes()
+
+
 def test_a_name_of_the_ledger_is_served_and_written_as_it_is(tmp_path: Path) -> None:
     # As another Python sold it.
     async def sell() -> None:
@@ -145,7 +150,7 @@ def test_a_name_of_the_ledger_is_served_and_written_as_it_is(tmp_path: Path) -> 
         with running(tmp_path) as daemon, daemon.connect() as connection:
             assert connection.ask("book old 1")["available"] == left
             assert connection.ask("show old")["name"] == NOT_NFC
-            until(lambda: file.exists() and f'"AvailableTickets": {left}'.encode() in file.read_bytes())  # noqa: B023
+            until(partial(_shows, file, left))
             assert daemon.end() == 0
         assert msgspec.json.decode(file.read_bytes())["events"][0]["Name"] == NOT_NFC
 

@@ -109,7 +109,8 @@ class FileCheck:
 
     async def run(self) -> str | None:
         """Return a phrase about the first damage; None if there is none, or if the check was interrupted."""
-        if self.ended:
+        if self.ended or self._interrupted:
+            self._close()
             return None
         self._thread = asyncio.ensure_future(asyncio.to_thread(first_fault, self._connection))
         try:

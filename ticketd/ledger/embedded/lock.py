@@ -1,9 +1,9 @@
 """The lock on the file of a ledger. It stays until it is closed or the process ends.
 
 SQLite's own locks belong to the process: they are gone as soon as anything in it closes the file, such as a reader of
-an events file that is a link to the ledger. This one belongs to an open file, like a lock of
-flock(2). But flock(2) locks a whole file, and on a file system that turns that into locks on bytes, it would conflict
-with SQLite's own. So this is a lock on one byte that SQLite does not use (``F_OFD_SETLK``).
+an events file that is a link to the ledger. This one belongs to an open file, like a lock of flock(2). But flock(2)
+locks a whole file, and on a file system that turns that into locks on bytes, it would conflict with SQLite's own. So
+this is a lock on one byte that SQLite does not use (``F_OFD_SETLK``).
 """
 
 import errno
@@ -23,8 +23,8 @@ _BYTE = 1 << 62
 class Lock:
     """The lock on the file at ``path``. Raises apsw.BusyError if another process, or this one, has it.
 
-    With ``create``, a missing file is created, for its owner only. Several processes may have it if all
-    of them ask for it ``shared``.
+    With ``create``, a missing file is created, for its owner only. Several processes may have it if all of them ask for
+    it ``shared``.
     """
 
     def __init__(self, path: Path, *, create: bool = False, shared: bool = False) -> None:

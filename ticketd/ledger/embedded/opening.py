@@ -12,7 +12,7 @@ checks do:
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,21 +82,17 @@ def open_ledger(path: Path, use: Use) -> Opened:
         refuse_log_without_file(path)
         if use.new is None and not size_of(path):
             raise CannotOpenError(f"there is no ledger {path}")
-        lock = Lock(path, create=True)
-        try:
+        with ExitStack() as stack:
+            lock = Lock(path, create=True)
+            stack.callback(lock.close)
             connection = apsw.Connection(str(path))
-        except BaseException:
-            lock.close()
-            raise
-        try:
+            stack.callback(connection.close)
             load_digests(connection)
             # The log may belong to another file, so closing must not fold it into this one.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            return _open(connection, lock, path, use)
-        except BaseException:
-            connection.close()
-            lock.close()
-            raise
+            opened = _open(connection, lock, path, use)
+            stack.pop_all()
+            return opened
 
 
 @contextmanager
@@ -290,11 +286,11 @@ def _find_damage(
     """
     try:
         # A checkpoint that had no room may have left a part of a page.
-        fault = page_fault(connection, size_of(path) if folded else 0)
-        fault = fault or next(content_faults(connection, audited=not use.served), None)
+        size = size_of(path) if folded else 0
+        fault = page_fault(connection, size) or next(content_faults(connection, audited=not use.served), None)
     except UNREADABLE as error:
         raise damaged(path, error) from error
-    if not fault and use.served and folded and not suspected and size_of(path) > CHECKED_BEFORE_BYTES_MAX:
+    if not fault and use.served and not suspected and size > CHECKED_BEFORE_BYTES_MAX:
         return FileCheck(path)
     if fault := fault or first_fault(connection):
         raise damaged(path, fault)
