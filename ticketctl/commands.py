@@ -2,6 +2,9 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from msgspec import UNSET
 
 from ticketctl import pages
 from ticketctl.auto import AUTO
@@ -23,9 +26,10 @@ from ticketctl.output import (
 )
 from ticketctl.own import OwnCommand
 from ticketd.errors import TicketError
+from ticketd.model import ticket_parts
 from ticketd.wire import words
-from ticketd.wire.replies import ErrorReply, HelpReply, error_reply
-from ticketd.wire.requests import Help, Request, commands, help_reply
+from ticketd.wire.replies import ErrorReply, EventReply, HelpReply, Reply, TicketReply, error_reply
+from ticketd.wire.requests import Help, Request, Show, commands, help_reply
 from ticketd.wire.schema import Command
 
 
@@ -101,7 +105,21 @@ def _ask(request: Request, client: Client, output: Output) -> int:
         message = f"it was done, but the reply cannot be written ({reason}); this shows it again:"
         write_text(f"{message}\n  {typed(settling(request), client, output)}", sys.stderr)
         return OUTCOME_UNKNOWN
+    if isinstance(request, Show) and request.kind is UNSET and not output.quiet:
+        _note_same_id(request, reply, client, output)
     return DONE
+
+
+def _note_same_id(request: Show, shown: Reply, client: Client, output: Output) -> None:
+    """Say if a booking or a ticket has the id of what was shown, too: ``show`` finds an event first, then a booking."""
+    hidden = [Show(request.id, "booking")] if isinstance(shown, EventReply) else []
+    if ticket_parts(request.id)[0] and not isinstance(shown, TicketReply):
+        hidden.append(Show(request.id, "ticket"))
+    with suppress(CannotConnectError):
+        for other in hidden:
+            if not isinstance(client.ask(other), ErrorReply):
+                command = typed(words.unparse(other), client, output)
+                output.note(f"a {other.kind} has this id too; this shows it:\n  {command}")
 
 
 def _help(request: Help) -> HelpReply:

@@ -80,3 +80,19 @@ def test_a_refusal_exits_with_status_1_and_its_code_on_stderr(daemon: Daemon, wo
     done = ctl(*words, port=daemon.port)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"ticketctl: {said}")
+
+
+def test_show_says_what_else_has_the_same_id(daemon: Daemon) -> None:
+    ctl("create", "Two", "2027-03-01T20:00:00Z", "5", "--id", "two", port=daemon.port)
+    ticket = ctl("book", "two", "1", "--booking", "two", port=daemon.port).stdout.split("\t")[6]
+    ctl("book", "two", "1", "--booking", ticket, port=daemon.port)
+
+    def said(kind: str, id: str) -> str:
+        command = f"ticketctl --port {daemon.port} show --kind {kind} {id}"
+        return f"ticketctl: a {kind} has this id too; this shows it:\n  {command}\n"
+
+    event = ctl("show", "two", port=daemon.port)
+    assert (event.stdout.split("\t")[1], event.stderr) == ("Two", said("booking", "two"))
+    booking = ctl("show", ticket, port=daemon.port)
+    assert (booking.stdout.split("\t")[1], booking.stderr) == ("two", said("ticket", ticket))
+    assert ctl("show", ticket, "--kind", "ticket", port=daemon.port).stderr == ""
