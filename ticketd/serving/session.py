@@ -142,6 +142,7 @@ class Session:
             return step
         group: list[Request] = []
         rows = listed = 0
+        limit = self._limits.rows_per_event_max
         for request in self._unanswered:
             if isinstance(request, ErrorReply):
                 break
@@ -152,7 +153,7 @@ class Session:
                 cost = command.cost(self._memory, request)
                 if command.tickets_listed:
                     listed += command.tickets_listed(self._memory, request)
-                if group and max(rows + cost, listed) > self._limits.rows_per_event_max:
+                if group and (rows + cost > limit or listed > limit):
                     break
                 rows += cost
             elif command.read is None or (command.answer and command.in_memory(self._memory, request)):
