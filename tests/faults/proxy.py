@@ -1,7 +1,7 @@
 """Stands between a daemon and PostgreSQL, and breaks connections at a chosen byte or message of either side.
 
-It knows of the protocol where messages begin and end, and which of them commits: COMMIT, or the end of a sale, which is
-a transaction of one statement.
+It knows of the protocol where messages begin and end, and which of them commits: COMMIT, or the end of the statement
+that saves a batch, which is a transaction of its own.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ PASSED_MAX = {"byte": 10_000, "message": 40, "commit": 3}
 FREEZES_SECONDS = (0.01, 0.01, 0.01, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5, 3.0)
 
 _COMMIT = re.compile(rb"Q....\s*COMMIT\s*;?\s*\0", re.DOTALL | re.IGNORECASE)
-_SALE = re.compile(rb"\A\s*WITH fence AS")
+_SAVE = re.compile(rb"\A\s*SELECT [^()]* FROM save\(")
 # The ones for SSL and for GSSAPI.
 _ENCRYPTION_REQUESTS = [struct.pack(">ii", 8, code) for code in (80877103, 80877104)]
 
@@ -78,22 +78,22 @@ class _Link:
         self.together = together
         # The client has sent COMMIT, and what the server says next is about that.
         self.committing = False
-        # Prepared statements that sell, and whether one of them has been given its parameters.
-        self.sales: set[bytes] = set()
-        self.selling = False
+        # Prepared statements that save a batch, and whether one of them has been given its parameters.
+        self.saves: set[bytes] = set()
+        self.saving = False
 
     def commits(self, message: bytes) -> bool:
         """Whether the client ends a transaction with this message, so that it is committed."""
         kind, body = message[:1], message[5:]
         if kind == b"P":
             name, query, _ = body.split(b"\0", 2)
-            if _SALE.search(query):
-                self.sales.add(name)
+            if _SAVE.search(query):
+                self.saves.add(name)
         elif kind == b"B":
             _portal, name, _ = body.split(b"\0", 2)
-            self.selling = name in self.sales
-        elif kind == b"S" and self.selling:
-            self.selling = False
+            self.saving = name in self.saves
+        elif kind == b"S" and self.saving:
+            self.saving = False
             return True
         return bool(_COMMIT.fullmatch(message))
 

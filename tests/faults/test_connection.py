@@ -82,7 +82,6 @@ def test_a_sale_whose_commit_is_cut_is_made_exactly_once(
 ) -> None:
     write_events(tmp_path, 10)
     with Fleet(tmp_path, database) as fleet, fleet.start(url=proxy.url).connect() as client:
-        # From the second batch of a connection on, a sale is one statement.
         client.ask("book 1 1")
         proxy.inject([Fault(side, "commit", 0, part, how)])
         booked = client.ask("book 1 2 --booking a")
@@ -147,7 +146,7 @@ async def test_a_database_error_while_settling_a_cut_sale_is_retried(proxy: Prox
             "CREATE SEQUENCE tries; CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN IF nextval('public.tries') <= 2 THEN RAISE 'full' USING ERRCODE = '53100'; END IF;"
             " RETURN NEW; END $$;"
-            "CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON ticketd.commits FOR EACH ROW WHEN (NEW.at = '-infinity')"
+            "CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON ticketd.commits FOR EACH ROW WHEN (NEW.fenced)"
             " EXECUTE FUNCTION public.full()"
         )
         proxy.inject([Fault("server", "commit", 0, 0.0, "close")])

@@ -1,7 +1,7 @@
 """What one batch does while other transactions hold locks in PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.postgres.ledger import PostgresLedger
-from ticketd.wire.replies import BookingReply
+from ticketd.wire.replies import BookingReply, ErrorReply, Reply
 from ticketd.wire.requests import Book, Confirm, Create, Hold
 
 
@@ -40,13 +40,17 @@ async def until_somebody_waits_for_a_lock(other: asyncpg.Connection) -> None:
             pass
 
 
+def numbers_of(replies: Sequence[Reply]) -> list[tuple[int, int]]:
+    """Return available and version of each reply, which shows a booking."""
+    return [(reply.available, reply.version) for reply in replies if isinstance(reply, BookingReply)]
+
+
 async def test_requests_that_arrive_during_a_lock_share_a_commit(database: str) -> None:
     other = await asyncpg.connect(database)
     async with selling(database, "jazz") as (committer, _):
         commits = committer.activity.counts.commits
         async with other.transaction():
             await other.execute("SELECT FROM ticketd.events FOR UPDATE")
-            # Not a sale, which is one statement.
             first = asyncio.create_task(committer.ask([Hold("jazz", 1, 60)], "first"))
             await until_somebody_waits_for_a_lock(other)
             more = [
@@ -87,23 +91,44 @@ async def test_expired_holds_of_a_locked_event_do_not_stop_others(database: str)
     await other.close()
 
 
-async def test_a_booking_made_while_events_are_locked_is_found(database: str) -> None:
+async def test_what_changes_before_the_lock_is_decided_again(database: str) -> None:
     other = await asyncpg.connect(database)
-    async with selling(database, "jazz", "blues") as (committer, _):
+    async with selling(database, "jazz") as (committer, _):
+        await committer.ask([Hold("jazz", 1, 60, "mine")], "test")
         async with other.transaction():
-            await other.execute("SELECT FROM ticketd.events WHERE id = 'jazz' FOR UPDATE")
+            await other.execute("SELECT FROM ticketd.events FOR UPDATE")
             replies = asyncio.create_task(committer.ask([Confirm("mine"), Book("jazz", 1)], "test"))
             await until_somebody_waits_for_a_lock(other)
-            await other.execute("UPDATE ticketd.events SET available = 99, held = 1, version = 1 WHERE id = 'blues'")
+            await other.execute("UPDATE ticketd.events SET available = 100, held = 0, version = 2")
             await other.execute(
-                "INSERT INTO ticketd.bookings (id, event, quantity, state, tickets, available, version, seconds,"
-                " expires) VALUES ('mine', 'blues', 1, 'held', '[]', 99, 1, 60, 9e12)"
+                """UPDATE ticketd.bookings SET state = 'released', changes = '[["release", 100, 2, []]]'"""
             )
         async with asyncio.timeout(SECONDS_MAX):
-            confirmed, booked = await replies
-        assert isinstance(confirmed, BookingReply)
+            refused, booked = await replies
+        assert isinstance(refused, ErrorReply)
         assert isinstance(booked, BookingReply)
-        assert (confirmed.event, confirmed.version, booked.event, booked.version) == ("blues", 2, "jazz", 1)
+        assert (refused.code, booked.available, booked.version) == ("already_released", 99, 3)
+    await other.close()
+
+
+async def test_sales_of_others_before_the_lock_shift_the_replies(database: str) -> None:
+    other = await asyncpg.connect(database)
+    async with selling(database, "jazz") as (committer, ledger):
+        await committer.ask([Hold("jazz", 1, 60, "mine")], "test")
+        async with other.transaction():
+            await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+            replies = asyncio.create_task(
+                committer.ask([Confirm("mine"), Hold("jazz", 2, 60, "more"), Confirm("more"), Confirm("mine")], "test")
+            )
+            await until_somebody_waits_for_a_lock(other)
+            await other.execute("UPDATE ticketd.events SET available = 59, sold = 40, version = 41")
+        async with asyncio.timeout(SECONDS_MAX):
+            numbers = numbers_of(await replies)
+        assert numbers == [(59, 42), (57, 43), (57, 44), (59, 42)]
+        # The same is kept for those who ask again, and show asks for the end.
+        again = await committer.ask([Confirm("mine"), Hold("jazz", 2, 60, "more"), Confirm("more")], "test")
+        assert numbers_of(again) == numbers[:3]
+        assert [event.version for event in await ledger.fetch_changes()] == [44]
     await other.close()
 
 

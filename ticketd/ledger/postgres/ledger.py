@@ -1,9 +1,11 @@
-"""Owns the ledger in PostgreSQL, which many daemons may share: one transaction per batch.
+"""Owns the ledger in PostgreSQL, which many daemons may share: one statement per batch.
+
+The way of a batch: if it names bookings, one statement reads them. The rules decide on that, or on the events as they
+were last seen. One statement then saves the changes and commits, if what was decided still holds (see ``function``);
+otherwise nothing is done, and it starts again. So a batch takes one or two round trips.
 
 Facts from PostgreSQL's documentation that this depends on (https://www.postgresql.org/docs/current/):
 
-- In READ COMMITTED, each statement sees what was committed before it began. So a batch first locks its events, in the
-  order of their ids, and then reads what it decides on: no other transaction can change that before this one ends.
 - ``synchronous_commit = on`` syncs the log at every commit.
 - If a connection breaks during COMMIT, the outcome is unknown, and the transaction may not even have ended. So each
   transaction writes the id of its batch into the row of its connection in ``commits``. When another connection gets the
@@ -16,8 +18,10 @@ Facts from PostgreSQL's documentation that this depends on (https://www.postgres
 import asyncio
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from copy import copy
 
-from ticketd.ids import new_id
+from ticketd.ids import new_id, new_ticket
 from ticketd.ledger.base import (
     Answers,
     CannotOpenError,
@@ -26,12 +30,11 @@ from ticketd.ledger.base import (
     LedgerUnavailableError,
     StorageFullError,
 )
-from ticketd.ledger.postgres.load import BEGAN, LOCK_EVENTS, NOW, load, load_committed, part_of
+from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, part_of
 from ticketd.ledger.postgres.outcomes import Outcomes
-from ticketd.ledger.postgres.pool import CONFLICTS, TRY_SECONDS_MAX, XMIN_START, Pool, PooledConnection
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, XMIN_START, Pool, PooledConnection
 from ticketd.ledger.postgres.reads import Reads
-from ticketd.ledger.postgres.sale import sale_of
-from ticketd.ledger.postgres.save import save
+from ticketd.ledger.postgres.save import Batch
 from ticketd.ledger.postgres.tasks import Tasks
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
 from ticketd.model import Booking, Event
@@ -46,21 +49,10 @@ TRIES_MAX = 20
 COMMIT_SECONDS_MAX = 2.0
 # A batch that ends many holds gets one second more for every 10,000. PostgreSQL ended 190,000 per second in tests.
 HOLDS_PER_SECOND_MIN = 10_000
-# A sweep ends due holds of any event. It locks up to this many events besides those of the batch.
+# A sweep ends due holds of up to this many events.
 EVENTS_PER_SWEEP_MAX = 100
 
 
-class _EventNotLockedError(Exception):
-    """Another daemon has just created a booking of the batch, and its event is not locked. Nothing was done."""
-
-
-# Skips locked events: the daemon that has locked one ends its holds.
-_LOCK_DUE_EVENTS = f"""
-SELECT {EVENT_COLUMNS} FROM events
-WHERE id <> ALL($1::text[]) AND id IN (SELECT event FROM bookings WHERE state = 'held' AND expires <= {BEGAN})
-ORDER BY id LIMIT {EVENTS_PER_SWEEP_MAX} FOR UPDATE SKIP LOCKED
-"""
-_NEXT_EXPIRY = "SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > $1"
 _NEWS = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
     (SELECT min(expires) FROM bookings WHERE state = 'held'), {EVENT_COLUMNS}
@@ -90,8 +82,8 @@ class PostgresLedger:
         self.next_expiry: int | None = 0
         # The events as they were last read. Other daemons may have changed them since.
         self._events: dict[str, Event] = {}
-        # The event and quantity of each booking that this daemon held last, by booking.
-        self._holds: dict[str, tuple[str, int]] = {}
+        # The last holds that this daemon made, by id, as long as it has not ended them itself.
+        self._holds: dict[str, Booking] = {}
         # The time of the database when the loop's clock was 0, in milliseconds since 1970.
         self._clock_began = 0.0
 
@@ -121,7 +113,8 @@ class PostgresLedger:
 
     def held(self, booking: str) -> tuple[str, int] | None:
         """See Ledger. Known for the last HOLDS_REMEMBERED_MAX holds of this daemon."""
-        return self._holds.get(booking)
+        held = self._holds.get(booking)
+        return (held.event, held.quantity) if held else None
 
     def now(self) -> int:
         """See Ledger. It is the clock of the database."""
@@ -166,92 +159,91 @@ class PostgresLedger:
         return Answers(replies, list(committed.events.values()))
 
     async def _commit(self, requests: list[LedgerRequest]) -> Answers:
-        sweeping = not requests or (self.next_expiry is not None and self.next_expiry <= self.now())
-        if not sweeping and (answers := await self._sell(requests)):
-            return answers
+        swept: Sequence[Event] = ()
+        if not requests or (self.next_expiry is not None and self.next_expiry <= self.now()):
+            swept = await self._sweep()
+        answers = await self._answer(requests) if requests else Answers(())
+        return Answers(answers.replies, [*swept, *answers.events], changed=answers.changed or bool(swept))
+
+    async def _sweep(self) -> Sequence[Event]:
+        """End holds that are due, of any events, and return the events."""
+        async with self._pool.lend() as connection:
+            async with self._pool.within(TRY_SECONDS_MAX):
+                due, next_expiry = await load_due(connection, EVENTS_PER_SWEEP_MAX)
+            self.next_expiry = next_expiry
+            batch = Batch(due, [])
+            # If it is locked or stale, another daemon ends them.
+            with suppress(EventsLockedError):
+                if batch.changed and await self._save(batch, connection):
+                    return self._remember(batch.answers).events
+        return ()
+
+    async def _answer(self, requests: list[LedgerRequest]) -> Answers:
+        """Decide the requests on what is known, and save the changes. If that does not hold, load and try again."""
+        batch = self._decide_on_known(requests)
         for _ in range(TRIES_MAX):
-            try:
-                return await self._transact(requests, sweeping=sweeping)
-            except (_EventNotLockedError, *CONFLICTS):
-                continue
+            async with self._pool.lend() as connection:
+                if batch is None:
+                    async with self._pool.within(TRY_SECONDS_MAX):
+                        batch = self._decide(await load(connection, read_set(requests)), requests)
+                if not batch.changed or await self._save(batch, connection):
+                    self._remember_holds(batch.bookings)
+                    return self._remember(batch.answers)
+            batch = None
         raise LedgerUnavailableError(
             f"gave up after {TRIES_MAX} tries: others keep changing the same rows in the database {self._pool.name}"
         )
 
-    async def _sell(self, requests: list[LedgerRequest]) -> Answers | None:
-        """Commit the requests as a ``Sale``. Returns None if that is not possible; then nothing was done."""
-        sale = sale_of(requests, self._events)
-        if sale is None:
-            return None
-        batch = new_id()
-        async with self._pool.lend() as connection:
-            try:
-                async with self._pool.within(COMMIT_SECONDS_MAX):
-                    answers = await sale.sell(connection, batch)
-            except (EventsLockedError, StorageFullError):
-                raise
-            except Exception:
-                if await self._outcomes.last_batch(connection) != batch:
-                    raise
-                # Committed, but the result was lost with the connection.
-                answers = await self._outcomes.retry(sale.look_up)
-        return answers and self._remember(answers)
-
-    async def _transact(self, requests: list[LedgerRequest], *, sweeping: bool) -> Answers:
-        async with self._pool.lend() as connection:
-            async with self._pool.within(TRY_SECONDS_MAX):
-                await connection.execute("BEGIN")
-                working_set = await self._lock_and_load(connection, requests, sweeping=sweeping)
-                before = (set(working_set.events), set(working_set.bookings))
-                replies = decide_all(working_set, requests)
-                if not working_set.changed:
-                    await connection.execute("ROLLBACK")
-                    return self._remember(Answers(replies, list(working_set.events.values()), changed=False))
-            due = sum(working_set.due.values())
-            async with self._pool.within(TRY_SECONDS_MAX + due / HOLDS_PER_SECOND_MIN):
-                if due > HOLDS_PER_SECOND_MIN:
-                    await connection.execute(connection.lift_timeouts)
-                batch = new_id()
-                await save(connection, working_set, *before, batch)
-            await self._end_transaction(connection, batch)
-        self._remember_holds(working_set.changed_bookings.values())
-        return self._remember(Answers(replies, list(working_set.events.values()), changed=True))
-
-    async def _lock_and_load(
-        self, connection: PooledConnection, requests: list[LedgerRequest], *, sweeping: bool
-    ) -> WorkingSet:
+    def _decide_on_known(self, requests: list[LedgerRequest]) -> Batch | None:
+        """Return the batch decided on events as they were last seen, and own holds; None if it needs more than that."""
         reads = read_set(requests)
-        events = await connection.fetch(LOCK_EVENTS, list(reads.events), list(reads.bookings)) if requests else []
-        if sweeping:
-            due_events = await connection.fetch(_LOCK_DUE_EVENTS, [row[0] for row in events])
-            events += due_events
-        working_set = await load(connection, reads, events)
-        working_set.events_left = self._events_max - len(self._events)
-        self._set_clock(working_set.now)
-        if sweeping and len(due_events) < EVENTS_PER_SWEEP_MAX:
-            self.next_expiry = await connection.fetchval(_NEXT_EXPIRY, working_set.now)
-        bookings = working_set.bookings
-        if not all(bookings[id].event in working_set.events for id in reads.bookings if id in bookings):
-            raise _EventNotLockedError
-        return working_set
+        working_set = WorkingSet(new_ticket, self.now())
+        working_set.bookings = {id: copy(self._holds[id]) for id in reads.bookings if id in self._holds}
+        of_holds = {booking.event for booking in working_set.bookings.values()}
+        if len(working_set.bookings) < len(reads.bookings) or not of_holds <= self._events.keys():
+            return None
+        working_set.events = {id: copy(self._events[id]) for id in reads.events | of_holds if id in self._events}
+        batch = self._decide(working_set, requests)
+        # What it refuses, and what it repeats, may be different in the database.
+        return batch if batch.granted and batch.changed else None
 
-    async def _end_transaction(self, connection: PooledConnection, batch: str) -> None:
+    def _decide(self, working_set: WorkingSet, requests: list[LedgerRequest]) -> Batch:
+        working_set.events_left = self._events_max - len(self._events)
+        return Batch(working_set, requests)
+
+    async def _save(self, batch: Batch, connection: PooledConnection) -> bool:
+        """Save a batch durably, or return False: it is stale, and nothing was done."""
+        id = new_id()
+        many = batch.expired > HOLDS_PER_SECOND_MIN
         try:
-            async with self._pool.within(COMMIT_SECONDS_MAX):
-                await connection.execute("COMMIT")
+            async with self._pool.within(COMMIT_SECONDS_MAX + batch.expired / HOLDS_PER_SECOND_MIN):
+                if many:
+                    await connection.execute(f"BEGIN; {connection.lift_timeouts}")
+                saved = await batch.save(connection, id)
+                if many:
+                    await connection.execute("COMMIT" if saved else "ROLLBACK")
+                return saved
+        except (EventsLockedError, StorageFullError):
+            raise
         except Exception:
-            if await self._outcomes.last_batch(connection) != batch:
+            if await self._outcomes.last_batch(connection) != id:
                 raise
+            # Saved, but the result was lost with the connection.
+            await self._outcomes.retry(batch.look_up)
+            return True
 
     def _remember(self, committed: Answers) -> Answers:
-        self._events.update((event.id, event) for event in committed.events)
+        for event in committed.events:
+            # Another commit may have seen a later state meanwhile.
+            if event.id not in self._events or event.version >= self._events[event.id].version:
+                self._events[event.id] = event
         return committed
 
     def _remember_holds(self, bookings: Iterable[Booking]) -> None:
         for booking in bookings:
             self._holds.pop(booking.id, None)
             if booking.state == "held" and booking.expires is not None:
-                self._holds[booking.id] = (booking.event, booking.quantity)
+                self._holds[booking.id] = booking
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
         while len(self._holds) > HOLDS_REMEMBERED_MAX:
             del self._holds[next(iter(self._holds))]

@@ -3,7 +3,6 @@
 A booking is loaded with all of its redemptions: there are at most as many as it has tickets.
 """
 
-from collections.abc import Iterable
 from copy import copy
 from typing import Any
 
@@ -25,33 +24,40 @@ def _columns(table: str, columns: str) -> str:
     return ", ".join(f"{table}.{column}" for column in columns.split(", "))
 
 
-# The times when the transaction began, and now, in milliseconds since 1970.
+# The times when the statement began, and now, in milliseconds since 1970.
 BEGAN = _milliseconds("now()")
 NOW = _milliseconds("clock_timestamp()")
 EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
-# The events in $1, and those of the bookings in $2. A booking never changes its event, so its event can be looked up
-# before it is locked.
-LOCK_EVENTS = f"""
-SELECT {EVENT_COLUMNS} FROM events
-WHERE id = ANY(ARRAY(SELECT unnest($1::text[]) UNION SELECT event FROM bookings WHERE id = ANY($2::text[])))
-ORDER BY id FOR UPDATE
-"""
+BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id = ANY($1::text[])"
 _REDEEMED = "(SELECT json_object_agg(ticket, at) FROM redemptions WHERE booking = bookings.id)"
 _BOOKING = f"{_REDEEMED}, {_columns('bookings', BOOKING_COLUMNS)}"
-_LOAD = f"SELECT {NOW}, {_BOOKING} FROM (VALUES (1)) AS once LEFT JOIN bookings ON bookings.id = ANY($1::text[])"
-_DUE = """
-SELECT event, sum(quantity) FROM bookings WHERE state = 'held' AND expires <= $1 AND event = ANY($2::text[])
-GROUP BY event
-"""
+_EVENT = _columns("events", EVENT_COLUMNS)
 # Each booking with its event, by one statement, so on one snapshot. An id may be of a booking, an event, or both.
-_COMMITTED = f"""
-SELECT {_BOOKING}, {_columns("events", EVENT_COLUMNS)}
+_LOAD = f"""
+SELECT {_BOOKING}, {_EVENT}, {BEGAN}, CASE WHEN events.held > 0 THEN (
+    SELECT sum(quantity) FROM bookings AS holds WHERE state = 'held' AND expires <= {BEGAN} AND holds.event = events.id
+) END
 FROM unnest($1::text[]) AS wanted LEFT JOIN bookings ON bookings.id = wanted
 LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event])
 """
+# Up to $1 events whose holds are due, and when the next hold is. An event that is locked is skipped: whoever has locked
+# it ends its holds. The events are read on the snapshot of the holds; what is locked may be newer.
+_LOAD_DUE = f"""
+SELECT {BEGAN}, (SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > {BEGAN}), due, {EVENT_COLUMNS}
+FROM (VALUES (1)) AS once LEFT JOIN (
+    SELECT {EVENT_COLUMNS}, (
+        SELECT sum(quantity) FROM bookings WHERE state = 'held' AND expires <= {BEGAN} AND event = events.id
+    ) AS due
+    FROM events WHERE id = ANY(ARRAY(
+        SELECT id FROM events
+        WHERE id = ANY(ARRAY(SELECT event FROM bookings WHERE state = 'held' AND expires <= {BEGAN}))
+        LIMIT $1 FOR UPDATE SKIP LOCKED
+    ))
+) AS events ON true
+"""
 # A page, and at most one booking more. The number of tickets follows from state and quantity, without reading them.
 _PAGE = f"""
-SELECT {_BOOKING}, {_columns("events", EVENT_COLUMNS)}
+SELECT {_BOOKING}, {_EVENT}
 FROM (
     SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
     FROM (
@@ -68,30 +74,40 @@ _redeemed = msgspec.json.Decoder(dict[str, int]).decode
 _BOOKING_WIDTH = 1 + len(BOOKING_COLUMNS.split(", "))
 
 
-async def load(connection: PooledConnection, reads: ReadSet, events: Iterable[Any]) -> WorkingSet:
-    """Return the working set of a batch: the rows of its locked events, and its bookings.
-
-    Its time is that of the database.
-    """
-    rows = await connection.fetch(_LOAD, list(reads.bookings | reads.new_bookings))
-    working_set = WorkingSet(new_ticket, rows[0][0])
-    working_set.events = {row[0]: event_of(row) for row in events}
-    for row in rows:
-        _add_booking(working_set, row[1:])
-    if holding := [event.id for event in working_set.events.values() if event.held]:
-        rows = await connection.fetch(_DUE, working_set.now, holding)
-        working_set.due = {row[0]: row[1] for row in rows}
+async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
+    """Return what a batch reads, with the events of its bookings, on one snapshot. Its time is that of the database."""
+    working_set = WorkingSet(new_ticket, 0)
+    ids = reads.events | reads.bookings | reads.new_bookings
+    for row in await connection.fetch(_LOAD, list(ids)):
+        _add_booking(working_set, row[:_BOOKING_WIDTH])
+        _add_event(working_set, row[_BOOKING_WIDTH:-2])
+        working_set.now, due = row[-2:]
+        if due:
+            working_set.due[row[_BOOKING_WIDTH]] = due
     return working_set
 
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return committed bookings with their events, on one snapshot. Its time is 0, so no hold has run out."""
-    ids = reads.events | reads.bookings | reads.new_bookings
-    working_set = WorkingSet(new_ticket, 0)
-    for row in await connection.fetch(_COMMITTED, list(ids)):
-        _add_booking(working_set, row[:_BOOKING_WIDTH])
-        _add_event(working_set, row[_BOOKING_WIDTH:])
+    """Return the same at the time 0, at which no hold has run out."""
+    working_set = await load(connection, reads)
+    working_set.now = 0
+    working_set.due.clear()
     return working_set
+
+
+async def load_due(connection: PooledConnection, events_max: int) -> tuple[WorkingSet, int | None]:
+    """Return up to ``events_max`` events with holds that are due, and when the first other hold will be.
+
+    If there may be more events, that is now.
+    """
+    working_set = WorkingSet(new_ticket, 0)
+    rows = await connection.fetch(_LOAD_DUE, events_max)
+    working_set.now, next_expiry = rows[0][:2]
+    for _, _, due, *event in rows:
+        if due:
+            _add_event(working_set, event)
+            working_set.due[event[0]] = due
+    return working_set, working_set.now if len(rows) == events_max else next_expiry
 
 
 async def load_page(connection: PooledConnection, page: Page) -> WorkingSet:

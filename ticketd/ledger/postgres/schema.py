@@ -13,6 +13,7 @@ import asyncpg
 
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.marks import MARK_COLUMNS, Mark
+from ticketd.ledger.postgres.function import SAVE_FUNCTION
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,13 @@ CREATE TABLE redemptions (
     at bigint NOT NULL,
     PRIMARY KEY (booking, ticket)
 );
-CREATE TABLE commits (connection text COLLATE "C" PRIMARY KEY, batch text, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE commits (
+    connection text COLLATE "C" PRIMARY KEY,
+    batch text,
+    at timestamptz NOT NULL DEFAULT now(),
+    fenced boolean NOT NULL DEFAULT false
+);
+{SAVE_FUNCTION}
 """,
 ]
 SCHEMA_VERSION = len(_MIGRATIONS)
@@ -104,4 +111,4 @@ async def migrate(connection: asyncpg.Connection, name: str) -> None:
         for migration in _MIGRATIONS[version:]:
             await connection.execute(migration)
         await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
-        await connection.execute("DELETE FROM commits WHERE at > '-infinity' AND at < now() - interval '1 day'")
+        await connection.execute("DELETE FROM commits WHERE at < now() - interval '1 day'")
