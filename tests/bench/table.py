@@ -135,6 +135,10 @@ class Samples:
             lines.append(line(what, unit, figures, (goals or {}).get(what), ratio))
         return Block(name, means, [*lines, *more])
 
+    def others(self, block: str) -> list[str]:
+        """Return the lines of a block but the first."""
+        return list(self._blocks[block])[1:]
+
     def line(self, block: str, what: str, unit: str, goal: Goal | None = None) -> Line:
         """Take a line out of its block, since it has a unit, or a goal, of its own."""
         return line(what, unit, self._blocks[block].pop(what), goal)
