@@ -20,8 +20,8 @@ RETRY_SECONDS = 0.05
 # Waits for the transaction on the connection to end, and returns the batch of the last one that was committed. After
 # that, nothing can be saved on the connection: see ``function``.
 _FENCE_OFF = """
-INSERT INTO commits (connection, fenced) VALUES ($1, true) ON CONFLICT (connection) DO UPDATE SET fenced = true
-RETURNING batch
+INSERT INTO commits (connection, fenced) VALUES ($1, true)
+ON CONFLICT (connection) DO UPDATE SET fenced = true, at = excluded.at RETURNING batch
 """
 
 
