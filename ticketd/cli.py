@@ -40,7 +40,7 @@ def main() -> NoReturn:
     _open_standard_streams()
     # New files are for this user alone: whoever can read the ledger knows every ticket.
     os.umask(0o077)
-    if sys.argv[1:2] in (["move"], ["check"]):
+    if sys.argv[1:2] and sys.argv[1] in tools.COMMANDS:
         tools.main(sys.argv[1:], _loop_factory())
     sys.setswitchinterval(SWITCH_SECONDS)
     options = parse(sys.argv[1:])
@@ -91,9 +91,11 @@ def parse(arguments: list[str]) -> Options:
     defaults = {field: getattr(Limits(), field) for field in fields}
     parser = argparse.ArgumentParser(
         prog="ticketd",
-        usage="ticketd [options]\n       ticketd move SOURCE TARGET\n       ticketd check LEDGER",
+        usage="ticketd [options]\n       ticketd move SOURCE TARGET\n       ticketd check LEDGER"
+        "\n       ticketd migrate URL [--grant ROLE]",
         description="Sells tickets over TCP, exactly once each. `move` moves a whole sale from one ledger to another,"
-        " and `check` verifies a ledger. Every flag with a value is an environment variable too:"
+        " `check` verifies a ledger, and `migrate` creates or upgrades the tables in a PostgreSQL. Every flag with a"
+        " value is an environment variable too:"
         " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag overrides its variable.",
         epilog=f"exit status: {STATUS_ENDED} ended by a signal, {STATUS_USAGE} a bad flag,"
         f" {STATUS_CANNOT_LISTEN} cannot listen or serve, {STATUS_EVENTS_FILE} the events file is not valid,"

@@ -1,10 +1,11 @@
-"""The command line of ``ticketd move`` and ``ticketd check``: arguments, output and exit statuses."""
+"""The command line of ``ticketd move``, ``check`` and ``migrate``: arguments, output and exit statuses."""
 
 import argparse
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -12,23 +13,24 @@ from ticketd.config import STATUS_CANNOT_OPEN, STATUS_ENDED, STATUS_USAGE
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.check import check
 from ticketd.ledger.move import Report, move
+from ticketd.ledger.offline import missing_module
 from ticketd.ledger.postgres.url import is_database_url, public_name
 
 _LEDGER = "a path, or postgresql://user@host/database"
 
 
 def main(arguments: list[str], loop_factory: Any) -> NoReturn:
-    """Run ``move`` or ``check``, the first of the arguments, and exit with its status."""
-    command, *ledgers = parse(arguments)
+    """Run the command that is the first of the arguments, and exit with its status."""
+    command, *values = parse(arguments)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            status = runner.run(_move(*ledgers) if command == "move" else _check(*ledgers))
+            status = runner.run(COMMANDS[command](*values))
         sys.stdout.flush()
     except CannotOpenError as error:
         print(f"ticketd: {error}", file=sys.stderr)
         status = STATUS_CANNOT_OPEN
     except KeyboardInterrupt:
-        again = "; the same command finishes it" if command == "move" else ""
+        again = "" if command == "check" else "; the same command finishes it"
         print(f"ticketd: interrupted{again}", file=sys.stderr)
         status = 128 + signal.SIGINT
     except BrokenPipeError:
@@ -38,8 +40,8 @@ def main(arguments: list[str], loop_factory: Any) -> NoReturn:
     sys.exit(status)
 
 
-def parse(arguments: list[str]) -> list[str]:
-    """Return the command and its ledgers, or print why they are not valid and exit with STATUS_USAGE."""
+def parse(arguments: list[str]) -> list[Any]:
+    """Return the command and its arguments, or print why they are not valid and exit with STATUS_USAGE."""
     parser = argparse.ArgumentParser(prog="ticketd", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     moving = commands.add_parser(
@@ -64,6 +66,17 @@ def parse(arguments: list[str]) -> list[str]:
         allow_abbrev=False,
     )
     checking.add_argument("ledger", metavar="LEDGER", type=_ledger, help="what is verified")
+    migrating = commands.add_parser(
+        "migrate",
+        help="create or upgrade the tables in a PostgreSQL",
+        description="Creates the tables of a ledger in PostgreSQL, or upgrades those of an older ticketd. Run it as the"
+        " owner of the database; then the daemons can have a role with fewer rights.",
+        epilog=f"exit status: {STATUS_ENDED} the tables are up to date, {STATUS_USAGE} bad arguments,"
+        f" {STATUS_CANNOT_OPEN} refused or failed",
+        allow_abbrev=False,
+    )
+    migrating.add_argument("url", metavar="URL", type=_database, help="postgresql://owner@host/database")
+    migrating.add_argument("--grant", metavar="ROLE", help="the role of the daemons: it may sell, and no more")
     return list(vars(parser.parse_args(arguments)).values())
 
 
@@ -77,6 +90,12 @@ def _ledger(text: str) -> str:
         # The message leaves the text out: it may contain a password.
         raise argparse.ArgumentTypeError(f"it must be {_LEDGER}")
     return text
+
+
+def _database(text: str) -> str:
+    if not is_database_url(text):
+        raise argparse.ArgumentTypeError("it must be postgresql://owner@host/database")
+    return _ledger(text)
 
 
 async def _move(source: str, target: str) -> int:
@@ -93,6 +112,18 @@ async def _check(ledger: str) -> int:
         name = f"postgresql://{public_name(ledger)}" if is_database_url(ledger) else ledger
         raise CannotOpenError(f"{name} is not whole ({wrong:,} wrong); restore it from a backup")
     return STATUS_ENDED
+
+
+async def _migrate(url: str, role: str | None) -> int:
+    try:
+        from ticketd.ledger.postgres.offline import migrate_tables
+    except ModuleNotFoundError as error:
+        raise missing_module(error) from None
+    print(f"the tables of {await migrate_tables(url, role)} are up to date" + (f"; {role} may sell" if role else ""))
+    return STATUS_ENDED
+
+
+COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {"move": _move, "check": _check, "migrate": _migrate}
 
 
 def _progress(stack: ExitStack) -> Report:

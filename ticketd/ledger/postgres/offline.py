@@ -1,4 +1,4 @@
-"""Reads and writes a ledger in PostgreSQL, for ``ticketd move`` and ``ticketd check``."""
+"""Reads and writes a ledger in PostgreSQL, for ``ticketd move``, ``check`` and ``migrate``."""
 
 import io
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ from ticketd.ledger.postgres.pool import (
     on_one_line,
     translated_errors,
 )
-from ticketd.ledger.postgres.presence import lock_exclusive, unlock
-from ticketd.ledger.postgres.schema import SCHEMA, SCHEMA_VERSION, migrate, read_mark, schema_version
+from ticketd.ledger.postgres.presence import lock_exclusive, lock_shared, unlock
+from ticketd.ledger.postgres.schema import SCHEMA, SCHEMA_VERSION, grant, migrate, read_mark, schema_version
 from ticketd.ledger.postgres.url import public_name, without_password
 from ticketd.ledger.rows import TABLES, Table
 
@@ -214,6 +214,25 @@ async def reading(url: str) -> AsyncIterator[tuple[PostgresReader, Mark]]:
             yield reader, mark
     finally:
         connection.terminate()
+
+
+async def migrate_tables(url: str, role: str | None) -> str:
+    """Create or upgrade the tables at ``url`` as their owner, and let ``role`` sell from them, if one is given.
+
+    Returns the name of the ledger. Daemons may sell meanwhile. Raises CannotOpenError.
+    """
+    name = public_name(url)
+    connection = await _connect(url)
+    try:
+        with _translated_errors(name):
+            await lock_shared(connection, name)
+            async with connection.transaction():
+                await migrate(connection, name)
+                if role is not None:
+                    await grant(connection, role, name)
+    finally:
+        connection.terminate()
+    return f"postgresql://{name}"
 
 
 async def _connect(url: str) -> PooledConnection:

@@ -3,8 +3,10 @@
 They are like those of the embedded ledger (see ``embedded.schema``). There are no foreign keys: a booking is
 only added under the lock of its event, nothing is ever deleted, and checking keys would take half of the time for which
 a hot event is locked. ``changed`` is the last transaction that changed an event, by which other daemons find changes.
-``commits`` has a row for each connection of a daemon, with the id of the last batch committed on it. ``ledger`` is one
-row, with the mark of a move.
+``commits`` has a row for each connection of a daemon, with the id of the last batch committed on it. A connection that
+is ``fenced`` can commit nothing more. ``ledger`` is one row, with the mark of a move.
+
+The owner of the tables creates and upgrades them. A daemon needs no more rights than ``grant`` gives.
 """
 
 import logging
@@ -75,6 +77,21 @@ CREATE TABLE commits (
 ]
 SCHEMA_VERSION = len(_MIGRATIONS)
 
+# No transaction of a connection that was last seen a day ago can still arrive.
+_FORGET_CONNECTIONS = f"DELETE FROM {SCHEMA}.commits WHERE at < now() - interval '1 day'"
+
+_OWNS = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1"
+# What a daemon does, and no more.
+_GRANTS = f"""
+GRANT USAGE ON SCHEMA {SCHEMA} TO {{role}};
+GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {{role}};
+GRANT INSERT, UPDATE ON {SCHEMA}.events, {SCHEMA}.bookings TO {{role}};
+GRANT INSERT ON {SCHEMA}.redemptions TO {{role}};
+GRANT INSERT, UPDATE, DELETE ON {SCHEMA}.commits TO {{role}};
+GRANT UPDATE ON {SCHEMA}.ledger TO {{role}};
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {SCHEMA} TO {{role}};
+"""
+
 
 async def schema_version(connection: asyncpg.Connection) -> int | None:
     """Return the version of the tables, or None if there are none."""
@@ -91,24 +108,48 @@ async def read_mark(connection: asyncpg.Connection) -> Mark:
 
 
 async def migrate(connection: asyncpg.Connection, name: str) -> None:
-    """Create the tables, or upgrade those of an older ticketd.
+    """Create the tables, or upgrade those of an older ticketd. If they are up to date, this needs no right to do so.
 
-    ``name`` is the name of the database in the log. Raises CannotOpenError if the tables are of a newer ticketd.
+    ``name`` is the name of the database in the log. Raises CannotOpenError if the tables are of a newer ticketd, or if
+    the role of the connection lacks rights.
     """
-    async with connection.transaction():
-        await connection.execute("SET LOCAL lock_timeout = 0")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
-            await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-        version = await schema_version(connection) or 0
-        if version > SCHEMA_VERSION:
-            raise CannotOpenError(
-                f"the ledger in the database has schema {version}, and this ticketd knows none after"
-                f" {SCHEMA_VERSION}; start a newer ticketd"
-            )
-        if version == 0:
-            log.info("there is no ledger in the database %s; creating a new one", name)
-        for migration in _MIGRATIONS[version:]:
-            await connection.execute(migration)
-        await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
-        await connection.execute("DELETE FROM commits WHERE at < now() - interval '1 day'")
+    try:
+        async with connection.transaction():
+            if await schema_version(connection) != SCHEMA_VERSION:
+                await _upgrade(connection, name)
+            await connection.execute(_FORGET_CONNECTIONS)
+    except asyncpg.InsufficientPrivilegeError as error:
+        role = await connection.fetchval("SELECT current_user")
+        raise CannotOpenError(
+            f"the role {role} cannot create, upgrade or use the ledger in the database {name} ({error}); as the owner,"
+            f" run: ticketd migrate postgresql://OWNER@{name} --grant {role}"
+        ) from error
+
+
+async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
+    await connection.execute("SET LOCAL lock_timeout = 0")
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
+        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+    version = await schema_version(connection) or 0
+    if version > SCHEMA_VERSION:
+        raise CannotOpenError(
+            f"the ledger in the database has schema {version}, and this ticketd knows none after"
+            f" {SCHEMA_VERSION}; start a newer ticketd"
+        )
+    if version == 0:
+        log.info("there is no ledger in the database %s; creating a new one", name)
+    for migration in _MIGRATIONS[version:]:
+        await connection.execute(migration)
+    await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
+
+
+async def grant(connection: asyncpg.Connection, role: str, name: str) -> None:
+    """Give a role the rights of a daemon, and no others. Raises CannotOpenError."""
+    quoted = await connection.fetchval("SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = $1", role)
+    if quoted is None:
+        raise CannotOpenError(f'there is no role "{role}" in the database {name}; create it first')
+    if not await connection.fetchval(_OWNS, SCHEMA):
+        # PostgreSQL would only warn that it gives nothing.
+        raise CannotOpenError(f"only the owner of the ledger in the database {name} can grant rights to it")
+    await connection.execute(_GRANTS.format(role=quoted))

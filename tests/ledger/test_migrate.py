@@ -1,0 +1,155 @@
+"""``ticketd migrate``, and daemons whose role has fewer rights than the owner of the tables."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.daemon import Daemon, running
+from tests.postgres import Postgres, query
+
+SECONDS_MAX = 60.0
+
+
+@pytest.fixture
+def empty(bundled_postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database, for its owner."""
+    url = bundled_postgres.new_database()
+    yield url
+    bundled_postgres.drop(url)
+
+
+@pytest.fixture
+def role(bundled_postgres: Postgres) -> Iterator[str]:
+    """A role that owns nothing and has no rights yet. Its name needs quotes in SQL."""
+    name = f"Sales-{uuid4().hex}"
+    query(bundled_postgres.url("postgres"), f'CREATE ROLE "{name}" LOGIN')
+    yield name
+    query(bundled_postgres.url("postgres"), f'DROP ROLE "{name}"')
+
+
+@pytest.fixture
+def granted(empty: str, role: str) -> Iterator[str]:
+    """The URL of a ledger for a role that may sell, and no more."""
+    assert migrate(empty, "--grant", role)[0] == 0
+    yield as_role(empty, role)
+    query(empty, f'DROP OWNED BY "{role}"')
+
+
+def as_role(url: str, role: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def migrate(*arguments: str) -> tuple[int, str]:
+    """Run ``ticketd migrate``; return its status, and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ticketd", "migrate", *arguments], capture_output=True, text=True, timeout=SECONDS_MAX
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def refused(folder: Path, url: str) -> str:
+    """Return what a daemon says that cannot start on a database."""
+    daemon = Daemon("--port", "0", "--events", str(folder / "events.json"), "--ledger", url)
+    assert daemon.wait() == 5, daemon.lines
+    return daemon.lines[-1]
+
+
+def test_a_daemon_with_only_the_granted_rights_does_everything(granted: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--ledger", granted) as daemon, daemon.connect() as connection:
+        ask = connection.ask
+        assert ask("create Gala 2027-03-11T20:00:00Z 10 --id gala")["reply"] == "event"
+        assert ask("amend gala --capacity 11")["available"] == 11
+        ticket, _ = ask("book gala 2 --booking a")["tickets"]
+        assert ask("redeem " + ticket)["state"] == "redeemed"
+        assert ask("hold gala 2 --booking b")["state"] == "held"
+        assert ask("confirm b")["state"] == "confirmed"
+        assert ask("cancel b")["state"] == "cancelled"
+        assert ask("hold gala 1 --booking c")["state"] == "held"
+        assert ask("release c")["state"] == "released"
+        assert ask("bookings")["bookings"][0]["id"] == "a"
+        assert ask("show gala")["available"] == 9
+    done = subprocess.run([sys.executable, "-m", "ticketd", "check", granted], capture_output=True, timeout=SECONDS_MAX)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE ticketd.bookings",
+        "DROP SCHEMA ticketd CASCADE",
+        "TRUNCATE ticketd.bookings",
+        "DELETE FROM ticketd.bookings",
+        "DELETE FROM ticketd.events",
+        "DELETE FROM ticketd.redemptions",
+        "UPDATE ticketd.redemptions SET at = 0",
+        "DELETE FROM ticketd.ledger",
+        "ALTER TABLE ticketd.events DROP CONSTRAINT events_check",
+        "CREATE TABLE ticketd.another (id text)",
+        "CREATE SCHEMA another",
+    ],
+)
+def test_the_role_of_a_daemon_cannot_destroy_a_sale(granted: str, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        query(granted, statement)
+
+
+def test_a_role_without_rights_is_told_who_creates_the_tables(empty: str, role: str, tmp_path: Path) -> None:
+    line = refused(tmp_path, as_role(empty, role))
+    address = empty.rpartition("@")[2]
+    assert f"as the owner, run: ticketd migrate postgresql://OWNER@{address} --grant {role}" in line
+    assert "permission denied for database" in line
+
+
+def test_a_role_that_was_not_granted_the_tables_is_told(empty: str, role: str, tmp_path: Path) -> None:
+    assert migrate(empty) == (0, f"the tables of postgresql://{empty.rpartition('@')[2]} are up to date\n")
+    line = refused(tmp_path, as_role(empty, role))
+    assert ("permission denied for schema" in line, f"--grant {role}" in line) == (True, True), line
+
+
+def test_a_role_cannot_upgrade_older_tables_and_is_told(granted: str, empty: str, role: str, tmp_path: Path) -> None:
+    query(empty, "UPDATE ticketd.ledger SET schema_version = 0")
+    line = refused(tmp_path, granted)
+    assert ("cannot create, upgrade or use" in line, "ticketd migrate postgresql://OWNER@" in line) == (True, True)
+    assert query(empty, "SELECT schema_version FROM ticketd.ledger")[0][0] == 0
+
+
+def test_an_owner_may_migrate_while_daemons_sell(granted: str, empty: str, role: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--ledger", granted) as daemon, daemon.connect() as connection:
+        connection.ask("create Gala 2027-03-11T20:00:00Z 10 --id gala")
+        status, said = migrate(empty, "--grant", role)
+        assert (status, f"up to date; {role} may sell" in said) == (0, True), said
+        assert connection.ask("book gala 1")["reply"] == "booking"
+
+
+def test_only_the_owner_can_grant(granted: str, role: str) -> None:
+    status, said = migrate(granted, "--grant", role)
+    assert (status, "only the owner of the ledger" in said) == (5, True), said
+
+
+def test_a_role_that_does_not_exist_is_named(empty: str) -> None:
+    status, said = migrate(empty, "--grant", "nobody-of-this-name")
+    assert (status, 'there is no role "nobody-of-this-name"' in said) == (5, True), said
+    assert query(empty, "SELECT to_regclass('ticketd.ledger')")[0][0] is None
+
+
+@pytest.mark.parametrize("url", ["events.db", "redis://127.0.0.1/0", "postgresql:/sales:secret@127.0.0.1/db", ""])
+def test_what_is_not_the_url_of_a_database_is_not_migrated(url: str) -> None:
+    status, said = migrate(url)
+    assert (status, "ticketd migrate: error: argument URL: it" in said, "secret" in said) == (2, True, False), said
+
+
+def test_connections_of_two_days_ago_are_forgotten(granted: str, empty: str, tmp_path: Path) -> None:
+    add = "INSERT INTO ticketd.commits (connection, at, fenced) VALUES ($1, now() - $2::int * interval '1 hour', $3)"
+    for hours in (1, 48):
+        for fenced in (True, False):
+            query(empty, add, f"{hours} {fenced}", hours, fenced)
+    with running(tmp_path, "--ledger", granted):
+        left = query(empty, "SELECT connection FROM ticketd.commits ORDER BY connection")
+    assert [row[0] for row in left] == ["1 False", "1 True"]
