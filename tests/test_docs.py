@@ -1,7 +1,7 @@
 """The documentation is true: its tables come from the code, its transcripts are replayed, its links lead somewhere.
 
-Each ``console`` block of README.md and docs/ is replayed. What cannot be replayed, such as an installation, stands in
-an ``sh`` or ``text`` block.
+Each ``console`` block of README.md and docs/ is replayed, those of docs/postgresql.md by ``test_docs_postgresql``. What
+cannot be replayed, such as an installation, stands in an ``sh`` or ``text`` block.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from tests.daemon import Daemon, running, write_shipped_events
+from tests.daemon import running, write_shipped_events
 from tests.faults.__main__ import ATTACKS
 from ticketd.config import Limits
 from ticketd.errors import Code
@@ -137,7 +137,7 @@ def normal(output: str) -> str:
     return re.sub(r"[ ─]+", " ", output).strip()
 
 
-def programs(folder: Path, daemon: Daemon) -> dict[str, str]:
+def programs(folder: Path) -> dict[str, str]:
     """Make the programs that the pages use, and return the environment in which a shell finds them."""
     tools = folder / "bin"
     tools.mkdir()
@@ -145,7 +145,7 @@ def programs(folder: Path, daemon: Daemon) -> dict[str, str]:
     for name, module in (("ticketctl", "ticketctl"), ("ticketd", "ticketd"), ("nc", "tests.nc")):
         (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         (tools / name).chmod(0o755)
-    return {"PATH": f"{tools}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TICKETD_PORT": str(daemon.port)}
+    return {"PATH": f"{tools}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -156,7 +156,7 @@ def test_console_blocks_are_real_runs(page: str, checkout: Path) -> None:
     if not commands:
         return
     with running(checkout) as daemon:
-        environment = programs(checkout, daemon)
+        environment = {**programs(checkout), "TICKETD_PORT": str(daemon.port)}
         for command, written in commands:
             ran = subprocess.run(
                 ["/bin/sh", "-c", command.replace("nc -N 127.0.0.1 8080", f"nc -N 127.0.0.1 {daemon.port}")],
