@@ -205,7 +205,7 @@ async def reading(url: str) -> AsyncIterator[tuple[PostgresReader, Mark]]:
         if version != SCHEMA_VERSION:
             raise CannotOpenError(
                 f"the ledger in the database {name} has schema {version}, and this ticketd checks schema"
-                f" {SCHEMA_VERSION} only; start it once on the ledger, or check it with the ticketd that sells"
+                f" {SCHEMA_VERSION} only; run ticketd migrate, or check it with the ticketd that sells"
             )
         reader = PostgresReader(connection, name)
         async with reader.snapshot():
