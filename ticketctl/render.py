@@ -24,6 +24,7 @@ from ticketd.wire.replies import (
     EventsReply,
     HelpReply,
     PongReply,
+    ReadyReply,
     Reply,
     TicketReply,
 )
@@ -98,6 +99,8 @@ def _plain(reply: Reply) -> str:
             return error_text(reply)
         case PongReply():
             return "pong"
+        case ReadyReply():
+            return "ready"
         case _:
             return "\n".join(map("\t".join, _fields(reply)))
 
@@ -115,7 +118,7 @@ def _table(reply: Reply) -> str:
         case TicketReply():
             at = f" at {_time(reply.redeemed_at)}" if reply.redeemed_at else ""
             return printable(f"ticket {reply.id}: event {reply.event}, booking {reply.booking}, {reply.state}{at}")
-        case HelpReply() | ErrorReply() | PongReply():
+        case HelpReply() | ErrorReply() | PongReply() | ReadyReply():
             return _plain(reply)
         case _:
             return _aligned(_fields(reply))

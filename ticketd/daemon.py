@@ -138,7 +138,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
         committing = tasks.create_task(ending.supervise("committer", committer.run(), vital=True))
         refreshing = syncing = None
         if isinstance(ledger, SharedLedger):
-            refreshing = tasks.create_task(ending.supervise("refresher", refresh(ledger, catalogue)))
+            refreshing = tasks.create_task(ending.supervise("refresher", refresh(ledger, catalogue, committer.health)))
         if isinstance(ledger, CheckedLedger):
             tasks.create_task(ending.supervise("check of the ledger", ledger.check()))
         # End holds that ran out while the daemon was down, before the first client connects.

@@ -37,6 +37,7 @@ from ticketd.wire.replies import (
     EventFacts,
     EventReply,
     PongReply,
+    ReadyReply,
     Reply,
     StatsReply,
     error_reply,
@@ -52,6 +53,7 @@ from ticketd.wire.requests import (
     Hold,
     List,
     Ping,
+    Ready,
     Redeem,
     Release,
     Request,
@@ -87,6 +89,7 @@ REQUESTS: list[Request] = [
     Bookings("a", 2),
     Stats(),
     Ping(),
+    Ready(),
     Help("book"),
 ]
 FRAMES = [
@@ -206,7 +209,10 @@ class Ledger:
         return Catalogue(self._events.values()).list_frame(request)
 
     def stats(self) -> StatsReply:
-        return StatsReply("1", 0.0, *[0] * 11)
+        return StatsReply("1", True, 0.0, *[0] * 11)
+
+    def ready(self) -> ReadyReply:
+        return ReadyReply()
 
     def commit(self, requests: Sequence[Request]) -> list[Reply]:
         """Decide a batch, and keep what it changed."""

@@ -32,6 +32,7 @@ from ticketd.wire.replies import (
     EventsReply,
     HelpReply,
     PongReply,
+    ReadyReply,
     Reply,
     StatsReply,
     TicketReply,
@@ -61,8 +62,9 @@ def replies_with(text: str) -> list[Reply]:
         BookingReply(text, text, 1, "confirmed", [text], 7, 1),
         BookingsReply([BookingRecord(text, text, 1, "confirmed", [text], 7, 1)]),
         TicketReply(text, text, text, "valid"),
-        StatsReply(text, 1.0, *[0] * 11),
+        StatsReply(text, True, 1.0, *[0] * 11),
         PongReply(),
+        ReadyReply(),
         HelpReply([]),
     ]
 

@@ -17,7 +17,7 @@ from ticketd.model import Event
 from ticketd.rules.memory import Memory
 from ticketd.serving.session import Session, Step
 from ticketd.serving.stream import WRITE_BYTES
-from ticketd.wire.replies import ErrorReply, StatsReply
+from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List, Request
 
 LINE_BYTES_MAX = 64
@@ -56,7 +56,10 @@ class Remembered:
         return self._list
 
     def stats(self) -> StatsReply:
-        return StatsReply("0", 0.0, 1, 1, 0, 1, self.requests, 0, 0, 0, 0, 0, 0)
+        return StatsReply("0", True, 0.0, 1, 1, 0, 1, self.requests, 0, 0, 0, 0, 0, 0)
+
+    def ready(self) -> ReadyReply:
+        return ReadyReply()
 
 
 def echo(request: Request) -> ErrorReply:

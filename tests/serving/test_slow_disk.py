@@ -18,7 +18,14 @@ async def test_while_a_sync_hangs_what_is_in_memory_is_answered(tmp_path: Path, 
         buyer = await served.connect()
         buyer.send(b"book 1 2 --booking mine\n")
         await until(lambda: served.service.requests == 2)
-        for line, reply in {"ping": "pong", "list": "events", "show 1": "event", "help": "help", "x": "error"}.items():
+        for line, reply in {
+            "ping": "pong",
+            "ready": "ready",
+            "list": "events",
+            "show 1": "event",
+            "help": "help",
+            "x": "error",
+        }.items():
             assert (await visitor.ask(line))["reply"] == reply
         # Only what is durable is shown.
         assert (await visitor.ask("show 1"))["sold"] == 3
@@ -79,13 +86,15 @@ async def test_a_drain_waits_for_the_commit_that_hangs(tmp_path: Path, disk: Rea
         assert await idle.ask("ping") == {"reply": "pong"}
         disk.sync_may_end.clear()
         buyer = await served.connect()
-        buyer.send(b"book 1 1\nping\nlist\n")
+        buyer.send(b"book 1 1\nready\nlist\n")
         await until(lambda: served.service.requests == 4)
         draining = asyncio.create_task(served.server.drain(20))
         assert (await idle.read())["code"] == "shutting_down"
         assert not draining.done()
         disk.sync_may_end.set()
-        assert [(await buyer.read())["reply"] for _ in range(3)] == ["booking", "pong", "events"]
-        assert (await buyer.read())["code"] == "shutting_down"
+        booked, ready, listed, ended = [await buyer.read() for _ in range(4)]
+        assert (booked["reply"], listed["reply"]) == ("booking", "events")
+        assert ready == ended
+        assert ready["code"] == "shutting_down"
         assert await buyer.rest() == b""
         await draining

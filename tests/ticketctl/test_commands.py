@@ -53,10 +53,13 @@ def test_a_second_release_is_replayed_and_a_confirm_is_refused(daemon: Daemon) -
     assert crossed.stderr.startswith("ticketctl: already_released: ")
 
 
-def test_stats_and_ping_answer(daemon: Daemon) -> None:
+def test_stats_ping_and_ready_answer(daemon: Daemon) -> None:
     assert ctl("ping", port=daemon.port).stdout == "pong\n"
+    ready = ctl("ready", port=daemon.port)
+    assert (ready.returncode, ready.stdout) == (0, "ready\n")
     stats = dict(line.split("\t") for line in ctl("stats", port=daemon.port).stdout.splitlines())
     assert int(stats["events"]) >= 3
+    assert stats["ready"] == "true"
 
 
 def test_ticketctl_keeps_event_names_byte_for_byte(daemon: Daemon) -> None:

@@ -19,6 +19,7 @@ from ticketd.wire.requests import (
     Hold,
     List,
     Ping,
+    Ready,
     Redeem,
     Release,
     Request,
@@ -68,6 +69,7 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
     Bookings: st.builds(Bookings, after=OR_NOT | IDS, limit=st.integers(1, 100)),
     Stats: st.builds(Stats),
     Ping: st.builds(Ping),
+    Ready: st.builds(Ready),
     Help: st.builds(Help, command=OR_NOT | st.sampled_from(list(commands())) | st.text(max_size=64)),
 }
 REQUESTS = st.one_of(*REQUESTS_OF.values())

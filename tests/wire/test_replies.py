@@ -20,6 +20,7 @@ from ticketd.wire.replies import (
     HelpReply,
     Made,
     PongReply,
+    ReadyReply,
     Reply,
     StatsReply,
     TicketReply,
@@ -52,8 +53,9 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
     BookingReply: st.builds(BookingReply, **BOOKING, replayed=st.booleans()),
     BookingsReply: st.builds(BookingsReply, st.lists(RECORD), st.booleans()),
     TicketReply: st.builds(TicketReply, **TICKET),
-    StatsReply: st.builds(StatsReply, st.text(), SECONDS, *[COUNTS] * 11),
+    StatsReply: st.builds(StatsReply, st.text(), st.booleans(), SECONDS, *[COUNTS] * 11),
     PongReply: st.builds(PongReply, st.booleans()),
+    ReadyReply: st.builds(ReadyReply),
     HelpReply: HELPS,
     ErrorReply: st.builds(
         ErrorReply,
@@ -172,6 +174,7 @@ BOOKING_JSON = b'"id":"b","event":"1","quantity":1,"state":"confirmed","tickets"
             b'{"reply":"error","code":"already_redeemed","message":"m","redeemed_at":"2027-03-11T20:00:00Z"}',
         ),
         (PongReply(), b'{"reply":"pong"}'),
+        (ReadyReply(), b'{"reply":"ready"}'),
         (ErrorReply("internal", "m"), b'{"reply":"error","code":"internal","message":"m"}'),
         (
             ErrorReply("sold_out", "m", available=0, version=0),

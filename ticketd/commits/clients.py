@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from ticketd.wire.replies import Reply
+from ticketd.config import RETRY_AFTER_SECONDS
+from ticketd.wire.replies import ErrorReply, Reply
 
-# By whether the ledger is unreachable.
-BUSY = {
-    False: "too many requests are waiting; nothing was done, try again",
-    True: "the ledger cannot be reached; nothing was done, try again",
-}
+BUSY = "too many requests are waiting; nothing was done, try again"
+UNREACHABLE = "the ledger cannot be reached; nothing was done, try again"
+HANGS = "commits wait for an answer of the ledger; nothing was done, try again"
+NOT_READY = "nothing can be sold now, so ask another daemon or try again"
 BUG = "the daemon has a bug; nothing was done, its log tells more"
-FULL = "the disk is full; nothing was done, try again when there is room"
 SHUTTING_DOWN = "the daemon is ending; nothing was done, try again when it is back"
 UNKNOWN = "the outcome is unknown; send it again with the same id, which settles it"
+STORAGE_FULL = ErrorReply(
+    "storage_full", "the disk is full; nothing was done, try again when there is room", retry_after=RETRY_AFTER_SECONDS
+)
 
 
 class Client(Protocol):

@@ -25,7 +25,7 @@ from functools import partial
 
 from ticketd.commits.activity import Activity
 from ticketd.commits.catalogue import Catalogue
-from ticketd.commits.clients import BUG, BUSY, FULL, SHUTTING_DOWN, UNKNOWN, Client, FirstDelivery, InternalClient
+from ticketd.commits.clients import BUG, SHUTTING_DOWN, STORAGE_FULL, UNKNOWN, Client, FirstDelivery, InternalClient
 from ticketd.commits.health import Health
 from ticketd.commits.queues import Batch, Queues, Submission
 from ticketd.commits.reader import UNAVAILABLE_RETRY_SECONDS, Reader
@@ -43,7 +43,7 @@ from ticketd.ledger.base import (
     StorageFullError,
 )
 from ticketd.rules.working_set import LedgerRequest
-from ticketd.wire.replies import ErrorReply, Reply
+from ticketd.wire.replies import ErrorReply, ReadyReply, Reply
 from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
@@ -68,11 +68,10 @@ class Committer:
         self._exclusive = not isinstance(ledger, SharedLedger)
         self._queues = Queues(limits, ledger.held, queue_per_connection=not self._exclusive)
         self.reader = Reader(ledger, catalogue, self._end)
-        self._commits_in_flight = 0
         self._scheduled = False
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._health = Health()
+        self.health = Health()
         self.activity = Activity()
 
     @property
@@ -80,10 +79,16 @@ class Committer:
         """How many submissions wait for a commit, or to be read."""
         return len(self._queues) + len(self.reader)
 
+    def ready(self) -> ReadyReply | ErrorReply:
+        """Return whether a commit is possible now, or may be tried; an error says why not. Waits for nothing."""
+        if self._closing or self._ended.done():
+            return ErrorReply("shutting_down", SHUTTING_DOWN)
+        return self.health.why_not_ready(self._loop.time()) or ReadyReply()
+
     def has_due_holds(self) -> bool:
         """Whether holds may have run out that still count as held, and a commit could end them now."""
         expiry = self._ledger.next_expiry
-        return expiry is not None and expiry <= self._ledger.now() and self._health.can_end_holds(self._loop.time())
+        return expiry is not None and expiry <= self._ledger.now() and self.health.can_end_holds(self._loop.time())
 
     def is_settled(self, event: str) -> bool:
         """Whether nothing in the event's queue can change it, nor another daemon. Cancellations wait elsewhere."""
@@ -110,7 +115,7 @@ class Committer:
 
     def _stop_waiting(self, waiting: FirstDelivery) -> None:
         if not waiting.delivered:
-            self._health.commit_hangs = True
+            self.health.commit_hangs = True
             waiting.deliver(())
 
     async def ask(self, requests: Sequence[LedgerRequest], peer: str) -> Sequence[Reply]:
@@ -164,10 +169,10 @@ class Committer:
 
     def _refuse_late(self, late: list[Submission]) -> None:
         for submission in late:
-            submission.refuse("busy", BUSY[self._health.unreachable], RETRY_AFTER_SECONDS)
+            submission.refuse("busy", self.health.why_busy(self._loop.time()), RETRY_AFTER_SECONDS)
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._commits_in_flight < self._ledger.commits_at_once:
+        if not self._scheduled and self.health.in_flight < self._ledger.commits_at_once:
             self._scheduled = True
             self._loop.call_soon(self._begin_scheduled)
 
@@ -180,14 +185,14 @@ class Committer:
 
     def _begin_commit(self) -> None:
         """Begin the next commit, if there is anything to commit."""
-        if self._ended.done() or self._commits_in_flight >= self._ledger.commits_at_once or self._health.backing_off:
+        if self._ended.done() or self.health.in_flight >= self._ledger.commits_at_once or self.health.backing_off:
             return
         if not self._queues.ready and not (self.has_due_holds() and not self._closing):
             return
         batch = self._queues.take_batch(self._oldest_allowed())
         self._refuse_late(batch.late)
-        self._commits_in_flight += 1
-        if self._health.is_full(self._loop.time()):
+        self.health.note_begin(batch, self._loop.time())
+        if self.health.is_full(self._loop.time()):
             self._answer_without_commit(batch)
         else:
             self._call_ledger(self._ledger.transact, batch)
@@ -205,7 +210,7 @@ class Committer:
             done(outcome)
 
     def _done(self, batch: Batch, outcome: Answers | Exception) -> None:
-        self._health.commit_hangs = False
+        self.health.commit_hangs = False
         try:
             if isinstance(outcome, Exception):
                 self._handle_error(batch, outcome)
@@ -216,9 +221,9 @@ class Committer:
 
     def _handle_answers(self, batch: Batch, answers: Answers) -> None:
         """Begin the next commit, then answer this batch, which is durable or needed no commit."""
-        self._commits_in_flight -= 1
+        self.health.note_end(batch)
         self._queues.done(batch)
-        self._health.note_success(changed=answers.changed)
+        self.health.note_success(self._loop.time(), changed=answers.changed)
         self._catalogue.publish(answers.events)
         if answers.changed and self._queues.ready:
             self.reader.read_slice()
@@ -236,7 +241,7 @@ class Committer:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._closing and not self._commits_in_flight and not self._queues.ready:
+        if self._closing and not self.health.in_flight and not self._queues.ready:
             self._end(None)
 
     def _end(self, error: Exception | None) -> None:
@@ -247,10 +252,10 @@ class Committer:
     def _handle_error(self, batch: Batch, error: Exception) -> None:
         """Answer a batch that failed, or put it back into its queues; see the module's docstring."""
         if isinstance(error, StorageFullError):
-            self._health.note_full(error, self._loop.time())
+            self.health.note_full(error, self._loop.time())
             self._answer_without_commit(batch)
             return
-        self._commits_in_flight -= 1
+        self.health.note_end(batch)
         match error:
             case EventsLockedError():
                 # Other events must not wait for the locked one again.
@@ -286,15 +291,14 @@ class Committer:
         for submission in batch.remove_empty():
             submission.client.deliver([])
         self._queues.put_back(batch)
-        self._health.note_unreachable(error, self._loop.time())
+        self.health.note_unreachable(error, self._loop.time())
         self._loop.call_later(UNAVAILABLE_RETRY_SECONDS, self._retry)
 
     def _retry(self) -> None:
-        self._health.backing_off = False
+        self.health.backing_off = False
         self._schedule()
 
     def _answer_without_commit(self, batch: Batch) -> None:
         # Due holds stay held until a commit is possible: only what is durable may be shown.
-        self._health.note_blocked(self._loop.time())
-        refusal = ErrorReply("storage_full", FULL, retry_after=RETRY_AFTER_SECONDS)
-        self._call_ledger(lambda requests, done: self._ledger.without_commit(requests, refusal, done), batch)
+        self.health.note_blocked(self._loop.time())
+        self._call_ledger(lambda requests, done: self._ledger.without_commit(requests, STORAGE_FULL, done), batch)

@@ -1,13 +1,19 @@
-"""Owns what the last commits showed about the ledger: whether it is full, unreachable or hangs, and when to retry.
+"""Owns what commits and polls showed about the ledger: whether it is full, unreachable or hangs, and when to retry.
 
-Logs each change of that. Times are in seconds of the loop's clock, and passed in.
+Logs when that changes. Times are in seconds of the loop's clock, and passed in.
 """
 
 import logging
+import math
 
+from ticketd.commits.clients import BUSY, HANGS, NOT_READY, STORAGE_FULL, UNREACHABLE
 from ticketd.config import RETRY_AFTER_SECONDS
+from ticketd.wire.replies import ErrorReply
 
 log = logging.getLogger(__name__)
+
+# If the ledger lets a commit, or a poll that is due, wait for longer than this, the daemon is not ready.
+ANSWER_SECONDS_MAX = 2.0
 
 
 class Health:
@@ -22,14 +28,22 @@ class Health:
         self.commit_hangs = False
         # Until then no request waits for a commit that ends holds, since none is possible.
         self._blocked_until = 0.0
-        # How many tries in a row could not reach the ledger, and the reason that was logged last.
+        # How many tries in a row could not reach the ledger, when the last one was, and the reason that was logged.
         self._unreachable = 0
+        self._unreachable_at = -math.inf
         self._logged = ""
+        # Why the last poll could not reach the ledger; empty if it could.
+        self._poll_failure = ""
+        # When each commit in flight began, the oldest first, and when the last one succeeded.
+        self._began: dict[object, float] = {}
+        self._committed_at = -math.inf
+        # Until when a ledger that is polled must have answered again.
+        self._answer_due = math.inf
 
     @property
-    def unreachable(self) -> bool:
-        """Whether the last try could not reach the ledger."""
-        return self._unreachable > 0
+    def in_flight(self) -> int:
+        """How many commits have begun and not ended."""
+        return len(self._began)
 
     def is_full(self, now: float) -> bool:
         """Whether the storage was full, and it is too early to try again."""
@@ -39,15 +53,47 @@ class Health:
         """Whether a commit that ends holds is possible soon."""
         return not self.commit_hangs and now >= self._blocked_until
 
-    def note_success(self, *, changed: bool) -> None:
+    def why_not_ready(self, now: float) -> ErrorReply | None:
+        """Return the error that says why no commit is possible now, or None if one is, or may be tried."""
+        if self.is_full(now):
+            return STORAGE_FULL
+        # A single failure may be one broken connection, and the next one works.
+        if self._unreachable > 1 and now - self._unreachable_at < RETRY_AFTER_SECONDS:
+            reason = self._logged
+        elif now > self._answer_due:
+            reason = self._poll_failure or "the ledger does not answer"
+        elif self._hangs(now):
+            reason = f"the ledger has not answered a commit for {ANSWER_SECONDS_MAX:g} s"
+        else:
+            return None
+        return ErrorReply("busy", f"{NOT_READY}: {reason}", retry_after=RETRY_AFTER_SECONDS)
+
+    def why_busy(self, now: float) -> str:
+        """Return the message to requests that have waited too long for a commit."""
+        if self._unreachable:
+            return UNREACHABLE
+        return HANGS if self._hangs(now) else BUSY
+
+    def note_begin(self, commit: object, now: float) -> None:
+        """A commit has begun."""
+        self._began[commit] = now
+
+    def note_end(self, commit: object) -> None:
+        """A commit has ended, whatever its outcome."""
+        del self._began[commit]
+
+    def note_success(self, now: float, *, changed: bool) -> None:
         """A batch was decided, and committed if it changed anything."""
+        self._answer_due = max(self._answer_due, now + ANSWER_SECONDS_MAX)
         if self._unreachable:
             if self._unreachable > 1:
                 log.info("the ledger is back")
             self._unreachable, self._logged = 0, ""
-        if self._full_until is not None and changed:
-            log.info("there is room again")
-            self._full_until = None
+        if changed:
+            self._committed_at = now
+            if self._full_until is not None:
+                log.info("there is room again")
+                self._full_until = None
 
     def note_full(self, error: Exception, now: float) -> None:
         """The storage was too full for a commit."""
@@ -61,10 +107,23 @@ class Health:
 
     def note_unreachable(self, error: Exception, now: float) -> None:
         """The ledger could not be reached."""
-        self._unreachable += 1
+        self._unreachable, self._unreachable_at = self._unreachable + 1, now
         if self._unreachable > 1 and self._logged != str(error):
             # The first failure is not logged: it may be one broken connection, and the next one works.
             self._logged = str(error)
             log.warning("requests wait: %s", error)
         self.note_blocked(now)
         self.backing_off = True
+
+    def note_poll(self, next_at: float) -> None:
+        """A poll succeeded. From now on, the ledger must answer within ANSWER_SECONDS_MAX of the next poll."""
+        self._poll_failure, self._answer_due = "", next_at + ANSWER_SECONDS_MAX
+
+    def note_failed_poll(self, error: Exception) -> None:
+        """A poll could not reach the ledger."""
+        self._poll_failure = str(error)
+
+    def _hangs(self, now: float) -> bool:
+        """Whether a commit waits, and none has succeeded meanwhile."""
+        oldest = next(iter(self._began.values()), math.inf)
+        return now - max(oldest, self._committed_at) > ANSWER_SECONDS_MAX

@@ -38,7 +38,7 @@ class Submission(Struct, eq=False):
         self.client.deliver([ErrorReply(code, message, retry_after=retry_after) for _ in self.requests])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """Submissions for one commit, and the names of the ``queues`` that they came from.
 

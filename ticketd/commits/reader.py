@@ -14,7 +14,7 @@ from functools import partial
 from msgspec import Struct
 
 from ticketd.commits.catalogue import Catalogue
-from ticketd.commits.clients import BUG, BUSY, SHUTTING_DOWN, Client
+from ticketd.commits.clients import BUG, BUSY, SHUTTING_DOWN, UNREACHABLE, Client
 from ticketd.config import RETRY_AFTER_SECONDS
 from ticketd.ledger.base import Answers, Ledger, LedgerFailedError, LedgerUnavailableError
 from ticketd.rules.commands import ROWS_OF_A_BOOKING
@@ -86,7 +86,8 @@ class Reader:
         """Refuse requests that arrived before ``oldest``, in seconds of the loop's clock."""
         while self._waiting and self._waiting[0].arrived < oldest:
             reading = self._waiting.popleft()
-            refusal = ErrorReply("busy", BUSY[self._unreachable], retry_after=RETRY_AFTER_SECONDS)
+            message = UNREACHABLE if self._unreachable else BUSY
+            refusal = ErrorReply("busy", message, retry_after=RETRY_AFTER_SECONDS)
             reading.client.deliver([refusal for _ in reading.requests])
 
     def close(self) -> None:

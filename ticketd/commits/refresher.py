@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.health import Health
 from ticketd.ledger.base import LedgerUnavailableError, SharedLedger
 
 log = logging.getLogger(__name__)
@@ -17,22 +18,28 @@ LOGGED_AFTER = 5
 TIME_SHARE_MAX = 0.05
 
 
-async def refresh(ledger: SharedLedger, catalogue: Catalogue) -> None:
-    """Publish the changes of other daemons until cancelled. While the ledger is unreachable, nothing changes."""
+async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) -> None:
+    """Publish the changes of other daemons until cancelled. While the ledger is unreachable, nothing changes.
+
+    What the polls show goes to ``health``: so the daemon knows whether it can sell although nobody buys.
+    """
     loop = asyncio.get_running_loop()
+    health.note_poll(next_at=loop.time())
     failures = 0
     while True:
         interval = INTERVAL_SECONDS
         began = loop.time()
         try:
             catalogue.publish(await ledger.fetch_changes())
-            interval = max(interval, (loop.time() - began) / TIME_SHARE_MAX)
+            interval = min(max(interval, (loop.time() - began) / TIME_SHARE_MAX), INTERVAL_SECONDS_MAX)
+            health.note_poll(next_at=loop.time() + interval)
             if failures >= LOGGED_AFTER:
                 log.info("the changes of other daemons are visible again")
             failures = 0
         except Exception as error:
             failures += 1
+            health.note_failed_poll(error)
             bug = None if isinstance(error, LedgerUnavailableError) else error
             if failures == LOGGED_AFTER:
                 log.warning("the changes of other daemons are not visible: %s", error, exc_info=bug)
-        await asyncio.sleep(min(interval, INTERVAL_SECONDS_MAX))
+        await asyncio.sleep(interval)

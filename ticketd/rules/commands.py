@@ -22,6 +22,7 @@ from ticketd.wire.requests import (
     Hold,
     List,
     Ping,
+    Ready,
     Redeem,
     Release,
     Show,
@@ -220,6 +221,7 @@ TABLE: dict[type, Row] = {
     Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),
     Stats: Row(answer=reading.stats),
     Ping: Row(answer=reading.ping),
+    Ready: Row(answer=reading.ready),
     Help: Row(answer=reading.explain),
     # From events.json, not from a client.
     Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),

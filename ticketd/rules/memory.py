@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from ticketd.model import Event
-from ticketd.wire.replies import StatsReply
+from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List
 
 
@@ -35,6 +35,10 @@ class Memory(Protocol):
 
     def list_frame(self, request: List) -> bytes:
         """Return the encoded reply to ``list``, or raise TicketError."""
+        ...
+
+    def ready(self) -> ReadyReply | ErrorReply:
+        """Return the reply to ``ready``: an error says why no commit is possible now."""
         ...
 
     def stats(self) -> StatsReply:

@@ -20,7 +20,7 @@ from ticketd.wire.replies import (
     PongReply,
     Reply,
 )
-from ticketd.wire.requests import Bookings, Help, List, Ping, Show, Stats, help_reply
+from ticketd.wire.requests import Bookings, Help, List, Ping, Ready, Show, Stats, help_reply
 
 
 def list_events(memory: Memory, request: List) -> bytes:
@@ -36,6 +36,11 @@ def stats(memory: Memory, _request: Stats) -> Reply:
 def ping(_memory: Memory, _request: Ping) -> Reply:
     """Check whether the daemon answers."""
     return PongReply()
+
+
+def ready(memory: Memory, _request: Ready) -> Reply:
+    """Check whether a commit is possible."""
+    return memory.ready()
 
 
 def explain(_memory: Memory, request: Help) -> Reply:

@@ -42,6 +42,7 @@ class Server:
         if self._listener:
             self._listener.close()
         self._drain_error = TicketError("shutting_down", SHUTTING_DOWN)
+        self._service.draining = True
         self._places.refuse_all(self._drain_error)
         for connection in list(self._served):
             connection.interrupt(self._drain_error)

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from ticketd import __version__
 from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.model import Event
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.places import Places
 from ticketd.serving.watchers import Watchers
-from ticketd.wire.replies import StatsReply
+from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List
 
 
@@ -25,6 +26,8 @@ class Service:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     connections: int = 0
     requests: int = 0
+    # Whether the daemon is ending. It still commits what it has read.
+    draining: bool = False
     fair_share: FairShare = field(default_factory=FairShare)
     watchers: Watchers = field(init=False)
     places: Places = field(init=False)
@@ -58,11 +61,16 @@ class Service:
         """See Memory."""
         return self.catalogue.list_frame(request)
 
+    def ready(self) -> ReadyReply | ErrorReply:
+        """See Memory."""
+        return ErrorReply("shutting_down", SHUTTING_DOWN) if self.draining else self.committer.ready()
+
     def stats(self) -> StatsReply:
         """See Memory."""
         counts = self.committer.activity.counts
         return StatsReply(
             version=__version__,
+            ready=isinstance(self.ready(), ReadyReply),
             uptime_seconds=round(asyncio.get_running_loop().time() - self.started, 3),
             connections=self.connections,
             connections_max=self.limits.connections_max,

@@ -106,6 +106,7 @@ class StatsReply(Reply, tag="stats"):
     """Answers ``stats``. Counts are since the daemon started; times are in seconds."""
 
     version: str
+    ready: bool
     uptime_seconds: float
     connections: int
     connections_max: int
@@ -118,6 +119,10 @@ class StatsReply(Reply, tag="stats"):
     refused: int
     queued: int
     watchers: int
+
+
+class ReadyReply(Reply, tag="ready"):
+    """Answers ``ready`` if the daemon can commit now."""
 
 
 class PongReply(Reply, tag="pong"):

@@ -31,6 +31,7 @@ from ticketd.wire.replies import (
     EventsReply,
     HelpReply,
     PongReply,
+    ReadyReply,
     Reply,
     StatsReply,
     TicketReply,
@@ -274,6 +275,12 @@ class Ping(Request, tag="ping"):
     """Check whether the daemon answers."""
 
     replies = (PongReply,)
+
+
+class Ready(Request, tag="ready"):
+    """Check whether the daemon can sell: whether its ledger takes commits now."""
+
+    replies = (ReadyReply,)
 
 
 class Help(Request, tag="help"):
