@@ -133,7 +133,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     file_sync = FileSync(file, disk_thread, catalogue, committer)
     service = Service(committer, catalogue, limits)
     server = Server(service)
-    cannot_serve: CannotListenError | EventsFileError | None = None
+    cannot_serve: CannotListenError | CannotOpenError | EventsFileError | None = None
     async with asyncio.TaskGroup() as tasks:
         committing = tasks.create_task(ending.supervise("committer", committer.run(), vital=True))
         refreshing = syncing = None
@@ -148,7 +148,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             if ending.at_once:
                 _exit_at_once(ending.status)
             addresses = await _listen(server, options)
-        except (CannotListenError, EventsFileError) as error:
+        except (CannotListenError, CannotOpenError, EventsFileError) as error:
             cannot_serve = error
         else:
             if options.sync_events:

@@ -12,6 +12,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.commits.disk_thread import DiskThread
 from ticketd.commits.events_file import EventsFile, EventsFileError
+from ticketd.ledger.base import CannotOpenError
 from ticketd.rules.working_set import Adopt
 from ticketd.wire.events_json import EventsJsonError, FileEvent, check_new_name
 from ticketd.wire.replies import ErrorReply
@@ -26,14 +27,17 @@ INTERVAL_SECONDS = 1.0
 TIME_SHARE_MAX = 0.05
 # If the disk takes longer, the log says so; at the start, it is an error.
 DISK_SECONDS_MAX = 10.0
-# How many events are adopted in one commit. Deciding on them takes the loop a few milliseconds. It may take longer at
-# the start, when nobody is served yet.
+# How many events are adopted in one commit. Deciding on them takes the loop a few milliseconds. With many more, a slow
+# database would need more time than a transaction may take.
 EVENTS_PER_COMMIT = 500
-EVENTS_PER_COMMIT_AT_START = 10_000
 
 
 class NotAdoptedError(Exception):
-    """The ledger refused events of the file; the message says why."""
+    """The ledger refused events of the file; the message says why. ``cut_off``: because it did not answer in time."""
+
+    def __init__(self, message: str, *, cut_off: bool) -> None:
+        super().__init__(message)
+        self.cut_off = cut_off
 
 
 async def read_at_start(file: EventsFile, thread: DiskThread) -> list[FileEvent]:
@@ -64,11 +68,14 @@ class FileSync:
     async def start(self, events: Sequence[FileEvent]) -> None:
         """Adopt the events that were in the file at the start. If the ledger refuses them, ``run`` tries again.
 
-        Raises EventsFileError if one of them must not be adopted.
+        Raises EventsFileError if one of them must not be adopted, and CannotOpenError if the ledger does not answer.
         """
         try:
-            await self._adopt(self._unknown(events), EVENTS_PER_COMMIT_AT_START)
+            await self._adopt(self._unknown(events))
         except NotAdoptedError as error:
+            if error.cut_off:
+                # ``run`` may never run, and nobody must be served from half a catalogue without a word.
+                raise CannotOpenError(f"{error}; start ticketd again, which adopts the rest") from None
             self._log_once(str(error))
 
     async def run(self) -> None:
@@ -98,7 +105,7 @@ class FileSync:
             if unknown is None and self._revision == self._catalogue.revision:
                 return
             if unknown:
-                await self._adopt(unknown, EVENTS_PER_COMMIT)
+                await self._adopt(unknown)
             revision = self._catalogue.revision
             events = self._catalogue.events()
             if not await self._on_disk(lambda: self._file.write(events)):
@@ -150,14 +157,17 @@ class FileSync:
             raise self._file.refuse(f"{self._file.path}: {error}") from None
         return unknown
 
-    async def _adopt(self, unknown: Sequence[FileEvent], per_commit: int) -> None:
+    async def _adopt(self, unknown: Sequence[FileEvent]) -> None:
         """Add events that the ledger does not have. Raises NotAdoptedError if it refuses one."""
-        for start in range(0, len(unknown), per_commit):
-            requests = [Adopt(event.event()) for event in unknown[start : start + per_commit]]
+        if len(unknown) > EVENTS_PER_COMMIT:
+            log.info("adopting events=%d from=%s", len(unknown), self._file.path)
+        for start in range(0, len(unknown), EVENTS_PER_COMMIT):
+            requests = [Adopt(event.event()) for event in unknown[start : start + EVENTS_PER_COMMIT]]
             for reply in await self._committer.ask(requests, str(self._file.path)):
                 if isinstance(reply, ErrorReply):
                     self._file.forget()
-                    raise NotAdoptedError(f"not all events of {self._file.path} are adopted: {reply.message}")
+                    message = f"not all events of {self._file.path} are adopted ({reply.message})"
+                    raise NotAdoptedError(message, cut_off=reply.code in ("busy", "outcome_unknown"))
         if unknown:
             log.info("adopted events=%d from=%s", len(unknown), self._file.path)
 
