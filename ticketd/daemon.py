@@ -17,7 +17,7 @@ from ticketd.commits.disk_thread import DiskThread
 from ticketd.commits.events_file import EventsFile, EventsFileError
 from ticketd.commits.file_sync import FileSync, read_at_start
 from ticketd.commits.refresher import refresh
-from ticketd.config import STATUS_BUG, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
+from ticketd.config import STATUS_BUG, STATUS_CANNOT_OPEN, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
 from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFailedError, SharedLedger
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
@@ -73,6 +73,9 @@ class Ending:
         except LedgerFailedError as error:
             log.critical("the ledger failed, ending; remove the cause and start it again: %s", error)
             self._fail(STATUS_LEDGER_FAILED, at_once=True)
+        except CannotOpenError as error:
+            log.critical("ending: %s", error)
+            self._fail(STATUS_CANNOT_OPEN, at_once=False)
         except Exception:
             log.critical("a bug in the %s, ending; start it again", part, exc_info=True)
             self._fail(STATUS_BUG, at_once=vital)

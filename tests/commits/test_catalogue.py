@@ -134,6 +134,36 @@ def test_a_page_of_list_shows_what_was_just_published() -> None:
     assert listed(catalogue, List("a")) == facts([event("b", 3)])
 
 
+@settings(deadline=None)
+@given(st.lists(IDS, unique=True), st.lists(IDS), PUBLICATIONS)
+def test_what_is_removed_is_gone_until_it_is_published_again(
+    first: list[str], removed: list[str], publications: list[list[Event]]
+) -> None:
+    catalogue = Catalogue([event(each) for each in first])
+    catalogue.list_frame(List())
+    catalogue.remove(removed)
+    left = [each for each in first if each not in removed]
+    assert listed(catalogue, List()) == facts([event(each) for each in left])
+    assert [catalogue.position(each) for each in left] == list(range(len(left)))
+    assert all(catalogue.get(each) is None for each in removed)
+    for publication in publications:
+        catalogue.publish(publication)
+    fresh = Catalogue([event(each) for each in left])
+    for publication in publications:
+        fresh.publish(publication)
+    assert catalogue.events() == fresh.events()
+    assert catalogue.list_frame(List()) == fresh.list_frame(List())
+
+
+def test_a_removal_raises_the_revision_if_anything_is_removed() -> None:
+    catalogue = Catalogue([event("a")])
+    before = catalogue.revision
+    catalogue.remove(["nope"])
+    assert catalogue.revision == before
+    catalogue.remove(["a"])
+    assert catalogue.revision > before
+
+
 def test_each_publication_raises_the_revision() -> None:
     catalogue = Catalogue([])
     before = catalogue.revision

@@ -15,10 +15,16 @@ import pytest
 from tests.daemon import Daemon, running, until, write_events
 from tests.faults.daemon import Machine
 from tests.ledgers import EmbeddedStorage, transact
-from ticketd.commits.events_file import FILE_BYTES_MAX
-from ticketd.config import STATUS_EVENTS_FILE, STATUS_LEDGER_FAILED
+from tests.serving.conftest import until as until_true
+from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.committer import Committer
+from ticketd.commits.disk_thread import DiskThread
+from ticketd.commits.events_file import FILE_BYTES_MAX, EventsFile
+from ticketd.commits.file_sync import FileSync
+from ticketd.config import STATUS_EVENTS_FILE, STATUS_LEDGER_FAILED, Limits
 from ticketd.model import Event
 from ticketd.rules.working_set import Adopt
+from ticketd.wire.requests import Create
 
 # What is in NFC by the Unicode tables of one Python, and is not by those of the next, stands here as what never is.
 NOT_NFC = "Cafe\u0301"
@@ -168,3 +174,26 @@ def test_a_new_name_that_is_not_nfc_is_refused(tmp_path: Path) -> None:
     daemon = Daemon("--port", "0", "--events", str(file))
     assert daemon.wait() == STATUS_EVENTS_FILE
     assert "the event new: name must be in Unicode NFC" in daemon.lines[-1]
+
+
+async def test_a_removed_event_leaves_the_file_and_stays_away(tmp_path: Path) -> None:
+    ledger = await EmbeddedStorage(tmp_path).open()
+    catalogue = Catalogue([])
+    committer = Committer(ledger, catalogue, Limits())
+    file = tmp_path / "events.json"
+    sync = FileSync(EventsFile(file), DiskThread(), catalogue, committer)
+
+    def in_file() -> list[str]:
+        return [event["ID"] for event in msgspec.json.decode(file.read_bytes())["events"]] if file.exists() else []
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(committer.run())
+        await committer.ask([Create(name, DATE, 9, name) for name in ("jazz", "rock")], "test")
+        tasks.create_task(sync.run())
+        await until_true(lambda: in_file() == ["jazz", "rock"])
+        catalogue.remove(["jazz"])
+        await until_true(lambda: in_file() == ["rock"])
+        sync.close()
+        committer.close()
+    assert [event.id for event in catalogue.events()] == ["rock"]
+    await ledger.close()

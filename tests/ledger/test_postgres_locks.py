@@ -139,7 +139,7 @@ async def test_the_refresher_does_not_miss_a_late_commit(database: str) -> None:
             change = "UPDATE ticketd.events SET version = 7, changed = pg_current_xact_id() WHERE id = 'slow'"
             await other.execute(change)
             await committer.ask([Book("fast", 1)], "test")
-            assert {event.id: event.version for event in await ledger.fetch_changes()}["slow"] == 0
-            assert {event.id: event.version for event in await ledger.fetch_changes()}.get("slow", 0) == 0
-        assert {event.id: event.version for event in await ledger.fetch_changes()}["slow"] == 7
+            assert {event.id: event.version for event in (await ledger.fetch_changes()).events}["slow"] == 0
+            assert {event.id: event.version for event in (await ledger.fetch_changes()).events}.get("slow", 0) == 0
+        assert {event.id: event.version for event in (await ledger.fetch_changes()).events}["slow"] == 7
     await other.close()

@@ -26,3 +26,13 @@ def test_changes_are_no_more_than_the_events_that_change() -> None:
     assert len(changes._events) <= OUTDATED_MAX + 2 * 2
     assert [event for _, event in changes.since(changes.last - 1)] == ["b"]
     assert [event for _, event in changes.since(0)] == ["a", "b"]
+
+
+def test_a_removed_event_has_not_changed_until_it_changes_again() -> None:
+    changes = Changes()
+    changes.add("abc")
+    changes.remove("bx")
+    assert list(changes.since(0)) == [(1, "a"), (3, "c")]
+    assert changes.number_of("b") == 0
+    changes.add("b")
+    assert list(changes.since(1)) == [(3, "c"), (4, "b")]

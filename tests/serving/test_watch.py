@@ -99,6 +99,32 @@ def test_the_next_request_ends_a_watch_and_is_answered(daemon: Daemon) -> None:
         assert other.ask("ping") == {"reply": "pong"}
 
 
+@on_both_loops
+async def test_a_watcher_of_a_removed_event_is_told_so(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        watcher, other, buyer = [await served.connect() for _ in range(3)]
+        assert (await watcher.ask("watch 1"))["id"] == "1"
+        assert (await buyer.ask("create Jazz 2027-03-11T20:00:00Z 9 --id jazz"))["version"] == 0
+        other.send(b"watch\n")
+        assert [(await other.read())["id"] for _ in range(2)] == ["1", "jazz"]
+        await buyer.ask("book 1 1")
+        served.service.catalogue.remove(["1"])
+        while (told := await watcher.read())["reply"] == "event":
+            assert told["id"] == "1"
+        assert told == {
+            "reply": "error",
+            "code": "event_not_found",
+            "message": "event 1 was removed, so no more changes come",
+        }
+        assert await watcher.rest() == b""
+        assert [event["id"] for event in (await buyer.ask("list"))["events"]] == ["jazz"]
+        assert (await buyer.ask("watch 1"))["code"] == "event_not_found"
+        await buyer.ask("book jazz 2")
+        while (told := await other.read())["id"] == "1":
+            pass
+        assert (told["id"], told["sold"]) == ("jazz", 2)
+
+
 def test_watching_an_unknown_event_is_refused(daemon: Daemon) -> None:
     with daemon.connect() as connection, daemon.connect() as other:
         refusal = connection.ask("watch nope")

@@ -41,7 +41,7 @@ async def test_a_new_watcher_sees_no_older_state_after_a_newer_one(monkeypatch: 
 
     def join() -> tuple[Watcher, Sent]:
         sent = Sent()
-        watcher = Watcher(None, cast(asyncio.Transport, sent), 10, print)
+        watcher = Watcher(None, cast(asyncio.Transport, sent), 10, print, print)
         all_watchers.add(watcher)
         return watcher, sent
 
@@ -57,3 +57,22 @@ async def test_a_new_watcher_sees_no_older_state_after_a_newer_one(monkeypatch: 
         await until(lambda: not all_watchers._waiting, seconds=0)
         assert sent == sorted(sent)
         all_watchers.remove(watcher)
+
+
+MANY = [f"e{number}" for number in range(300)]
+
+
+@pytest.mark.parametrize("removed", [["e0"], ["e3", "e299"], ["e256", "e257"], ["e10", "e270"], MANY])
+async def test_a_removal_while_the_state_is_sent_skips_no_event(removed: list[str]) -> None:
+    events = [Event(event, "Jazz", DATE, 9, 9, 0, 0, 0, 0) for event in MANY]
+    catalogue = Catalogue(events)
+    all_watchers = Watchers(catalogue, FairShare())
+    watcher = Watcher(None, cast(asyncio.Transport, Sent()), 10, print, print)
+    all_watchers.add(watcher)
+    seen = [msgspec.json.decode(line)["id"] for line in all_watchers.next_state(watcher).splitlines()]
+    assert not watcher.has_state
+    catalogue.remove(removed)
+    while not watcher.has_state:
+        seen += [msgspec.json.decode(line)["id"] for line in all_watchers.next_state(watcher).splitlines()]
+    assert [each for each in seen if each not in removed] == [each for each in MANY if each not in removed]
+    all_watchers.remove(watcher)

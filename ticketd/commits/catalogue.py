@@ -3,7 +3,7 @@
 Events come from commits and are never changed here. Nothing here waits.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import UNSET
 
@@ -26,15 +26,18 @@ class Catalogue:
         self._first_page: bytes | None = None
         # Grows with each change, so that the owner of a copy knows whether it is current.
         self.revision = 0
-        self._subscribers: list[Callable[[Iterable[str]], None]] = []
+        self._on_changes: Callable[[Iterable[str]], None] = lambda events: None
+        self._on_removals: Callable[[Mapping[str, int]], None] = lambda positions: None
         self.publish(events)
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def subscribe(self, subscriber: Callable[[Iterable[str]], None]) -> None:
-        """Call ``subscriber`` after each publication, with the ids of its events."""
-        self._subscribers.append(subscriber)
+    def subscribe(
+        self, on_changes: Callable[[Iterable[str]], None], on_removals: Callable[[Mapping[str, int]], None]
+    ) -> None:
+        """Call these after each publication, with the ids of its events, and after a removal, with former positions."""
+        self._on_changes, self._on_removals = on_changes, on_removals
 
     def publish(self, events: Iterable[Event]) -> None:
         """Take over committed events, except those of which the same or a later version is known."""
@@ -55,8 +58,20 @@ class Catalogue:
         self._events |= news
         self._first_page = None
         self.revision += 1
-        for subscriber in self._subscribers:
-            subscriber(news)
+        self._on_changes(news)
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Forget events. Those that are not known are ignored."""
+        removed = {event_id: self._positions[event_id] for event_id in ids if event_id in self._events}
+        if not removed:
+            return
+        self._encoded = [self._encoded[position] for id, position in self._positions.items() if id not in removed]
+        self._ids = [event_id for event_id in self._ids if event_id not in removed]
+        self._positions = {event_id: position for position, event_id in enumerate(self._ids)}
+        self._events = {event_id: self._events[event_id] for event_id in self._ids}
+        self._first_page = None
+        self.revision += 1
+        self._on_removals(removed)
 
     def get(self, event_id: str) -> Event | None:
         """Return the event, or None."""

@@ -5,7 +5,7 @@ import logging
 
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.health import Health
-from ticketd.ledger.base import LedgerUnavailableError, SharedLedger
+from ticketd.ledger.base import CannotOpenError, LedgerUnavailableError, SharedLedger
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,8 @@ TIME_SHARE_MAX = 0.05
 async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) -> None:
     """Publish the changes of other daemons until cancelled. While the ledger is unreachable, nothing changes.
 
-    What the polls show goes to ``health``: so the daemon knows whether it can sell although nobody buys.
+    What the polls show goes to ``health``: so the daemon knows whether it can sell although nobody buys. Raises
+    CannotOpenError if the ledger must not be served any more.
     """
     loop = asyncio.get_running_loop()
     health.note_poll(next_at=loop.time())
@@ -30,12 +31,18 @@ async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) ->
         interval = INTERVAL_SECONDS
         began = loop.time()
         try:
-            catalogue.publish(await ledger.fetch_changes())
+            changes = await ledger.fetch_changes()
+            catalogue.publish(changes.events)
+            if changes.removed:
+                catalogue.remove(changes.removed)
+                log.info("events=%d are not in the ledger any more", len(changes.removed))
             interval = min(max(interval, (loop.time() - began) / TIME_SHARE_MAX), INTERVAL_SECONDS_MAX)
             health.note_poll(next_at=loop.time() + interval)
             if failures >= LOGGED_AFTER:
                 log.info("the changes of other daemons are visible again")
             failures = 0
+        except CannotOpenError:
+            raise
         except Exception as error:
             failures += 1
             health.note_failed_poll(error)

@@ -3,7 +3,7 @@
 A ledger loads what a batch names, lets the rules decide, and saves the changes, all in one commit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ticketd.model import Event
@@ -22,6 +22,13 @@ class Answers(NamedTuple):
     replies: Sequence[Reply]
     events: Sequence[Event] = ()
     changed: bool = False
+
+
+class Changes(NamedTuple):
+    """Events in their new states, and the ids of events that the ledger does not have any more."""
+
+    events: Sequence[Event]
+    removed: Collection[str] = ()
 
 
 # Gets the result of a call that was not answered at once, or its error.
@@ -119,10 +126,10 @@ class Ledger(Protocol):
 class SharedLedger(Ledger, Protocol):
     """A ledger that other daemons write to too."""
 
-    async def fetch_changes(self) -> list[Event]:
-        """Return at least the events that any daemon has changed since the last call.
+    async def fetch_changes(self) -> Changes:
+        """Return at least the events that were changed or removed since the last call, by whomever.
 
-        Raises LedgerUnavailableError.
+        Raises LedgerUnavailableError, and CannotOpenError if this ticketd must not serve the ledger any more.
         """
         ...
 

@@ -13,7 +13,7 @@ class Changes:
     def __init__(self) -> None:
         self.last = 0
         self._numbers_by_event: dict[str, int] = {}
-        # In order. If an event has changed again, its earlier entry is outdated.
+        # In order. If an event has changed again, or is removed, its earlier entry is outdated.
         self._numbers: list[int] = []
         self._events: list[str] = []
 
@@ -29,6 +29,11 @@ class Changes:
             self._numbers = [number for number, _ in current]
             self._events = [event for _, event in current]
 
+    def remove(self, events: Iterable[str]) -> None:
+        """Forget that events have changed."""
+        for event in events:
+            self._numbers_by_event.pop(event, None)
+
     def number_of(self, event: str) -> int:
         """Return the number of the event's last change, or 0."""
         return self._numbers_by_event.get(event, 0)
@@ -37,5 +42,5 @@ class Changes:
         """Yield the number and the event of each last change after this number, in order."""
         for index in range(bisect_right(self._numbers, number), len(self._numbers)):
             number, event = self._numbers[index], self._events[index]
-            if self._numbers_by_event[event] == number:
+            if self._numbers_by_event.get(event) == number:
                 yield number, event

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from ticketd.deadline import Deadline
@@ -190,12 +191,16 @@ class Connection(Stream):
         """Send the current state, in slices as the client takes them, and then its changes."""
         if self.transport.is_closing():
             raise ConnectionResetError
+        if event is not None and self._service.catalogue.get(event) is None:
+            # While this waited for room.
+            raise _removed(event)
         # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat, and TCP ends
         # the connection.
         seconds = self._limits.write_seconds_max + HEARTBEAT_SECONDS
         tcp = self.transport.get_extra_info("socket")
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))
-        self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off)
+        on_removal = partial(self.interrupt, _removed(event or ""))
+        self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off, on_removal)
         self._service.watchers.add(self._watcher)
         self._pending_step = "watch now"
         self._wait_for_share()
@@ -281,3 +286,7 @@ class Connection(Stream):
     def _cut_off(self, unsent: int) -> None:
         log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
         self.transport.abort()
+
+
+def _removed(event: str) -> TicketError:
+    return TicketError("event_not_found", f"event {event} was removed, so no more changes come")

@@ -6,7 +6,7 @@ are over. So one line may stand for many commits. For a watcher that falls behin
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from ticketd.commits.catalogue import Catalogue
 from ticketd.serving.changes import Changes
@@ -32,7 +32,8 @@ _HEARTBEAT = encode(PongReply(heartbeat=True)) + b"\n"
 class Watcher:
     """One connection that watches an event, or all events if that is None.
 
-    ``cut_off`` is called with the number of unsent bytes if none of them was sent for ``write_seconds_max``.
+    ``cut_off`` is called with the number of unsent bytes if none of them was sent for ``write_seconds_max``, and
+    ``on_removal`` if its event is removed.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Watcher:
         transport: asyncio.Transport,
         write_seconds_max: float,
         cut_off: Callable[[int], None],
+        on_removal: Callable[[], None],
     ) -> None:
         self.event = event
+        self.on_removal = on_removal
         # The events of its first state that are still to be sent: from ``position`` up to, but not including, ``end``.
         self.position = self.end = 0
         # The number of the last change that need not be sent to it any more.
@@ -99,7 +102,7 @@ class Watchers:
         self._waiting: list[Watcher] = []
         self._sends_heartbeat = False
         self._lines: dict[int, tuple[int, bytes]] = {}
-        catalogue.subscribe(self._on_change)
+        catalogue.subscribe(self._on_changes, self._on_removals)
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -127,10 +130,24 @@ class Watchers:
             self._schedule()
         return self._catalogue.event_lines(start, watcher.position)
 
-    def _on_change(self, events: Iterable[str]) -> None:
+    def _on_changes(self, events: Iterable[str]) -> None:
         if self._watchers:
             self._changed.update(dict.fromkeys(events))
             self._schedule()
+
+    def _on_removals(self, positions: Mapping[str, int]) -> None:
+        """End the watchers of these events. The others go on, and hear no more of them."""
+        for event in positions:
+            self._changed.pop(event, None)
+        self._changes.remove(positions)
+        for watcher in list(self._watchers):
+            if not watcher.has_state:
+                # What comes after a removed event has moved up.
+                watcher.end -= sum(position < watcher.end for position in positions.values())
+                watcher.position -= sum(position < watcher.position for position in positions.values())
+            if watcher.event in positions:
+                self._watchers.discard(watcher)
+                watcher.on_removal()
 
     def _schedule(self) -> None:
         """Let the next round begin when it has to."""

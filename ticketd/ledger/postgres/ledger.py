@@ -25,6 +25,7 @@ from ticketd.ids import new_id, new_ticket
 from ticketd.ledger.base import (
     Answers,
     CannotOpenError,
+    Changes,
     Done,
     EventsLockedError,
     LedgerUnavailableError,
@@ -129,10 +130,10 @@ class PostgresLedger:
         except LedgerUnavailableError as error:
             raise CannotOpenError(str(error)) from error
 
-    async def fetch_changes(self) -> list[Event]:
+    async def fetch_changes(self) -> Changes:
         """See SharedLedger."""
         async with self._pool.lend() as connection:
-            return await self._news(connection)
+            return Changes(await self._news(connection))
 
     async def close(self) -> None:
         """See Ledger."""
