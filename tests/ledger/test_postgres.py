@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tests.daemon import Daemon, running, until, write_events
-from tests.postgres import Postgres
+from tests.postgres import Postgres, query
 
 DATE = "2027-03-11T20:00:00Z"
 
@@ -118,6 +118,28 @@ def test_a_daemon_frozen_among_commits_does_not_stop_others(database: str, tmp_p
             here.process.send_signal(signal.SIGCONT)
         with here.connect() as connection:
             assert connection.ask("book 1 1 --booking b0")["replayed"]
+
+
+# What an operator does to the database
+
+
+def test_an_event_that_is_deleted_by_sql_leaves_lists(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100, 200)
+    with running(tmp_path, "--ledger", database) as daemon, daemon.connect() as reader:
+        assert [event["id"] for event in reader.ask("list")["events"]] == ["1", "2"]
+        (tmp_path / "events.json").unlink()
+        query(database, "DELETE FROM ticketd.events WHERE id = '1'")
+        until(lambda: [event["id"] for event in reader.ask("list")["events"]] == ["2"])
+        assert reader.ask("book 1 1")["code"] == "event_not_found"
+        assert reader.ask(f"create Again {DATE} 5 --id 1")["available"] == 5
+        assert [event["id"] for event in reader.ask("list")["events"]] == ["2", "1"]
+
+
+def test_a_schema_that_becomes_newer_ends_a_daemon(database: str, tmp_path: Path) -> None:
+    with running(tmp_path, "--ledger", database) as daemon:
+        query(database, "UPDATE ticketd.ledger SET schema_version = 99")
+        assert daemon.wait() == 5
+        assert "has schema 99 now" in "\n".join(daemon.lines)
 
 
 # events.json

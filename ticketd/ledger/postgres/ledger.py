@@ -17,6 +17,7 @@ Facts from PostgreSQL's documentation that this depends on (https://www.postgres
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import copy
@@ -36,6 +37,7 @@ from ticketd.ledger.postgres.outcomes import Outcomes
 from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, XMIN_START, Pool, PooledConnection
 from ticketd.ledger.postgres.reads import Reads
 from ticketd.ledger.postgres.save import Batch
+from ticketd.ledger.postgres.schema import SCHEMA_VERSION
 from ticketd.ledger.postgres.tasks import Tasks
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
 from ticketd.model import Booking, Event
@@ -54,9 +56,15 @@ HOLDS_PER_SECOND_MIN = 10_000
 EVENTS_PER_SWEEP_MAX = 100
 
 
+# Each column but those of an event has one value.
 _NEWS = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
-    (SELECT min(expires) FROM bookings WHERE state = 'held'), {EVENT_COLUMNS}
+    (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger),
+    ARRAY(
+        SELECT event FROM removals
+        WHERE changed >= $1::text::xid8 AND NOT EXISTS (SELECT FROM events WHERE id = removals.event)
+    ),
+    {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
 """
 
@@ -126,28 +134,35 @@ class PostgresLedger:
         try:
             async with self._pool.lend() as connection:
                 connection.seen_xmin = XMIN_START
-                return await self._news(connection)
+                return list((await self._news(connection)).events)
         except LedgerUnavailableError as error:
             raise CannotOpenError(str(error)) from error
 
     async def fetch_changes(self) -> Changes:
         """See SharedLedger."""
         async with self._pool.lend() as connection:
-            return Changes(await self._news(connection))
+            return await self._news(connection)
 
     async def close(self) -> None:
         """See Ledger."""
         await self._tasks.wait()
         self._pool.close()
 
-    async def _news(self, connection: PooledConnection) -> list[Event]:
+    async def _news(self, connection: PooledConnection) -> Changes:
         async with self._pool.within(TRY_SECONDS_MAX):
             rows = await connection.fetch(_NEWS, connection.seen_xmin)
-        now, connection.seen_xmin, self.next_expiry = rows[0][:3]
+        now, connection.seen_xmin, self.next_expiry, version, removed = rows[0][:5]
+        if version != SCHEMA_VERSION:
+            raise CannotOpenError(
+                f"the ledger in the database {self.name} has schema {version} now, and this ticketd knows"
+                f" {SCHEMA_VERSION}; start a newer ticketd"
+            )
         self._set_clock(now)
-        events = [event_of(row[3:]) for row in rows if row[3] is not None]
+        events = [event_of(row[5:]) for row in rows if row[5] is not None]
         self._events.update((event.id, event) for event in events)
-        return events
+        for event_id in removed:
+            self._events.pop(event_id, None)
+        return Changes(events, removed)
 
     async def _decide_without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply) -> Answers:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
@@ -199,11 +214,17 @@ class PostgresLedger:
         """Return the batch decided on events as they were last seen, and own holds; None if it needs more than that."""
         reads = read_set(requests)
         working_set = WorkingSet(new_ticket, self.now())
-        working_set.bookings = {id: copy(self._holds[id]) for id in reads.bookings if id in self._holds}
-        of_holds = {booking.event for booking in working_set.bookings.values()}
-        if len(working_set.bookings) < len(reads.bookings) or not of_holds <= self._events.keys():
+        held: Counter[str] = Counter()
+        for id in reads.bookings:
+            if id not in self._holds:
+                return None
+            working_set.bookings[id] = hold = copy(self._holds[id])
+            held[hold.event] += hold.quantity
+        events = {id: copy(self._events[id]) for id in reads.events | held.keys() if id in self._events}
+        if any(id not in events or events[id].held < quantity for id, quantity in held.items()):
+            # Others have ended these holds.
             return None
-        working_set.events = {id: copy(self._events[id]) for id in reads.events | of_holds if id in self._events}
+        working_set.events = events
         batch = self._decide(working_set, requests)
         # What it refuses, and what it repeats, may be different in the database.
         return batch if batch.granted and batch.changed else None

@@ -1,10 +1,11 @@
 """Owns the tables of the ledger in PostgreSQL. They have a schema of their own, so the database can be shared.
 
-They are like those of the embedded ledger (see ``embedded.schema``). There are no foreign keys: a booking is
-only added under the lock of its event, nothing is ever deleted, and checking keys would take half of the time for which
-a hot event is locked. ``changed`` is the last transaction that changed an event, by which other daemons find changes.
-``commits`` has a row for each connection of a daemon, with the id of the last batch committed on it. A connection that
-is ``fenced`` can commit nothing more. ``ledger`` is one row, with the mark of a move.
+They are like those of the embedded ledger (see ``embedded.schema``). There are no foreign keys: a booking is only added
+under the lock of its event, no daemon deletes anything, and checking keys would take half of the time for which a hot
+event is locked. ``changed`` is the last transaction that changed an event, by which other daemons find changes, and
+``removals`` has the events that an operator has deleted. ``commits`` has a row for each connection of a daemon, with
+the id of the last batch committed on it. A connection that is ``fenced`` can commit nothing more. ``ledger`` is one
+row, with the mark of a move.
 
 The owner of the tables creates and upgrades them. A daemon needs no more rights than ``grant`` gives.
 """
@@ -72,6 +73,13 @@ CREATE TABLE commits (
     at timestamptz NOT NULL DEFAULT now(),
     fenced boolean NOT NULL DEFAULT false
 );
+CREATE TABLE removals (event text COLLATE "C" NOT NULL, changed xid8 NOT NULL DEFAULT pg_current_xact_id());
+CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO {SCHEMA}.removals (event) VALUES (OLD.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_removal AFTER DELETE ON events FOR EACH ROW EXECUTE FUNCTION note_removal();
 {SAVE_FUNCTION}
 """,
 ]
@@ -79,6 +87,12 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 
 # No transaction of a connection that was last seen a day ago can still arrive.
 _FORGET_CONNECTIONS = f"DELETE FROM {SCHEMA}.commits WHERE at < now() - interval '1 day'"
+
+# After a restore into a new cluster, whose transactions have lower numbers, every event would look changed for long.
+_RENUMBER_CHANGES = f"""
+UPDATE {SCHEMA}.events SET changed = pg_current_xact_id() WHERE changed > pg_current_xact_id();
+DELETE FROM {SCHEMA}.removals WHERE changed > pg_current_xact_id();
+"""
 
 _OWNS = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1"
 # What a daemon does, and no more.
@@ -88,6 +102,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {{role}};
 GRANT INSERT, UPDATE ON {SCHEMA}.events, {SCHEMA}.bookings TO {{role}};
 GRANT INSERT ON {SCHEMA}.redemptions TO {{role}};
 GRANT INSERT, UPDATE, DELETE ON {SCHEMA}.commits TO {{role}};
+GRANT DELETE ON {SCHEMA}.removals TO {{role}};
 GRANT UPDATE ON {SCHEMA}.ledger TO {{role}};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {SCHEMA} TO {{role}};
 """
@@ -118,6 +133,7 @@ async def migrate(connection: asyncpg.Connection, name: str) -> None:
             if await schema_version(connection) != SCHEMA_VERSION:
                 await _upgrade(connection, name)
             await connection.execute(_FORGET_CONNECTIONS)
+            await connection.execute(_RENUMBER_CHANGES)
     except asyncpg.InsufficientPrivilegeError as error:
         role = await connection.fetchval("SELECT current_user")
         raise CannotOpenError(
