@@ -105,6 +105,17 @@ def test_a_hold_expires_by_the_database_clock_without_its_daemon(database: str, 
         assert (event["available"], event["held"], event["version"]) == (100, 0, 2)
 
 
+def test_a_hold_that_another_daemon_ended_is_not_confirmed(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 10)
+    with daemons(tmp_path, database, 2) as (here, there), here.connect() as holder, there.connect() as other:
+        for turn in range(5):
+            assert holder.ask(f"hold 1 1 --booking h{turn}")["state"] == "held"
+            ended = other.ask(f"{('release', 'confirm')[turn % 2]} h{turn}")
+            until(lambda version=ended["version"]: bool(holder.ask("show 1")["version"] == version))  # type: ignore[misc]
+            answer = holder.ask(f"confirm h{turn}")
+            assert answer.get("code") == "already_released" or answer == ended | {"replayed": True}
+
+
 def test_a_daemon_frozen_among_commits_does_not_stop_others(database: str, tmp_path: Path) -> None:
     write_events(tmp_path, 100_000)
     with daemons(tmp_path, database, 2) as (here, there), there.connect() as buyer, ExitStack() as stack:
