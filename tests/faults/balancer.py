@@ -6,7 +6,7 @@ the settings of ``NOT_TESTED``.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 FILE = Path(__file__).parent.parent.parent / "deploy" / "haproxy.cfg"
@@ -94,10 +94,9 @@ class Balancer:
         try:
             async with asyncio.timeout(self._configuration.check_seconds_max):
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-                writer.write(self._configuration.send)
-                said = await reader.readline()
-                writer.close()
-                return self._configuration.expect in said
+                with closing(writer):
+                    writer.write(self._configuration.send)
+                    return self._configuration.expect in await reader.readline()
         except (OSError, TimeoutError):
             return False
 
@@ -124,13 +123,13 @@ class Balancer:
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
     """Relay a connection until either side ends it. Raises OSError if nobody listens on the port."""
     from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        pumps = [asyncio.ensure_future(_pump(*ends)) for ends in ((reader, to_server), (from_server, writer))]
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-    finally:
-        to_server.close()
+    pumps = [asyncio.ensure_future(_pump(*ends)) for ends in ((reader, to_server), (from_server, writer))]
+    with closing(to_server):
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

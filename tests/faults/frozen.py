@@ -17,7 +17,7 @@ from tests.daemon import Connection, running, write_events
 IMAGE_MB = 64
 # It is frozen for so long, each time.
 FROZEN_SECONDS = 5.0
-READS = ("ping", "list", "show 1", "show 2", "stats", "book 2 1", "book nope 1", "hold 2 3", "nonsense")
+READS = ("ping", "ready", "list", "show 1", "show 2", "stats", "book 2 1", "book nope 1", "hold 2 3", "nonsense")
 
 
 def can_freeze() -> bool:

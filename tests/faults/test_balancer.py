@@ -1,7 +1,8 @@
-"""What deploy/haproxy.cfg promises: the clients of a daemon that is cut off go on with another one."""
+"""What deploy/haproxy.cfg promises: the clients of a daemon that is cut off, or hangs, go on with another one."""
 
 import asyncio
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -89,19 +90,26 @@ async def stand_in(ports: Sequence[int], _folder: Path) -> AsyncIterator[int]:
         pytest.param(haproxy, marks=pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")),
     ],
 )
-async def test_all_clients_of_a_daemon_that_is_cut_off_go_on(
-    balancing: Callable[[Sequence[int], Path], AbstractAsyncContextManager[int]], tmp_path: Path, database: str
+@pytest.mark.parametrize("fault", ["cut off", "stopped"])
+async def test_all_clients_of_a_daemon_that_cannot_sell_go_on(
+    fault: str,
+    balancing: Callable[[Sequence[int], Path], AbstractAsyncContextManager[int]],
+    tmp_path: Path,
+    database: str,
 ) -> None:
     # Over 5 s: the daemon waits 2 s for an answer before it is not ready, and then two checks have to fail.
     write_events(tmp_path, 1_000_000)
     with Proxy(database) as proxy, Fleet(tmp_path, database) as fleet:
-        cut_off, other = fleet.start(url=proxy.url), fleet.start()
-        async with balancing([cut_off.port, other.port], tmp_path) as port:
+        faulty, other = fleet.start(url=proxy.url), fleet.start()
+        async with balancing([faulty.port, other.port], tmp_path) as port:
             buyers = [Buyer(f"b{number}", port) for number in range(BUYERS)]
             buying = [asyncio.create_task(buyer.run()) for buyer in buyers]
             await until(lambda: all(buyer.bought for buyer in buyers))
-            proxy.inject([Fault("client", "byte", 0, 0.0, "part")])
-            await asyncio.to_thread(proxy.struck.get, timeout=SECONDS_MAX)
+            if fault == "stopped":
+                faulty.process.send_signal(signal.SIGSTOP)
+            else:
+                proxy.inject([Fault("client", "byte", 0, 0.0, "part")])
+                await asyncio.to_thread(proxy.struck.get, timeout=SECONDS_MAX)
             # One sale of each may have been under way.
             before = [len(buyer.bought) + 1 for buyer in buyers]
             await until(
@@ -112,7 +120,7 @@ async def test_all_clients_of_a_daemon_that_is_cut_off_go_on(
             for task in buying:
                 task.cancel()
             await asyncio.wait(buying)
-        fleet.kill(cut_off)
+        fleet.kill(faulty)
         sold = {row["id"] for row in query(database, "SELECT id FROM ticketd.bookings")}
         assert sold >= {booking for buyer in buyers for booking in buyer.bought}
         fleet.end()
