@@ -155,7 +155,7 @@ class Committer:
         finally:
             self._closing = True
             self.activity.log_summary(math.inf)
-            for submission in self._queues.clear():
+            for submission in self._queues.remove_late(math.inf):
                 submission.refuse("shutting_down", SHUTTING_DOWN)
             self.reader.close()
 

@@ -89,10 +89,10 @@ class Queues:
         self._limits = limits
         self._held = held
         self._queue_per_connection = queue_per_connection
-        # Queues from which the next batch may take, in round-robin order.
+        # A queue is here while submissions wait in it or are in commit.
+        self._queues: dict[str, deque[Submission]] = {}
+        # Those that are not locked, from which the next batch may take, in round-robin order.
         self._ready: OrderedDict[str, deque[Submission]] = OrderedDict()
-        # Queues of the batches in commit, with the submissions that still wait there.
-        self._locked: dict[str, deque[Submission]] = {}
 
     @property
     def ready(self) -> bool:
@@ -100,10 +100,10 @@ class Queues:
         return bool(self._ready)
 
     def __len__(self) -> int:
-        return sum(map(len, (*self._ready.values(), *self._locked.values())))
+        return sum(map(len, self._queues.values()))
 
     def _length(self, name: str) -> int:
-        return len(self._ready.get(name) or self._locked.get(name) or ())
+        return len(self._queues.get(name, ()))
 
     def choose_queue(self, requests: Sequence[LedgerRequest], peer: str) -> str:
         """Return the name of the queue for requests: the longest queue of their events.
@@ -131,16 +131,14 @@ class Queues:
 
     def has(self, name: str) -> bool:
         """Whether submissions of a queue are waiting or in commit."""
-        return name in self._ready or name in self._locked
+        return name in self._queues
 
     def add(self, submission: Submission) -> None:
         """Put a submission at the end of its queue."""
         name = submission.queue
-        queue = self._locked.get(name)
+        queue = self._queues.get(name)
         if queue is None:
-            queue = self._ready.get(name)
-            if queue is None:
-                queue = self._ready[name] = deque()
+            queue = self._queues[name] = self._ready[name] = deque()
         queue.append(submission)
 
     def take_batch(self, oldest: float) -> Batch:
@@ -167,11 +165,12 @@ class Queues:
                     break
             full = room <= 0 or (bool(queue) and quota > 0)
             if len(batch.submissions) > taken:
-                self._locked[name] = queue
                 batch.queues.append(name)
             elif queue:
                 self._ready[name] = queue
                 self._ready.move_to_end(name, last=False)
+            else:
+                del self._queues[name]
             if full:
                 break
         return batch
@@ -179,29 +178,23 @@ class Queues:
     def remove_late(self, oldest: float) -> list[Submission]:
         """Remove and return the submissions that arrived before ``oldest``, in seconds of the loop's clock."""
         late: list[Submission] = []
-        for queue in (*self._ready.values(), *self._locked.values()):
+        for queue in self._queues.values():
             while queue and queue[0].arrived < oldest:
                 late.append(queue.popleft())
         for name in [name for name, queue in self._ready.items() if not queue]:
-            del self._ready[name]
+            del self._ready[name], self._queues[name]
         return late
 
     def put_back(self, batch: Batch, *, alone: bool = False) -> None:
         """Return a batch to the head of its queues. With ``alone``, each submission is tried alone from now on."""
         for submission in reversed(batch.submissions):
             submission.alone = submission.alone or alone
-            self._locked[submission.queue].appendleft(submission)
+            self._queues[submission.queue].appendleft(submission)
 
     def done(self, batch: Batch) -> None:
         """Unlock the queues of a batch."""
         for name in batch.queues:
-            if queue := self._locked.pop(name):
+            if queue := self._queues[name]:
                 self._ready[name] = queue
-
-    def clear(self) -> list[Submission]:
-        """Remove and return all submissions."""
-        removed = [submission for queue in (*self._ready.values(), *self._locked.values()) for submission in queue]
-        self._ready.clear()
-        for queue in self._locked.values():
-            queue.clear()
-        return removed
+            else:
+                del self._queues[name]
