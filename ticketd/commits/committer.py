@@ -229,15 +229,14 @@ class Committer:
             self.reader.read_slice()
             self._begin_commit()
         # Before the replies go out: a client could ask again at once, and its commit would keep the reader waiting.
-        self.reader.schedule()
+        self._continue()
         batch.deliver(answers.replies)
         self.activity.record(batch.submissions, answers.replies, self._loop.time(), changed=answers.changed)
-        self._continue()
 
     def _continue(self) -> None:
+        self.reader.schedule()
         if self._queues.ready:
             self._schedule()
-        self.reader.schedule()
         self._end_if_done()
 
     def _end_if_done(self) -> None:
