@@ -13,9 +13,8 @@ from tests.commits.conftest import Opened, Visitor, ask, asked, codes, on_this_d
 from tests.faults.disk import RealDisk
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
-from ticketd.commits.reader import ROWS_PER_SLICE
 from ticketd.config import Limits
-from ticketd.ledger.base import LedgerFailedError
+from ticketd.ledger.base import ROWS_PER_SLICE, LedgerFailedError
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.wire.replies import BookingReply, BookingsReply, Reply
 from ticketd.wire.requests import Book, Bookings, Create, Request, Show

@@ -14,7 +14,7 @@ from tests.callbacks import Outcome, commit, read
 from tests.faketime import Clock
 from tests.faults.disk import Call, Content, Disk, RealDisk, plugged
 from ticketd.ids import new_id
-from ticketd.ledger.base import Answers, LedgerFailedError, OutcomeUnknownError, StorageFullError
+from ticketd.ledger.base import ROWS_PER_SLICE, Answers, LedgerFailedError, OutcomeUnknownError, StorageFullError
 from ticketd.ledger.embedded import database
 from ticketd.ledger.embedded import ledger as embedded
 from ticketd.ledger.embedded.database import CHECKPOINT_PAGES, PAGES_COUNTED_MAX, Database
@@ -245,7 +245,7 @@ async def test_a_slice_is_so_many_rows_or_one_booking_alone(tmp_path: Path) -> N
 
     assert sliced(Show("large"), *shows) == 1
     # Each is a request, a booking and 3 tickets.
-    assert sliced(*shows) == math.ceil(embedded.ROWS_PER_SLICE / 5)
+    assert sliced(*shows) == math.ceil(ROWS_PER_SLICE / 5)
     assert sliced(shows[0], Show("large"), *shows) == 2
     assert sliced(Bookings(), *shows) == 1
     assert len(read(ledger, *shows, Show("large"), Show("none"))) == 202

@@ -16,15 +16,12 @@ from msgspec import Struct
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.clients import BUG, BUSY, SHUTTING_DOWN, UNREACHABLE, Client
 from ticketd.config import RETRY_AFTER_SECONDS
-from ticketd.ledger.base import Answers, Ledger, LedgerFailedError, LedgerUnavailableError
-from ticketd.rules.commands import ROWS_OF_A_BOOKING
-from ticketd.wire.replies import BookingReply, BookingsReply, ErrorReply, Reply, TicketReply
+from ticketd.ledger.base import ROWS_PER_SLICE, Answers, Ledger, LedgerFailedError, LedgerUnavailableError
+from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
-# A slice ends when it has this many bookings and tickets.
-ROWS_PER_SLICE = 256
 UNAVAILABLE_RETRY_SECONDS = 0.1
 
 
@@ -79,7 +76,7 @@ class Reader:
                 self._done(reading, error)
             else:
                 if answers is not None:
-                    rows += sum(map(_rows, answers.replies))
+                    rows += answers.rows
                     self._answer(reading, answers)
 
     def refuse_late(self, oldest: float) -> None:
@@ -142,18 +139,3 @@ class Reader:
         # After these replies, ``list`` must not show an earlier state of the same events.
         self._catalogue.publish(answers.events)
         reading.client.deliver(answers.replies)
-
-
-def _rows(reply: Reply) -> int:
-    """Return about how many bookings and tickets were read for a reply."""
-    match reply:
-        case BookingReply():
-            return 1 + len(reply.tickets)
-        case BookingsReply():
-            # An empty page costs something too.
-            return 1 + sum(1 + len(booking.tickets) for booking in reply.bookings)
-        case TicketReply() | ErrorReply():
-            # The ticket may be of a large booking, which was loaded for it.
-            return ROWS_OF_A_BOOKING
-        case _:
-            return 1

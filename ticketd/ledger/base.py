@@ -16,12 +16,14 @@ class Answers(NamedTuple):
     """A reply to each request, in order, and whether anything was changed.
 
     ``events`` are at least the changed events in their new state. A SharedLedger returns all events that the replies
-    show, in that state or a later one, so that the catalogue never falls behind a reply.
+    show, in that state or a later one, so that the catalogue never falls behind a reply. ``rows`` says how much of a
+    slice was read for them.
     """
 
     replies: Sequence[Reply]
     events: Sequence[Event] = ()
     changed: bool = False
+    rows: int = 0
 
 
 class Changes(NamedTuple):
@@ -30,6 +32,9 @@ class Changes(NamedTuple):
     events: Sequence[Event]
     removed: Collection[str] = ()
 
+
+# A slice of reading ends when it has loaded this many bookings and tickets, so that the next commit waits no longer.
+ROWS_PER_SLICE = 256
 
 # Gets the result of a call that was not answered at once, or its error.
 Done = Callable[[Answers | Exception], None]

@@ -24,7 +24,7 @@ import apsw
 import msgspec
 
 from ticketd.ids import new_ticket
-from ticketd.ledger.base import Answers, Done, LedgerFailedError
+from ticketd.ledger.base import ROWS_PER_SLICE, Answers, Done, LedgerFailedError
 from ticketd.ledger.embedded.database import Database
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
 from ticketd.ledger.embedded.holds import Holds
@@ -40,8 +40,6 @@ from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
-# ``read`` stops when it has loaded this many bookings and tickets, so that the next commit waits no longer.
-ROWS_PER_SLICE = 256
 # The year 1: a time at which no hold has run out, however wrong the clock was when it was made.
 LONG_AGO = -62_135_596_800_000
 
@@ -141,7 +139,7 @@ class EmbeddedLedger:
             rows += 1 + sum(1 + len(booking.tickets) for booking in working_set.bookings.values())
             if rows >= ROWS_PER_SLICE:
                 break
-        return Answers(replies)
+        return Answers(replies, rows=rows)
 
     def held(self, booking: str) -> tuple[str, int] | None:
         """See Ledger."""
