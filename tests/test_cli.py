@@ -62,13 +62,13 @@ def with_open_files(most: int, folder: Path) -> subprocess.Popen[str]:
 
 
 def test_too_few_open_files_to_serve_anybody_exit_with_status_3(tmp_path: Path) -> None:
-    with with_open_files(64, tmp_path) as daemon:
+    with with_open_files(32, tmp_path) as daemon:
         try:
             _, said = daemon.communicate(timeout=20)
         finally:
             daemon.kill()
     assert daemon.returncode == 3
-    assert said.startswith("ticketd: only 64 files may be open, ")
+    assert said.startswith("ticketd: only 32 files may be open, ")
     assert "(ulimit -Hn " in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -76,7 +76,7 @@ def test_too_few_open_files_to_serve_anybody_exit_with_status_3(tmp_path: Path) 
 
 def test_one_more_open_file_serves_somebody(tmp_path: Path) -> None:
     write_events(tmp_path, 5)
-    with with_open_files(65, tmp_path) as daemon:
+    with with_open_files(33, tmp_path) as daemon:
         assert daemon.stderr is not None
         try:
             ready = next(match for line in daemon.stderr if (match := re.match(r"ready listen=[^ ]*?:(\d+)", line)))

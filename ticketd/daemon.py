@@ -22,7 +22,7 @@ from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFa
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
-from ticketd.serving.server import TURNED_AWAY_MAX, Server
+from ticketd.serving.server import DESCRIPTORS_RESERVED, TURNED_AWAY_MAX, Server
 from ticketd.serving.service import Service
 
 log = logging.getLogger("ticketd")
@@ -36,8 +36,6 @@ LEDGER_SHARE = 0.95
 FAILED_DRAIN_SECONDS_MAX = 2.0
 # With Python's default of 700, the garbage collector would run 100 times a second in a crowd, and find nothing.
 OBJECTS_PER_COLLECTION = 20_000
-# File descriptors for the ledger, its log, the listener and so on, besides those of connections.
-DESCRIPTORS_EXTRA = 64
 
 
 class CannotListenError(Exception):
@@ -104,12 +102,12 @@ def raise_open_files_limit(limits: Limits) -> None:
     Raises CannotListenError if these are too few to serve anybody.
     """
     connections = limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX
-    wanted = connections + DESCRIPTORS_EXTRA
+    wanted = connections + DESCRIPTORS_RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if possible <= DESCRIPTORS_EXTRA:
+    if possible <= DESCRIPTORS_RESERVED:
         raise CannotListenError(
             f"only {possible} files may be open, which is too few to serve anybody: {connections} connections need"
             f" {wanted}; raise the limit (ulimit -Hn {wanted}) and start it again"
