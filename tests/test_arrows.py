@@ -17,7 +17,7 @@ LAYERS = [
     ("commits",),
     ("ledger",),
     ("rules",),
-    ("ids", "config", "deadline", "logs"),
+    ("ids", "config", "deadline", "disk_thread", "logs"),
     ("wire",),
     ("model",),
     ("errors",),

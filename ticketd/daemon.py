@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 from ticketd import __version__
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
-from ticketd.commits.disk_thread import DiskThread
 from ticketd.commits.events_file import EventsFile, EventsFileError
 from ticketd.commits.file_sync import FileSync, read_at_start
 from ticketd.commits.refresher import refresh
 from ticketd.config import STATUS_BUG, STATUS_CANNOT_OPEN, STATUS_ENDED, STATUS_LEDGER_FAILED, Limits, Options
+from ticketd.disk_thread import DiskThread
 from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFailedError, SharedLedger
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
@@ -126,7 +126,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     ending = Ending()
     limits = options.limits
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
-    file, disk_thread = EventsFile(options.events, ledger_files), DiskThread()
+    file, disk_thread = EventsFile(options.events, ledger_files), DiskThread("events-file")
     events_in_file = await read_at_start(file, disk_thread)
     ledger, name = await _open_ledger(options)
     catalogue = Catalogue(await ledger.events())

@@ -110,8 +110,8 @@ async def test_what_work_raises_is_told(writer: Writer, loop: MovableLoop) -> No
     writer.start(fail, ended)
     assert str(await ended.error()) == "the disk is on fire"
     with pytest.raises(LedgerFailedError, match="on fire"):
-        await writer.finish(fail)
-    await writer.finish(nothing)
+        await writer.do(fail)
+    await writer.do(nothing)
     assert not writer.busy
 
 
@@ -141,7 +141,7 @@ async def test_a_disk_that_does_not_answer_in_time_has_failed(writer: Writer, lo
     assert not writer.busy
     # What the thread says when the disk answers after all is nobody's.
     stuck.may_end.set()
-    await writer.finish(nothing)
+    await writer.do(nothing)
     assert ended.errors == [error]
 
 
@@ -167,7 +167,7 @@ async def test_each_piece_of_work_has_all_of_the_time(writer: Writer, loop: Mova
         assert await ended.error() is None
     # Time passes without work: nothing is late.
     await loop.move(SECONDS_MAX * 2)
-    await writer.finish(nothing)
+    await writer.do(nothing)
 
 
 @with_writer

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
-from ticketd.commits.disk_thread import DiskThread
 from ticketd.commits.events_file import EventsFile, EventsFileError
+from ticketd.disk_thread import DiskThread
 from ticketd.ledger.base import CannotOpenError
 from ticketd.rules.working_set import Adopt
 from ticketd.wire.events_json import EventsJsonError, FileEvent, check_new_name

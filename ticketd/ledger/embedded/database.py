@@ -25,6 +25,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,6 @@ from ticketd.ledger.embedded.files import damaged, log_path, seal_path
 from ticketd.ledger.embedded.opening import Opened
 from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
 from ticketd.ledger.embedded.seal import Seal
-from ticketd.ledger.embedded.writer import Work
 from ticketd.rules.working_set import WorkingSet
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Database:
         if self._damage:
             raise LedgerFailedError(self._damage)
 
-    def work_for(self, working_set: WorkingSet, added: int) -> Work:
+    def work_for(self, working_set: WorkingSet, added: int) -> Callable[[], None]:
         """Return the work that makes the changes of a batch durable; ``added`` is what they add to the total."""
         if missing := self._missing():
             if self._file_check and not self._file_check.ended:

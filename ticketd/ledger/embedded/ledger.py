@@ -165,7 +165,7 @@ class EmbeddedLedger:
     async def close(self) -> None:
         """See Ledger."""
         await self._database.stop_check()
-        await self._writer.finish(self._database.close)
+        await self._writer.do(self._database.close)
         self._writer.close()
 
     def _load(self, reads: ReadSet, now: int) -> WorkingSet:
