@@ -119,9 +119,12 @@ class EventsFile:
 
     def _refuse_others(self) -> None:
         """Raise EventsFileError if the file is one of the others. Opening and closing it would drop SQLite's locks."""
-        inode = _inode_of(self.path)
         for other in self._others:
-            if other == self.path or (inode and inode == _inode_of(other)):
+            same = other == self.path
+            # One of them may not exist.
+            with suppress(OSError):
+                same = same or other.samefile(self.path)
+            if same:
                 raise self.refuse(f"{self.path} is a file of the ledger ({other.name}), not a catalogue")
 
     def _current_signature(self) -> tuple[int, ...] | None:
@@ -148,14 +151,6 @@ def _write_parts(file: BinaryIO, parts: Iterable[bytes]) -> None:
     file.flush()
     if file.tell() > FILE_BYTES_MAX:
         raise OSError(errno.EFBIG, f"it would be larger than {FILE_BYTES_MAX >> 20} MiB, and could not be read")
-
-
-def _inode_of(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _signature_of(status: os.stat_result) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ from typing import Any
 import apsw
 
 from ticketd.ledger.base import LedgerFailedError, StorageFullError
-from ticketd.ledger.embedded.files import damaged, log_path, seal_path
+from ticketd.ledger.embedded.files import damaged, identity_of, log_path, seal_path
 from ticketd.ledger.embedded.opening import Opened
 from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
 from ticketd.ledger.embedded.seal import Seal
@@ -63,7 +63,7 @@ class Database:
         self._file_check = opened.check
         self._damage: str | None = None
         real = path.resolve()
-        self._inodes = {str(file): _inode(str(file)) for file in (path, log_path(real), seal_path(real))}
+        self._identities = {str(file): identity_of(file) for file in (path, log_path(real), seal_path(real))}
         self._folder = str(real.parent)
         # When the folder had changed last, in nanoseconds, when the files were looked at.
         self._looked_at: int | None = None
@@ -108,7 +108,7 @@ class Database:
         # Its time is not exact: it may change again, and show the same.
         if changed and time.time_ns() - changed > FOLDER_NANOSECONDS:
             self._looked_at = changed
-        return [file for file, inode in self._inodes.items() if _inode(file) != inode]
+        return [file for file, identity in self._identities.items() if identity_of(file) != identity]
 
     async def check(self) -> None:
         """Check what the start did not. Raises LedgerFailedError if it is damaged."""
@@ -198,10 +198,3 @@ class Database:
     def _pages_written(self) -> int:
         """Return how many pages have been written to the log so far, modulo PAGES_COUNTED_MAX."""
         return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
-
-
-def _inode(path: str) -> int | None:
-    try:
-        return os.stat(path).st_ino  # noqa: PTH116
-    except OSError:
-        return None

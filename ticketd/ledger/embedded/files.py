@@ -1,5 +1,6 @@
 """Access to the files of an embedded ledger through SQLite's VFS: the database, its log and its seal."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """Return where all files of a ledger are, or may be."""
     path = path.resolve()
     return path, log_path(path), seal_path(path), journal_path(path)
+
+
+def identity_of(path: Path | str) -> tuple[int, int] | None:
+    """Return what a file is recognized by, whatever it is called, or None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def size_of(path: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from ticketd.ledger.base import CannotOpenError
-from ticketd.ledger.embedded.files import UNREADABLE, damaged
+from ticketd.ledger.embedded.files import UNREADABLE, damaged, identity_of
 from ticketd.ledger.embedded.opening import Opened, Use, open_ledger
 from ticketd.ledger.embedded.schema import TOTAL
 from ticketd.ledger.marks import MARK_COLUMNS, Mark
@@ -55,7 +55,7 @@ class EmbeddedOffline(EmbeddedReader):
     """
 
     def __init__(self, path: Path, new: Mark | None = None, unlike: object = None) -> None:
-        self.identity: object = _identity(path)
+        self.identity: object = identity_of(path) or path.resolve()
         if self.identity == unlike:
             raise CannotOpenError(f"source and target are the same ledger, {path}; name another target")
         opened: Opened = open_ledger(path, Use(new, served=False))
@@ -131,11 +131,3 @@ class EmbeddedOffline(EmbeddedReader):
             # The seal must be durable too: without it, a ledger whose log was removed would look intact.
             self._seal.renew(self._commits)
         self.mark = mark
-
-
-def _identity(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError:
-        return path.resolve()
-    return found.st_dev, found.st_ino
