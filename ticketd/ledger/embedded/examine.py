@@ -19,6 +19,7 @@ from ticketd.ledger.embedded.files import (
     load_checksums,
     load_digests,
     log_path,
+    opened,
     reason,
     seal_path,
     size_of,
@@ -87,7 +88,7 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
         # Takes effect with the first read.
         connection.pragma("locking_mode", "EXCLUSIVE")
     else:
-        file = stack.enter_context(_opened(path, apsw.SQLITE_OPEN_MAIN_DB))
+        file = stack.enter_context(opened(path, apsw.SQLITE_OPEN_MAIN_DB))
         file.xLock(apsw.SQLITE_LOCK_SHARED)
         stack.callback(file.xUnlock, apsw.SQLITE_LOCK_NONE)
         if size_of(log_path(path)):
@@ -106,7 +107,7 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
 
 def _check_pages(path: Path, findings: Findings) -> None:
     """Read every page of the file, in use or not, except those that the log replaces."""
-    with _opened(path, apsw.SQLITE_OPEN_MAIN_DB) as file:
+    with opened(path, apsw.SQLITE_OPEN_MAIN_DB) as file:
         header = file.xRead(_HEADER_BYTES, 0)
         if len(header) < _HEADER_BYTES:
             findings.wrong("pages", f"{path.name} is shorter than its first page")
@@ -135,7 +136,7 @@ def _pages_in_log(path: Path, page_bytes: int) -> set[int]:
     pages: set[int] = set()
     uncommitted: set[int] = set()
     if size := size_of(log_path(path)):
-        with _opened(log_path(path), apsw.SQLITE_OPEN_WAL) as file:
+        with opened(log_path(path), apsw.SQLITE_OPEN_WAL) as file:
             salts = file.xRead(_LOG_HEADER_BYTES, 0)[_LOG_SALTS] if size > _LOG_HEADER_BYTES else b""
             for start in range(_LOG_HEADER_BYTES, size - page_bytes, _FRAME_HEADER_BYTES + page_bytes):
                 frame = file.xRead(_FRAME_HEADER_BYTES, start)
@@ -172,13 +173,3 @@ def _check_integrity(connection: apsw.Connection, findings: Findings) -> bool:
         findings.wrong("integrity", fault)
     findings.fact("integrity", "SQLite's own check", "ok")
     return not faults
-
-
-@contextmanager
-def _opened(path: Path, kind: int) -> Iterator[apsw.VFSFile]:
-    # With its kind: for a database that is open already, SQLite then keeps its locks when this is closed.
-    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | kind, 0])
-    try:
-        yield file
-    finally:
-        file.xClose()

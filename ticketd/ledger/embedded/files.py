@@ -1,6 +1,8 @@
 """Access to the files of an embedded ledger through SQLite's VFS: the database, its log and its seal."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -47,17 +49,26 @@ def identity_of(path: Path | str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+@contextmanager
+def opened(path: Path, kind: int, access: int = apsw.SQLITE_OPEN_READONLY) -> Iterator[apsw.VFSFile]:
+    """Open a file of this kind, such as SQLITE_OPEN_WAL, through the VFS. Raises apsw.Error.
+
+    If SQLite has a file open as a database, and it is opened as one here, closing it keeps SQLite's locks.
+    """
+    file = apsw.VFSFile("", str(path), [access | kind, 0])
+    try:
+        yield file
+    finally:
+        file.xClose()
+
+
 def size_of(path: Path) -> int:
     """Return the size of a file as SQLite sees it, 0 if there is none."""
     try:
-        # As a database: if SQLite has it open already, closing it here then does not drop SQLite's locks.
-        file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+        with opened(path, apsw.SQLITE_OPEN_MAIN_DB) as file:
+            return file.xFileSize()
     except apsw.CantOpenError:
         return 0
-    try:
-        return file.xFileSize()
-    finally:
-        file.xClose()
 
 
 def damaged(path: Path, error: apsw.Error | str) -> CannotOpenError:
@@ -100,10 +111,7 @@ def make_log_durable(path: Path) -> None:
     size = size_of(log)
     if not size:
         return
-    file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0])
-    try:
+    with opened(log, apsw.SQLITE_OPEN_WAL, apsw.SQLITE_OPEN_READWRITE) as file:
         for start in range(0, size, COPY_BYTES):
             file.xWrite(file.xRead(min(COPY_BYTES, size - start), start), start)
         file.xSync(apsw.SQLITE_SYNC_NORMAL)
-    finally:
-        file.xClose()

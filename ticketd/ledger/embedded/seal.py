@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import apsw
 
+from ticketd.ledger.embedded.files import opened
+
 _LINE = re.compile(rb"ticketd seal: (\d{20}) commits acknowledged, check ([0-9a-f]{8})\n")
 # The file has room for two lines, each in a sector of its own. They are written alternately, so a crash can tear
 # only one of them.
@@ -85,13 +87,10 @@ class Seal:
 def read_seal(path: Path) -> SealContent:
     """Return what is in the seal at ``path``."""
     try:
-        file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_SUPER_JOURNAL, 0])
+        with opened(path, apsw.SQLITE_OPEN_SUPER_JOURNAL) as file:
+            return _read(file)
     except apsw.CantOpenError:
         return SealContent(None, damaged=False, verdict=None)
-    try:
-        return _read(file)
-    finally:
-        file.xClose()
 
 
 def _read(file: apsw.VFSFile) -> SealContent:
