@@ -34,7 +34,7 @@ from typing import Any
 import apsw
 
 from ticketd.ledger.base import LedgerFailedError, StorageFullError
-from ticketd.ledger.embedded.files import damaged, identity_of, log_path, seal_path
+from ticketd.ledger.embedded.files import damaged, fold_log, identity_of, log_path, seal_path
 from ticketd.ledger.embedded.opening import Opened
 from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
 from ticketd.ledger.embedded.seal import Seal
@@ -179,19 +179,11 @@ class Database:
     def _checkpoint(self) -> None:
         """Fold the log into the file. Runs in the writer thread."""
         try:
-            pages, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.FullError:
-            # What does not fit into the file stays in the log, until the next checkpoint is due.
-            self._note_checkpoint()
-            return
+            if fold_log(self._connection):
+                self._folded = self._commits
         except apsw.Error as error:
             raise LedgerFailedError(f"checkpoint failed: {error}") from error
-        if moved != pages:
-            raise LedgerFailedError(f"checkpoint moved {moved} of {pages} pages")
-        self._note_checkpoint()
-        self._folded = self._commits
-
-    def _note_checkpoint(self) -> None:
+        # Without room too: the next one is tried when it is due again, not at every commit.
         self.checkpoint_due = False
         self._pages_at_checkpoint = self._pages_written()
 

@@ -100,6 +100,20 @@ def load_checksums() -> None:
         raise CannotOpenError(f"this apsw comes without the checksum VFS ({error}); install a wheel of apsw") from error
 
 
+def fold_log(connection: apsw.Connection) -> bool:
+    """Fold the log into the file (a checkpoint), and return whether that has all of it. Raises apsw.Error.
+
+    What does not fit into the file, for lack of room, stays in the log.
+    """
+    try:
+        pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    except apsw.FullError:
+        return False
+    if moved != pages:
+        raise apsw.LockedError(f"the checkpoint moved {moved} of {pages} pages")
+    return True
+
+
 def make_log_durable(path: Path) -> None:
     """Rewrite the whole log and sync it.
 

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 
 import apsw
 
 from ticketd.ledger.base import CannotOpenError
-from ticketd.ledger.embedded.files import UNREADABLE, damaged, identity_of
+from ticketd.ledger.embedded.files import UNREADABLE, damaged, fold_log, identity_of
 from ticketd.ledger.embedded.opening import Opened, Use, open_ledger
 from ticketd.ledger.embedded.schema import TOTAL
 from ticketd.ledger.marks import MARK_COLUMNS, Mark
@@ -104,12 +104,9 @@ class EmbeddedOffline(EmbeddedReader):
     async def finish(self) -> None:
         """See OfflineLedger."""
         with self._translated_errors():
-            # What does not fit into the file stays in the log.
-            with suppress(apsw.FullError):
-                log, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                if log == moved:
-                    # Closing may remove the log: all of it is in the file.
-                    self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            if fold_log(self._connection):
+                # Closing may remove the log: all of it is in the file.
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             await self.close()
 
     async def close(self) -> None:

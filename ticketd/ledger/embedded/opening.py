@@ -23,6 +23,7 @@ from ticketd.ledger.embedded.files import (
     CHECKSUM_BYTES,
     UNREADABLE,
     damaged,
+    fold_log,
     load_checksums,
     load_digests,
     log_path,
@@ -267,13 +268,9 @@ def _configure(connection: apsw.Connection, path: Path) -> None:
 
 def _fold(connection: apsw.Connection, commits: int) -> int:
     """Fold the log into the file, and return how many commits the file has then without its log."""
-    try:
-        log_pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-    except apsw.FullError:
-        log.warning("the disk is full: reads are served, and nothing can be sold until there is room")
-    else:
-        if log_pages == moved:
-            return commits
+    if fold_log(connection):
+        return commits
+    log.warning("the disk is full: reads are served, and nothing can be sold until there is room")
     return int(connection.execute("SELECT folded FROM ledger").get)
 
 
