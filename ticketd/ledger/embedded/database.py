@@ -57,7 +57,7 @@ class Database:
 
     def __init__(self, path: Path, opened: Opened) -> None:
         self._path = path
-        self._connection, self._seal, self._lock = opened.connection, opened.seal, opened.lock
+        self._connection, self._seal, self._files = opened.connection, opened.seal, opened.files
         self._commits, self._folded = opened.commits, opened.folded
         # None if the start has checked all.
         self._file_check = opened.check
@@ -134,9 +134,7 @@ class Database:
             if self._folded == self._commits:
                 # Closing may remove the log: all of it is in the file.
                 self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-            self._connection.close()
-            self._seal.close()
-            self._lock.close()
+            self._files.close()
         except apsw.Error as error:
             raise LedgerFailedError(f"the ledger cannot be closed: {error}") from error
 

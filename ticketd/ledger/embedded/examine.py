@@ -156,13 +156,13 @@ def _check_commits(connection: apsw.Connection, path: Path, findings: Findings) 
     except CannotOpenError as error:
         findings.wrong("seal", str(error))
     else:
-        acknowledged, seal_is_damaged, verdict = read_seal(seal_path(path))
-        if verdict:
-            findings.note(f"seal: ticketd found damage while it served the ledger: {verdict}")
-        if loss := find_loss(acknowledged, seal_is_damaged, commits):
+        seal = read_seal(seal_path(path))
+        if seal.verdict:
+            findings.note(f"seal: ticketd found damage while it served the ledger: {seal.verdict}")
+        if loss := find_loss(seal, commits):
             findings.wrong("seal", f"the ledger {path}: {loss}")
         findings.fact(
-            "seal", f"{acknowledged or 0:,} commits acknowledged, {commits:,} in the ledger", "none is missing"
+            "seal", f"{seal.commits or 0:,} commits acknowledged, {commits:,} in the ledger", "none is missing"
         )
     return mark
 

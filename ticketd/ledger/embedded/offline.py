@@ -62,12 +62,10 @@ class EmbeddedOffline(EmbeddedReader):
         super().__init__(opened.connection, path)
         self.address = str(path.resolve())
         self.mark = opened.mark
-        self._seal = opened.seal
-        self._lock = opened.lock
+        self._seal, self._files = opened.seal, opened.files
         self._commits, self._folded = opened.commits, opened.folded
         # The one transaction may not fit into memory.
         self._connection.pragma("cache_spill", True)
-        self._closed = False
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
@@ -111,11 +109,7 @@ class EmbeddedOffline(EmbeddedReader):
 
     async def close(self) -> None:
         """See OfflineLedger."""
-        if not self._closed:
-            self._closed = True
-            self._connection.close()
-            self._seal.close()
-            self._lock.close()
+        self._files.close()
 
     def _commit(self, mark: Mark) -> None:
         with self._translated_errors():

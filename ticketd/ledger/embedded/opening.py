@@ -34,7 +34,7 @@ from ticketd.ledger.embedded.files import (
 from ticketd.ledger.embedded.integrity import FileCheck, content_faults, first_fault, open_file, page_fault
 from ticketd.ledger.embedded.lock import Lock
 from ticketd.ledger.embedded.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
-from ticketd.ledger.embedded.seal import Seal
+from ticketd.ledger.embedded.seal import Seal, SealContent
 from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark, refusal
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ class Opened(NamedTuple):
 
     connection: apsw.Connection
     seal: Seal
-    lock: Lock
+    # Closes both, and drops the lock.
+    files: ExitStack
     commits: int
     # How many commits are in the file without its log.
     folded: int
@@ -83,17 +84,14 @@ def open_ledger(path: Path, use: Use) -> Opened:
         refuse_log_without_file(path)
         if use.new is None and not size_of(path):
             raise CannotOpenError(f"there is no ledger {path}")
-        with ExitStack() as stack:
-            lock = Lock(path, create=True)
-            stack.callback(lock.close)
-            connection = apsw.Connection(str(path))
-            stack.callback(connection.close)
+        with ExitStack() as files:
+            # The lock is dropped last.
+            files.enter_context(closing(Lock(path, create=True)))
+            connection = files.enter_context(closing(apsw.Connection(str(path))))
             load_digests(connection)
             # The log may belong to another file, so closing must not fold it into this one.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            opened = _open(connection, lock, path, use)
-            stack.pop_all()
-            return opened
+            return _open(connection, files, path, use)
 
 
 @contextmanager
@@ -122,7 +120,7 @@ def translated_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Opened:
+def _open(connection: apsw.Connection, files: ExitStack, path: Path, use: Use) -> Opened:
     # This affects only a database that has no pages yet.
     connection.reserve_bytes(reserve=CHECKSUM_BYTES)
     connection.pragma("locking_mode", "EXCLUSIVE")
@@ -131,36 +129,32 @@ def _open(connection: apsw.Connection, lock: Lock, path: Path, use: Use) -> Open
     is_new = is_empty(connection, path)
     if is_new and use.new is None:
         raise CannotOpenError(f"there is no ledger in {path}, which is empty")
-    seal = Seal(seal_path(path))
+    seal = files.enter_context(closing(Seal(seal_path(path))))
+    commits = 0 if is_new else count_commits(connection, path)
+    if not is_new or seal.content.commits is not None:
+        _refuse_loss(path, seal.content, commits, use.accept_losses)
+    if is_new and use.new:
+        # The seal comes before the ledger, so that no ledger is ever without one. The tables come before the log,
+        # so that every page in the file has a checksum from the start.
+        seal.renew(0)
+        log.info("there is no ledger %s; creating a new one", path)
+        connection.execute("BEGIN")
+        connection.execute(SCHEMA)
+        connection.execute(f"UPDATE ledger SET ({MARK_COLUMNS}) = (?, ?, ?)", use.new)
+        connection.execute("COMMIT")
     try:
-        commits = 0 if is_new else count_commits(connection, path)
-        loss = None if is_new and seal.commits is None else find_loss(seal.commits, seal.damaged, commits)
-        if loss:
-            _refuse_unless_accepted(path, loss, use.accept_losses)
-        if is_new and use.new:
-            # The seal comes before the ledger, so that no ledger is ever without one. The tables come before the log,
-            # so that every page in the file has a checksum from the start.
-            seal.renew(0)
-            log.info("there is no ledger %s; creating a new one", path)
-            connection.execute("BEGIN")
-            connection.execute(SCHEMA)
-            connection.execute(f"UPDATE ledger SET ({MARK_COLUMNS}) = (?, ?, ?)", use.new)
-            connection.execute("COMMIT")
-        try:
-            mark = read_mark(connection)
-        except UNREADABLE as error:
-            raise damaged(path, error) from error
-        if use.served:
-            _refuse_marked(mark, path)
-        make_log_durable(path)
-        _configure(connection, path)
-        folded = _fold(connection, commits)
-        check = _find_damage(connection, path, use, folded=folded == commits, suspected=seal.verdict is not None)
-        seal.renew(commits)
-    except BaseException:
-        seal.close()
-        raise
-    return Opened(connection, seal, lock, commits, folded, mark, check)
+        mark = read_mark(connection)
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
+    if use.served and (refused := refusal(mark, str(path))):
+        raise CannotOpenError(refused)
+    make_log_durable(path)
+    _configure(connection, path)
+    folded = _fold(connection, commits)
+    suspected = seal.content.verdict is not None
+    check = _find_damage(connection, path, use, folded=folded == commits, suspected=suspected)
+    seal.renew(commits)
+    return Opened(connection, seal, files.pop_all(), commits, folded, mark, check)
 
 
 def refuse_log_without_file(path: Path) -> None:
@@ -219,16 +213,16 @@ def _commits_in_file(path: Path) -> int | None:
         return -1
 
 
-def find_loss(acknowledged: int | None, seal_is_damaged: bool, commits: int) -> str | None:
+def find_loss(seal: SealContent, commits: int) -> str | None:
     """Return a sentence about what a ledger with this many commits lacks by its seal, or None if it lacks nothing."""
-    if seal_is_damaged or acknowledged is None:
+    if seal.commits is None:
         return (
-            f"its seal is {'damaged' if seal_is_damaged else 'missing'}, so nobody can tell whether it has all that was"
+            f"its seal is {'damaged' if seal.damaged else 'missing'}, so nobody can tell whether it has all that was"
             " acknowledged. If only the seal was lost, no sale is missing, and a start with --accept-losses makes a new"
             " seal"
         )
-    if acknowledged > commits:
-        return f"it lacks {acknowledged - commits} of {acknowledged} commits that were acknowledged"
+    if seal.commits > commits:
+        return f"it lacks {seal.commits - commits} of {seal.commits} commits that were acknowledged"
     return None
 
 
@@ -238,12 +232,10 @@ def read_mark(connection: apsw.Connection) -> Mark:
     return Mark(*row)
 
 
-def _refuse_marked(mark: Mark, path: Path) -> None:
-    if refused := refusal(mark, str(path)):
-        raise CannotOpenError(refused)
-
-
-def _refuse_unless_accepted(path: Path, loss: str, accept_losses: bool) -> None:
+def _refuse_loss(path: Path, seal: SealContent, commits: int, accept_losses: bool) -> None:
+    loss = find_loss(seal, commits)
+    if loss is None:
+        return
     if not accept_losses:
         raise CannotOpenError(
             f"the ledger {path} is not whole: {loss}. Put back {path.name}, {path.name}-wal and {path.name}-seal"

@@ -28,7 +28,7 @@ _FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN
 
 
 class SealContent(NamedTuple):
-    """The count, None if the seal is missing or ``damaged``; and what a check found wrong with the ledger."""
+    """The count, None if the seal is missing or ``damaged``; and what an earlier check found wrong with the ledger."""
 
     commits: int | None
     damaged: bool
@@ -38,9 +38,7 @@ class SealContent(NamedTuple):
 class Seal:
     """The seal at ``path``, which is created if it is missing. Its methods raise apsw.Error.
 
-    ``commits`` is the count that it had when it was opened: None if it was missing or ``damaged``. ``verdict`` says
-    what an earlier check found wrong with the ledger. The seal is read and written through SQLite's VFS, like the
-    ledger.
+    ``content`` is what it had when it was opened. It is read and written through SQLite's VFS, like the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +49,7 @@ class Seal:
         finally:
             os.umask(mask)
         try:
-            self.commits, self.damaged, self.verdict = _read(self._file)
+            self.content = _read(self._file)
         except BaseException:
             self.close()
             raise
@@ -60,7 +58,7 @@ class Seal:
         """Write the count to both sectors, forget the verdict, and sync the file and its entry in the folder."""
         self._write(commits, 0)
         self._write(commits, _SECTOR_BYTES)
-        if self.verdict:
+        if self.content.verdict:
             self._file.xTruncate(2 * _SECTOR_BYTES)
         self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
 
