@@ -59,7 +59,7 @@ class Database:
         self._path = path
         self._connection, self._seal, self._files = opened.connection, opened.seal, opened.files
         self._commits, self._folded = opened.commits, opened.folded
-        # None if the start has checked all.
+        # None if all is checked.
         self._file_check = opened.check
         self._damage: str | None = None
         real = path.resolve()
@@ -74,26 +74,23 @@ class Database:
         self.checkpoint_due = False
         self._pages_at_checkpoint = self._pages_written()
 
-    def refuse_damaged(self) -> None:
-        """Raise LedgerFailedError if ``check`` has found damage."""
+    def work_for(self, working_set: WorkingSet, added: int) -> Callable[[], None]:
+        """Return the work that makes the changes of a batch durable; ``added`` is what they add to the total.
+
+        Raises LedgerFailedError if ``check`` has found damage.
+        """
         if self._damage:
             raise LedgerFailedError(self._damage)
-
-    def work_for(self, working_set: WorkingSet, added: int) -> Callable[[], None]:
-        """Return the work that makes the changes of a batch durable; ``added`` is what they add to the total."""
+        file_check = self._file_check
         if missing := self._missing():
-            if self._file_check and not self._file_check.ended:
-                self._file_check.interrupt()
+            if file_check:
+                file_check.interrupt()
             return partial(self._end_without, missing)
         pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
-        checkpoint = self.checkpoint_due or pages >= CHECKPOINT_PAGES
-        if checkpoint and self._file_check and not self._file_check.ended:
-            checkpoint = self.checkpoint_due or pages >= LOG_PAGES_MAX
-            if checkpoint:
-                log.warning(
-                    "the rest of the check of %s is left to the next start: its log has to be folded", self._path
-                )
-                self._file_check.interrupt()
+        checkpoint = self.checkpoint_due or pages >= (LOG_PAGES_MAX if file_check else CHECKPOINT_PAGES)
+        if checkpoint and file_check:
+            log.warning("the rest of the check of %s is left to the next start: its log has to be folded", self._path)
+            file_check.interrupt()
         return partial(self._commit, parameters(working_set, self._commits + 1, self._total + added), checkpoint)
 
     def _missing(self) -> list[str]:
@@ -112,7 +109,11 @@ class Database:
 
     async def check(self) -> None:
         """Check what the start did not. Raises LedgerFailedError if it is damaged."""
-        if self._file_check and (fault := await self._file_check.run()):
+        if not self._file_check:
+            return
+        fault = await self._file_check.run()
+        self._file_check = None
+        if fault:
             self._damage = str(damaged(self._path, fault))
             # If there is no room to write that down, the next start finds the damage again.
             with suppress(apsw.Error):

@@ -98,19 +98,18 @@ class FileCheck:
     """SQLite's own check of the file at ``path``, in a thread of its own, while the ledger is served.
 
     It reads the file without its log. So the whole log must have been folded into the file, and nothing may be written
-    to the file until it has ``ended``.
+    to the file until ``run`` has returned, or the check is interrupted.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = open_file(path)
         self._thread: asyncio.Future[str | None] | None = None
         self._interrupted = False
-        self.ended = False
 
     async def run(self) -> str | None:
         """Return a phrase about the first damage; None if there is none, or if the check was interrupted."""
-        if self.ended or self._interrupted:
-            self._close()
+        if self._interrupted:
+            self._connection.close()
             return None
         self._thread = asyncio.ensure_future(asyncio.to_thread(first_fault, self._connection))
         try:
@@ -118,7 +117,7 @@ class FileCheck:
         except apsw.InterruptError:
             return None
         finally:
-            self._close()
+            self._connection.close()
         return None if self._interrupted else fault
 
     def interrupt(self) -> None:
@@ -129,14 +128,11 @@ class FileCheck:
 
     async def stop(self) -> None:
         """End the check, without a result, and wait for its end."""
+        self._interrupted = True
         while self._thread and not self._thread.done():
             self.interrupt()
             await asyncio.wait([self._thread], timeout=INTERRUPT_INTERVAL_SECONDS)
-        self._close()
-
-    def _close(self) -> None:
         self._connection.close()
-        self.ended = True
 
 
 def open_file(path: Path) -> apsw.Connection:

@@ -102,7 +102,6 @@ class EmbeddedLedger:
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
-        self._database.refuse_damaged()
         working_set = self._load(read_set(requests), self._clock())
         total_before = total_of(working_set)
         replies = decide_all(working_set, requests)
