@@ -95,8 +95,8 @@ class Connection(Stream):
             while self._waiting_for == "nothing":
                 step = self._pending_step or session.step()
                 self._pending_step = None
-                if step == "watch" and self.congested:
-                    # The client has not taken the replies before this one.
+                if self.congested and step in ("watch", "watch now"):
+                    # The client has not taken what came before.
                     self._pending_step = step
                     self._wait_for_room()
                     return
@@ -209,12 +209,8 @@ class Connection(Stream):
         assert self._watcher
         if state := self._service.watchers.next_state(self._watcher):
             self.send([state])
-        if self._watcher.has_state:
-            return
-        self._pending_step = "watch now"
-        if self.congested:
-            self._wait_for_room()
-        else:
+        if not self._watcher.has_state:
+            self._pending_step = "watch now"
             self._wait_for_share()
 
     def _stop_watching(self) -> None:
