@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import resource
+from contextlib import suppress
 
 from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.errors import TicketError
@@ -46,10 +47,11 @@ class Server:
         self._places.refuse_all(self._drain_error)
         for connection in list(self._served):
             connection.interrupt(self._drain_error)
-        deadline = asyncio.get_running_loop().time() + seconds
-        # In a loop: connections that were accepted before may still add tasks.
-        while self._tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait(self._tasks, timeout=left)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # In a loop: connections that were accepted before may still add tasks.
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
         if self._tasks:
             log.warning("cut off connections=%d after_seconds=%g", len(self._tasks), seconds)
             for task in self._tasks:
