@@ -73,8 +73,8 @@ class EmbeddedLedger:
         accept_losses: bool = False,
         events_max: float = math.inf,
     ) -> None:
-        self._path = str(path)
-        self._clock = clock
+        # See Ledger.
+        self.now = clock
         self._events_max = events_max
         opened = open_ledger(path, Use(accept_losses=accept_losses))
         self._connection = opened.connection
@@ -85,6 +85,8 @@ class EmbeddedLedger:
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
+            # See Ledger.
+            self.held = self._holds.held
             self._warn_of_distant_holds()
         except apsw.Error as error:
             raise damaged(path, error) from error
@@ -92,7 +94,7 @@ class EmbeddedLedger:
 
     def _warn_of_distant_holds(self) -> None:
         """Log how many holds run out later than any hold that is made now: the clock was ahead when they were made."""
-        distant = self._holds.after(self._clock() + HOLD_SECONDS_MAX * 1_000)
+        distant = self._holds.after(self.now() + HOLD_SECONDS_MAX * 1_000)
         if distant:
             log.warning(
                 "holds=%d run out more than %d s from now, the last of them at %s, since the clock was ahead when they"
@@ -102,7 +104,7 @@ class EmbeddedLedger:
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
-        working_set = self._load(read_set(requests), self._clock())
+        working_set = self._load(read_set(requests), self.now())
         total_before = total_of(working_set)
         replies = decide_all(working_set, requests)
         if not working_set.changed:
@@ -140,18 +142,10 @@ class EmbeddedLedger:
                 break
         return Answers(replies, rows=rows)
 
-    def held(self, booking: str) -> tuple[str, int] | None:
-        """See Ledger."""
-        return self._holds.held(booking)
-
     @property
     def next_expiry(self) -> int | None:
         """See Ledger."""
         return self._holds.next_expiry
-
-    def now(self) -> int:
-        """See Ledger."""
-        return self._clock()
 
     async def events(self) -> list[Event]:
         """See Ledger."""
