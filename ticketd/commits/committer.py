@@ -106,12 +106,9 @@ class Committer:
     def expire_holds(self, client: Client) -> None:
         """End all due holds, then deliver an empty list of replies; the latter after EXPIRY_WAIT_SECONDS_MAX anyway."""
         waiting = FirstDelivery(client)
-        self._expire_holds(waiting)
-        self._loop.call_later(EXPIRY_WAIT_SECONDS_MAX, self._stop_waiting, waiting)
-
-    def _expire_holds(self, client: Client) -> None:
         # A submission without requests is enough: the ledger ends due holds before it decides a batch.
-        self._enqueue(Submission(client, (), QUEUE_OF_EXPIRY, self._loop.time(), 0))
+        self._enqueue(Submission(waiting, (), QUEUE_OF_EXPIRY, self._loop.time(), 0))
+        self._loop.call_later(EXPIRY_WAIT_SECONDS_MAX, self._stop_waiting, waiting)
 
     def _stop_waiting(self, waiting: FirstDelivery) -> None:
         if not waiting.delivered:
@@ -126,9 +123,7 @@ class Committer:
 
     async def end_due_holds(self) -> None:
         """Return when all due holds have ended."""
-        client = InternalClient("expiry")
-        self._expire_holds(client)
-        await client.replies
+        await self.ask((), "expiry")
 
     def _enqueue(self, submission: Submission) -> None:
         if self._closing:
