@@ -272,12 +272,11 @@ class Connection(Stream):
                 self._wait_for_room()
             else:
                 self._cut_off(unsent)
-        elif self._waiting_for == "input" and self._line_began is not None:
-            seconds = self._limits.frame_seconds_max
-            self.interrupt(TicketError("idle_timeout", f"a line must end within {seconds:g} s of its first byte"))
         elif self._waiting_for == "input":
-            seconds = self._limits.idle_seconds_max
-            self.interrupt(TicketError("idle_timeout", f"nothing came for {seconds:g} s; connect again"))
+            message = f"nothing came for {self._limits.idle_seconds_max:g} s; connect again"
+            if self._line_began is not None:
+                message = f"a line must end within {self._limits.frame_seconds_max:g} s of its first byte"
+            self.interrupt(TicketError("idle_timeout", message))
 
     def _cut_off(self, unsent: int) -> None:
         log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
