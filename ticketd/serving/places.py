@@ -43,7 +43,7 @@ class Places:
         """
         if self._refusal:
             raise self._refusal
-        owner, exempt = _owner(address), self._is_exempt(address)
+        owner, exempt = _owner(address), address in LOOPBACK and self._limits.loopback_places > 0
         if not exempt and self._by_owner[owner] >= self._limits.connections_per_address_max:
             most = self._limits.connections_per_address_max
             raise _refusal(
@@ -93,9 +93,6 @@ class Places:
             raise self._refusal from None
         finally:
             self._waiting.discard(task)
-
-    def _is_exempt(self, address: str) -> bool:
-        return address in LOOPBACK and self._limits.loopback_places > 0
 
     def _leave(self, owner: str) -> None:
         self._by_owner[owner] -= 1
