@@ -97,21 +97,18 @@ class Connection(Stream):
                 self._pending_step = None
                 if self.congested and step in ("watch", "watch now"):
                     # The client has not taken what came before.
-                    self._pending_step = step
-                    self._wait_for_room()
+                    self._wait_for_room(step)
                     return
                 if self._watcher and (step not in ("input", "watch now") or session.output):
                     self._stop_watching()
                 if session.output:
                     if not has_share and sum(map(len, session.output)) > AT_ONCE_OUTPUT_BYTES_MAX:
-                        self._pending_step = step
-                        self._wait_for_share()
+                        self._wait_for_share(step)
                         return
                     self.send(session.output)
                     session.output = []
                     if self.congested:
-                        self._pending_step = step
-                        self._wait_for_room()
+                        self._wait_for_room(step)
                         return
                     if has_share and step == "share":
                         has_share = False
@@ -172,8 +169,8 @@ class Connection(Stream):
             if lines > AT_ONCE_LINES_MAX or len(data) > AT_ONCE_BYTES_MAX:
                 self._wait_for_share()
 
-    def _wait_for_share(self) -> None:
-        self._waiting_for = "share"
+    def _wait_for_share(self, step: _Step | None = None) -> None:
+        self._waiting_for, self._pending_step = "share", step
         self._service.fair_share.wait(self._on_share)
 
     def _on_share(self) -> None:
@@ -182,8 +179,8 @@ class Connection(Stream):
             self._session.has_share = True
             self._advance(has_share=True)
 
-    def _wait_for_room(self) -> None:
-        self._waiting_for = "room"
+    def _wait_for_room(self, step: _Step | None) -> None:
+        self._waiting_for, self._pending_step = "room", step
         self._unsent_before = self.transport.get_write_buffer_size()
         self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
 
@@ -202,16 +199,14 @@ class Connection(Stream):
         on_removal = partial(self.interrupt, _removed(event or ""))
         self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off, on_removal)
         self._service.watchers.add(self._watcher)
-        self._pending_step = "watch now"
-        self._wait_for_share()
+        self._wait_for_share("watch now")
 
     def _send_state(self) -> None:
         assert self._watcher
         if state := self._service.watchers.next_state(self._watcher):
             self.send([state])
         if not self._watcher.has_state:
-            self._pending_step = "watch now"
-            self._wait_for_share()
+            self._wait_for_share("watch now")
 
     def _stop_watching(self) -> None:
         if self._watcher:
@@ -269,7 +264,7 @@ class Connection(Stream):
             unsent = self.transport.get_write_buffer_size()
             if unsent < self._unsent_before:
                 # The client is slow, but it reads.
-                self._wait_for_room()
+                self._wait_for_room(self._pending_step)
             else:
                 self._cut_off(unsent)
         elif self._waiting_for == "input":
