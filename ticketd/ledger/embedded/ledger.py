@@ -211,13 +211,7 @@ class EmbeddedLedger:
         for booking, ticket, at in rows:
             working_set.redemptions.setdefault(booking, {})[ticket] = at
 
-    def _committed(
-        self,
-        working_set: WorkingSet,
-        replies: list[Reply],
-        done: Done,
-        error: Exception | None,
-    ) -> None:
+    def _committed(self, working_set: WorkingSet, replies: list[Reply], done: Done, error: Exception | None) -> None:
         if error:
             self._holds.put_back_due()
             done(error)
