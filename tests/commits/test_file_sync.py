@@ -18,10 +18,10 @@ from tests.ledgers import EmbeddedStorage, transact
 from tests.serving.conftest import until as until_true
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
-from ticketd.commits.disk_thread import DiskThread
 from ticketd.commits.events_file import FILE_BYTES_MAX, EventsFile
 from ticketd.commits.file_sync import FileSync
 from ticketd.config import STATUS_EVENTS_FILE, STATUS_LEDGER_FAILED, Limits
+from ticketd.disk_thread import DiskThread
 from ticketd.model import Event
 from ticketd.rules.working_set import Adopt
 from ticketd.wire.requests import Create
@@ -181,7 +181,7 @@ async def test_a_removed_event_leaves_the_file_and_stays_away(tmp_path: Path) ->
     catalogue = Catalogue([])
     committer = Committer(ledger, catalogue, Limits())
     file = tmp_path / "events.json"
-    sync = FileSync(EventsFile(file), DiskThread(), catalogue, committer)
+    sync = FileSync(EventsFile(file), DiskThread("test"), catalogue, committer)
 
     def in_file() -> list[str]:
         return [event["ID"] for event in msgspec.json.decode(file.read_bytes())["events"]] if file.exists() else []
