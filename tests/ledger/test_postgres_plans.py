@@ -37,11 +37,16 @@ async def use_all(ledger: Ledger, event: str) -> None:
     await transact(ledger, [])
 
 
+async def scans(connection: asyncpg.Connection) -> dict[str, int]:
+    """Return how often each table was read as a whole."""
+    return {row["relname"]: row["seq_scan"] for row in await connection.fetch(SCANS)}
+
+
 async def test_every_row_is_found_by_an_index(database: str) -> None:
     storage = PostgresStorage(database)
     await (await storage.open()).close()
     other = await asyncpg.connect(database)
-    before = await other.fetch(SCANS)
+    before = await scans(other)
     for number, grow in enumerate(("SELECT", GROW, "ANALYZE")):
         ledger = await storage.open()
         await other.execute(grow)
@@ -52,5 +57,6 @@ async def test_every_row_is_found_by_an_index(database: str) -> None:
         # Its connections count what they did when they end.
         await ledger.close()
     await other.execute("SELECT pg_stat_clear_snapshot()")
-    assert await other.fetch(SCANS) == before
+    # Each of the three starts has looked at all events once.
+    assert await scans(other) == before | {"events": before["events"] + 3}
     await other.close()

@@ -43,15 +43,13 @@ LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event])
 # Up to $1 events whose holds are due, and when the next hold is. An event that is locked is skipped: whoever has locked
 # it ends its holds. The events are read on the snapshot of the holds; what is locked may be newer.
 _LOAD_DUE = f"""
+WITH holds AS (
+    SELECT event, sum(quantity) AS due FROM bookings WHERE state = 'held' AND expires <= {BEGAN} GROUP BY event
+)
 SELECT {BEGAN}, (SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > {BEGAN}), due, {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN (
-    SELECT {EVENT_COLUMNS}, (
-        SELECT sum(quantity) FROM bookings WHERE state = 'held' AND expires <= {BEGAN} AND event = events.id
-    ) AS due
-    FROM events WHERE id = ANY(ARRAY(
-        SELECT id FROM events
-        WHERE id = ANY(ARRAY(SELECT event FROM bookings WHERE state = 'held' AND expires <= {BEGAN}))
-        LIMIT $1 FOR UPDATE SKIP LOCKED
+    SELECT due, {EVENT_COLUMNS} FROM holds JOIN events ON id = event WHERE id = ANY(ARRAY(
+        SELECT id FROM events WHERE id = ANY(ARRAY(SELECT event FROM holds)) LIMIT $1 FOR UPDATE SKIP LOCKED
     ))
 ) AS events ON true
 """
