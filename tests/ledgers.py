@@ -12,8 +12,9 @@ import pytest
 from tests.faketime import Clock
 from ticketd.ledger.base import Answers, Ledger
 from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
+from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.postgres.ledger import PostgresLedger
-from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool, PooledConnection
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request

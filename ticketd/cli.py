@@ -161,7 +161,7 @@ def parse(arguments: list[str]) -> Options:
         try:
             public_name(ledger)
         except ValueError as error:
-            parser.error(f"{source} is not the URL of a database; {error}")
+            parser.error(f"{source} {error}")
     if "://" in ledger and not shared:
         parser.error(f"{source} must be a path or a URL that begins with postgresql://")
     if shared and flags["accept_losses"]:

@@ -85,7 +85,7 @@ def _ledger(text: str) -> str:
         try:
             public_name(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"it is not the URL of a database; {error}") from None
+            raise argparse.ArgumentTypeError(f"it {error}") from None
     elif "://" in text or not text:
         # The message leaves the text out: it may contain a password.
         raise argparse.ArgumentTypeError(f"it must be {_LEDGER}")

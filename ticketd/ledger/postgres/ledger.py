@@ -32,9 +32,10 @@ from ticketd.ledger.base import (
     LedgerUnavailableError,
     StorageFullError,
 )
+from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection
 from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, part_of
 from ticketd.ledger.postgres.outcomes import Outcomes
-from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, XMIN_START, Pool, PooledConnection
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 from ticketd.ledger.postgres.reads import Reads
 from ticketd.ledger.postgres.save import Batch
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ticketd.ids import new_ticket
-from ticketd.ledger.postgres.pool import PooledConnection
+from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
 from ticketd.model import TICKETS_PER_BOOKING_MAX
 from ticketd.rules.working_set import TICKETS_PER_PAGE, Page, ReadSet, WorkingSet

@@ -11,13 +11,14 @@ import msgspec
 from ticketd.ledger.base import CannotOpenError, EventsLockedError, LedgerUnavailableError, StorageFullError
 from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark
 from ticketd.ledger.offline import ROWS_AT_ONCE, Row
-from ticketd.ledger.postgres.pool import (
+from ticketd.ledger.postgres.connection import (
+    AT_LEAST_DURABLE,
     VERSION_WITH_TRANSACTION_TIMEOUT,
     PooledConnection,
-    connect,
     on_one_line,
     translated_errors,
 )
+from ticketd.ledger.postgres.pool import connect
 from ticketd.ledger.postgres.presence import lock_exclusive, lock_shared, unlock
 from ticketd.ledger.postgres.schema import SCHEMA, SCHEMA_VERSION, grant, migrate, read_mark, schema_version
 from ticketd.ledger.postgres.url import public_name, without_password
@@ -26,7 +27,7 @@ from ticketd.ledger.rows import TABLES, Table
 # Without time limits: no daemon waits for locks of this connection.
 _SETTINGS = f"""
 SET search_path = {SCHEMA};
-SET synchronous_commit = on;
+{AT_LEAST_DURABLE};
 SET idle_in_transaction_session_timeout = 0;
 SET statement_timeout = 0;
 SET lock_timeout = '10s';

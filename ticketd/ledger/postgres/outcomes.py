@@ -9,7 +9,8 @@ from typing import TypeVar
 import asyncpg
 
 from ticketd.ledger.base import EventsLockedError, LedgerUnavailableError, OutcomeUnknownError, StorageFullError
-from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool, PooledConnection
+from ticketd.ledger.postgres.connection import PooledConnection
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import asyncpg
 import msgspec
 
 from ticketd.ledger.base import Answers, LedgerUnavailableError
+from ticketd.ledger.postgres.connection import CONFLICTS, PooledConnection
 from ticketd.ledger.postgres.function import NOT_DURABLE, STALE
 from ticketd.ledger.postgres.load import BOOKINGS, EVENTS
-from ticketd.ledger.postgres.pool import CONFLICTS, PooledConnection
 from ticketd.ledger.rows import EVENT_COLUMNS, booking_of, event_of
 from ticketd.model import Booking, Change, Event
 from ticketd.rules.commands import decide_all

@@ -5,7 +5,7 @@ under the lock of its event, no daemon deletes anything, and checking keys would
 event is locked. ``changed`` is the last transaction that changed an event, by which other daemons find changes, and
 ``removals`` has the events that an operator has deleted. ``commits`` has a row for each connection of a daemon, with
 the id of the last batch committed on it. A connection that is ``fenced`` can commit nothing more. ``ledger`` is one
-row, with the mark of a move.
+row, with the mark of a move, and the cluster in which the ledger was last sold from (see ``cluster``).
 
 The owner of the tables creates and upgrades them. A daemon needs no more rights than ``grant`` gives.
 """
@@ -28,7 +28,10 @@ _LOCK = 0x7469636B
 # Each migration upgrades the tables by one version; the first creates them.
 _MIGRATIONS = [
     f"""
-CREATE TABLE ledger (schema_version integer NOT NULL, move text, arriving_from text, moved_to text);
+CREATE TABLE ledger (
+    schema_version integer NOT NULL, move text, arriving_from text, moved_to text,
+    system_identifier bigint, timeline integer
+);
 INSERT INTO ledger VALUES (0);
 CREATE TABLE events (
     number bigint GENERATED ALWAYS AS IDENTITY,

@@ -1,0 +1,107 @@
+"""While the synchronous standby is away, commits hang. They cost few connections, and the daemon says what is wrong."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon, until
+from tests.postgres import Postgres, name_of, query
+from ticketd.ledger.base import LedgerUnavailableError
+from ticketd.ledger.postgres.pool import CONNECTIONS_MAX, Pool
+
+SECONDS_MAX = 20.0
+AWAY = "waits for a synchronous standby that is away; bring it back, or remove it from synchronous_standby_names"
+COUNT = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'ticketd'"
+
+
+@pytest.fixture
+def server(bundled_postgres: Postgres) -> Iterator[Postgres]:
+    """A PostgreSQL that gets its settings back."""
+    yield bundled_postgres
+    standby_is_away(bundled_postgres, away=False)
+
+
+@pytest.fixture
+def own(server: Postgres) -> Iterator[str]:
+    """The URL of an empty database in it."""
+    url = server.new_database()
+    yield url
+    standby_is_away(server, away=False)
+    server.drop(url)
+
+
+def standby_is_away(server: Postgres, *, away: bool) -> None:
+    """Let commits wait for a standby that does not exist, or for none."""
+    url = server.url("postgres")
+    query(url, f"ALTER SYSTEM SET synchronous_standby_names = '{'away' if away else ''}'")
+    query(url, "SELECT pg_reload_conf()")
+    until(lambda: query(url, "SHOW synchronous_standby_names")[0][0] == ("away" if away else ""))
+
+
+async def passes(work: Callable[[], Awaitable[None]]) -> None:
+    """Wait until the database serves again."""
+    while True:
+        with suppress(LedgerUnavailableError):
+            return await work()
+        await asyncio.sleep(0.05)
+
+
+def test_a_daemon_that_starts_without_the_standby_says_so(server: Postgres, own: str, tmp_path: Path) -> None:
+    # Takes 10 s, which is how long the database has for its tables.
+    standby_is_away(server, away=True)
+    daemon = Daemon("--port", "0", "--ledger", own, cwd=tmp_path)
+    assert daemon.wait() == 5
+    assert AWAY in daemon.lines[-1]
+
+
+async def test_no_more_than_ten_connections_are_opened(own: str) -> None:
+    pool = Pool(own)
+    await pool.open()
+    async with asyncio.timeout(SECONDS_MAX), AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS_MAX - 1):
+            await stack.enter_async_context(pool.lend())
+        with pytest.raises(LedgerUnavailableError, match="this daemon has 9 connections to the database"):
+            await stack.enter_async_context(pool.lend())
+    pool.close()
+
+
+async def test_no_commit_begins_while_an_earlier_one_hangs(server: Postgres, own: str) -> None:
+    pool = Pool(own)
+    await pool.open()
+    await asyncio.to_thread(standby_is_away, server, away=True)
+    async with asyncio.timeout(SECONDS_MAX):
+        with pytest.raises(LedgerUnavailableError, match="does not answer in time"):
+            async with pool.lend() as connection, pool.within(0.5):
+                await connection.execute("CREATE TABLE public.hangs ()")
+        with pytest.raises(LedgerUnavailableError, match=AWAY):
+            await pool.check_no_commit_hangs()
+        assert AWAY in (await pool.reason() or "")
+        await asyncio.to_thread(standby_is_away, server, away=False)
+        await passes(pool.check_no_commit_hangs)
+        assert await pool.reason() is None
+    pool.close()
+
+
+async def test_hung_backends_count_until_they_have_ended(server: Postgres, own: str) -> None:
+    pool = Pool(own)
+    await pool.open()
+    await asyncio.to_thread(standby_is_away, server, away=True)
+
+    async def commit() -> None:
+        async with pool.lend() as connection, pool.within(0.5):
+            await connection.execute("INSERT INTO commits VALUES (gen_random_uuid())")
+
+    async with asyncio.timeout(SECONDS_MAX):
+        reasons = set[str]()
+        while not any("this daemon has 9 connections" in reason for reason in reasons):
+            with pytest.raises(LedgerUnavailableError) as raised:
+                await commit()
+            reasons.add(str(raised.value))
+        [(count,)] = query(own, COUNT, name_of(own))
+        assert 1 < count <= CONNECTIONS_MAX
+        await asyncio.to_thread(standby_is_away, server, away=False)
+        await passes(commit)
+    pool.close()
