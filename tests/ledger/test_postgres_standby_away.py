@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, until
+from tests.daemon import Daemon, running, until, write_events
 from tests.postgres import Postgres, name_of, query
 from ticketd.ledger.base import LedgerUnavailableError
 from ticketd.ledger.postgres.pool import CONNECTIONS_MAX, Pool
@@ -15,6 +15,7 @@ from ticketd.ledger.postgres.pool import CONNECTIONS_MAX, Pool
 SECONDS_MAX = 20.0
 AWAY = "waits for a synchronous standby that is away; bring it back, or remove it from synchronous_standby_names"
 COUNT = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name = 'ticketd'"
+CLIENTS = 20
 
 
 @pytest.fixture
@@ -47,6 +48,28 @@ async def passes(work: Callable[[], Awaitable[None]]) -> None:
         with suppress(LedgerUnavailableError):
             return await work()
         await asyncio.sleep(0.05)
+
+
+def test_a_standby_that_is_away_costs_ten_connections(server: Postgres, own: str, tmp_path: Path) -> None:
+    # Takes 10 s: requests wait until they are given up, several times over.
+    write_events(tmp_path, 10_000)
+    limits = ("--commit-seconds-max", "1", "--queue-seconds-max", "1")
+    with running(tmp_path, "--ledger", own, *limits) as daemon, ExitStack() as stack:
+        crowd = [stack.enter_context(daemon.connect()) for _ in range(CLIENTS)]
+        standby_is_away(server, away=True)
+        codes = set()
+        for _ in range(3):
+            for number, client in enumerate(crowd):
+                client.send(b"book 1 1\n" if number % 2 else b"hold 1 1\n")
+            for client in crowd:
+                codes.add(client.read()["code"])
+                assert query(own, COUNT, name_of(own))[0][0] <= CONNECTIONS_MAX
+        assert codes <= {"busy", "outcome_unknown"}
+        daemon.wait_line(AWAY)
+        standby_is_away(server, away=False)
+        for client in crowd:
+            until(lambda: "code" not in client.ask("book 1 1"))  # noqa: B023
+        assert daemon.end() == 0
 
 
 def test_a_daemon_that_starts_without_the_standby_says_so(server: Postgres, own: str, tmp_path: Path) -> None:

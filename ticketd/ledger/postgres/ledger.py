@@ -176,6 +176,7 @@ class PostgresLedger:
         return Answers(replies, list(committed.events.values()))
 
     async def _commit(self, requests: list[LedgerRequest]) -> Answers:
+        await self._pool.check_no_commit_hangs()
         swept: Sequence[Event] = ()
         if not requests or (self.next_expiry is not None and self.next_expiry <= self.now()):
             swept = await self._sweep()
