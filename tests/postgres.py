@@ -7,13 +7,16 @@ that nobody can read.
 import asyncio
 import os
 import random
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,6 +24,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+
+from tests.daemon import until
 
 SECONDS_MAX = 30.0
 # Below the ports that systems give to connections: so it is still free when the server starts again.
@@ -33,9 +38,10 @@ SETTINGS = {
     "log_line_prefix": "%m %d ",
 }
 USER = "nobody" if sys.platform != "win32" and os.geteuid() == 0 else None
-# However the tests end, kill -9 included, it reads the end of its input.
+# However the tests end, kill -9 included, it reads the end of its input. What is suspended cannot be stopped.
 _GUARDIAN = """
 read -r _
+kill -CONT "$(head -n 1 "$1/data/postmaster.pid")"
 "$0" stop -D "$1/data" -m immediate
 rm -rf "$1"
 """
@@ -86,6 +92,7 @@ class Postgres(Server):
         self._folder = Path(tempfile.mkdtemp(prefix="ticketd-postgres-"))
         self.programs = _programs(self._folder)
         self._data = self._folder / "data"
+        self._settings = {**SETTINGS, "port": str(self.port), **settings}
         if USER:
             shutil.chown(self._folder, USER)
         self._guardian = self._guard()
@@ -94,11 +101,10 @@ class Postgres(Server):
                 source = ["-h", "127.0.0.1", "-p", str(standby_of.port), "-U", "postgres"]
                 self._run("pg_basebackup", *source, "-R", "--checkpoint=fast", "--no-sync", "-D", str(self._data))
             else:
-                how = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+                # With checksums, which pg_rewind needs.
+                how = ["-U", "postgres", "-A", "trust", "-k", "-E", "UTF8", "--locale=C"]
                 self._run("initdb", *how, "--no-sync", "-D", str(self._data))
-            with (self._data / "postgresql.conf").open("a") as configuration:
-                for name, value in {**SETTINGS, "port": str(self.port), **settings}.items():
-                    configuration.write(f"{name} = '{value}'\n")
+            self._write(**self._settings)
             self.start()
         except BaseException:
             self.close()
@@ -111,12 +117,59 @@ class Postgres(Server):
         self.close()
 
     def start(self) -> None:
-        """Start it again after ``stop``, on the same port, and wait until it serves."""
+        """Start it again after ``stop`` or ``kill``, on the same port, and wait until it serves."""
         self._run("pg_ctl", "start", "-w", "-t", f"{SECONDS_MAX:.0f}", "-D", str(self._data), "-l", str(self.log))
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
         """Stop it. ``fast`` breaks all connections, and ``immediate`` leaves the rest to recovery, as a crash does."""
         self._run("pg_ctl", "stop", "-w", "-t", f"{SECONDS_MAX:.0f}", "-D", str(self._data), "-m", mode)
+
+    def suspend(self) -> None:
+        """Stop all its processes until ``resume``, as a machine that hangs does. Connections to it stay open."""
+        # First the one that starts the others.
+        os.kill(self._postmaster, signal.SIGSTOP)
+        for process in _children_of(self._postmaster):
+            os.kill(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let all its processes go on."""
+        for process in (*_children_of(self._postmaster), self._postmaster):
+            os.kill(process, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a power cut does, but for what the system has not yet written to the disk.
+
+        They may be suspended.
+        """
+        self.suspend()
+        for process in (*_children_of(self._postmaster), self._postmaster):
+            end = os.pidfd_open(process)
+            os.kill(process, signal.SIGKILL)
+            assert select.select([end], [], [], SECONDS_MAX)[0], f"process {process} survives SIGKILL"
+            os.close(end)
+        # Another process may get the number that stands in it.
+        (self._data / "postmaster.pid").unlink()
+
+    def promote(self) -> None:
+        """Make a primary of a standby, and wait until it takes changes."""
+        self._run("pg_ctl", "promote", "-w", "-t", f"{SECONDS_MAX:.0f}", "-D", str(self._data))
+
+    def rebuild_as_standby_of(self, other: "Postgres") -> None:
+        """Follow another one that was promoted, and throw away what that one does not have.
+
+        It must have been killed, and runs when this returns.
+        """
+        source = f"--source-server=host=127.0.0.1 port={other.port} user=postgres dbname=postgres"
+        self._run("pg_rewind", source, "-R", "--no-sync", "-D", str(self._data))
+        self._write(**self._settings)
+        self.start()
+
+    def configure(self, **settings: str) -> None:
+        """Change settings while it runs, and wait until they hold for new connections."""
+        self._write(**settings)
+        self._run("pg_ctl", "reload", "-D", str(self._data))
+        shown = "SELECT current_setting($1)"
+        until(lambda: all(query(self._url, shown, name)[0][0] == value for name, value in settings.items()))
 
     @property
     def log(self) -> Path:
@@ -128,6 +181,16 @@ class Postgres(Server):
         assert self._guardian.stdin
         self._guardian.stdin.close()
         self._guardian.wait(SECONDS_MAX)
+
+    @property
+    def _postmaster(self) -> int:
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def _write(self, **settings: str) -> None:
+        # Of several lines about a setting, the last one counts.
+        with (self._data / "postgresql.conf").open("a") as configuration:
+            for name, value in settings.items():
+                configuration.write(f"{name} = '{value}'\n")
 
     def _run(self, program: str, *arguments: str) -> None:
         # What is started here outlives it, and would keep a pipe open.
@@ -189,6 +252,17 @@ def _programs(folder: Path) -> Path:
     for inside in (site, *site.rglob("*")):
         shutil.chown(inside, USER)
     return site / package.name / newest.name / "bin"
+
+
+def _children_of(process: int) -> list[int]:
+    children = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # Any process may end meanwhile.
+        with suppress(OSError):
+            # After the name of its program: its state, and its parent.
+            if (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(process):
+                children.append(int(folder.name))
+    return children
 
 
 def _free_port() -> int:
