@@ -112,6 +112,9 @@ class Proxy:
         self._faults: Iterator[Fault] = iter(())
         self._fault: Fault | None = None
         self._passed = 0
+        # All connections wait for it.
+        self._together = asyncio.Event()
+        self._together.set()
         self._loop = asyncio.new_event_loop()
         self._serving = self._loop.create_task(self._serve())
         self._thread = threading.Thread(target=self._run)
@@ -128,6 +131,14 @@ class Proxy:
         """Let these come about instead, one after the other. What is sent after this call counts."""
         self._loop.call_soon_threadsafe(self._next, iter(faults))
 
+    def partition(self) -> None:
+        """Pass nothing on, of any connection, new ones included, until ``heal``."""
+        self._loop.call_soon_threadsafe(self._together.clear)
+
+    def heal(self) -> None:
+        """Pass everything on again, first of all what was sent meanwhile."""
+        self._loop.call_soon_threadsafe(self._together.set)
+
     def _next(self, faults: Iterator[Fault]) -> None:
         self._faults = faults
         self._fault = next(faults, None)
@@ -139,13 +150,11 @@ class Proxy:
         self._loop.close()
 
     async def _serve(self) -> None:
-        together = asyncio.Event()
-        together.set()
         with self._listener:
             async with asyncio.TaskGroup() as links:
                 while True:
                     client, _ = await self._loop.sock_accept(self._listener)
-                    links.create_task(self._relay(client, _Link(together)))
+                    links.create_task(self._relay(client, _Link(self._together)))
 
     async def _relay(self, client: socket.socket, link: _Link) -> None:
         with client, socket.socket() as server:

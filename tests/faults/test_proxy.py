@@ -147,3 +147,15 @@ async def test_a_partition_holds_all_connections_until_it_heals(proxy: Proxy) ->
             await sell(late, 2)
         await selling
     assert await sold(proxy.url) == [1, 2]
+
+
+async def test_a_partition_lasts_until_it_is_healed(proxy: Proxy) -> None:
+    async with connected(proxy.url) as connection:
+        proxy.partition()
+        selling = asyncio.create_task(sell(connection, 1))
+        with pytest.raises(TimeoutError):
+            await asyncpg.connect(proxy.url, timeout=0.2)
+        assert not selling.done()
+        proxy.heal()
+        await selling
+    assert await sold(proxy.url) == [1]
