@@ -15,6 +15,7 @@ from tests.faults import (
     database,
     events_file,
     every_call,
+    failover,
     frozen,
     hands,
     hostile,
@@ -47,6 +48,7 @@ ATTACKS: dict[str, Attack] = {
     "daemons": many.run,
     "connection": connection.run,
     "database": database.run,
+    "failover": failover.run,
 }
 
 

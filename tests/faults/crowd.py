@@ -89,6 +89,8 @@ class Crowd:
         self.events = events
         self.history: list[Operation] = []
         self.ports: list[int] = []
+        # Where connections broke that no client closed.
+        self.broken: set[int] = set()
         self.over = False
         self._missing = 0
         self._enough = asyncio.Event()
@@ -402,6 +404,7 @@ class Connection:
             self._crowd.count_answer()
         else:
             self.broken = True
+            self._crowd.broken.add(self._port)
 
 
 def check_ledger(folder: Path) -> None:
