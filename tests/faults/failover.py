@@ -6,8 +6,9 @@ as it was: a primary whose commits hang, by its ``synchronous_standby_names``, o
 
 What is promised: SALES_SECONDS_MAX after the promotion, every daemon that can reach the new primary sells on it. From
 then on nothing is acknowledged that only the old one has, not by a daemon that starts while both answer either. Until
-then the old primary must not sell alone, which its ``synchronous_standby_names`` prevent. A daemon that never saw the
-new primary and cannot reach it sells on the old one, if that sells alone: only fencing prevents that.
+then the old primary must not sell alone, which its ``synchronous_standby_names`` prevent. For a daemon that itself hung
+at the promotion, this time begins when it goes on. A daemon that never saw the new primary and cannot reach it sells on
+the old one, if that sells alone: only fencing prevents that.
 """
 
 import asyncio
@@ -107,7 +108,7 @@ class Story:
             if old_comes_back == "without its settings":
                 await asyncio.to_thread(old.configure, synchronous_standby_names="")
             await self._provoke()
-            await self._check()
+            await self._check(old)
             await asyncio.to_thread(old.kill)
         await asyncio.to_thread(self._pair.rebuild)
 
@@ -206,8 +207,11 @@ class Story:
             raise AssertionError("\n  ".join([f"after {seconds:.0f} s a daemon never {what}:", *daemon.lines[-9:]]))
         return seconds
 
-    async def _check(self) -> None:
-        """Check that what was acknowledged is on the primary, and that no client was told more than ``busy``."""
+    async def _check(self, old: Postgres | None = None) -> None:
+        """Check that what was acknowledged is on the primary, and that no client was told more than ``busy``.
+
+        If not, say how much is on an ``old`` primary.
+        """
         history = self.crowd.history
         booked = [
             operation.reply["id"]
@@ -215,8 +219,8 @@ class Story:
             if operation.cmd in ("book", "hold") and operation.reply and operation.code is None
         ]
         if missing := await self._query(self._pair.primary, _MISSING, booked):
-            found = await self._query(self._pair.standby, _FOUND, [id for (id,) in missing])
-            raise AssertionError(f"{len(missing)} bookings are missing; {len(found)} of them are on the old primary")
+            found = await self._query(old, _FOUND, [id for (id,) in missing]) if old else []
+            raise AssertionError(f"{len(missing)} bookings are missing; {len(found)} of them are on an old primary")
         told = {operation.code for operation in history} & MORE_THAN_BUSY
         assert not told, f"clients were told {told}"
         broken = self.crowd.broken & {*self._fleet.ports}
