@@ -17,13 +17,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from tests.daemon import Daemon, write_events
-from tests.faults.crowd import CAPACITIES, Crowd
+from tests.faults.crowd import CAPACITIES, Crowd, connect
 from tests.faults.fleet import Fleet
 from tests.faults.history import NOT_DONE, Operation
 from tests.faults.many import prove
@@ -43,6 +43,7 @@ PATIENCE_SECONDS = 10.0
 # Until the operator does something.
 UNNOTICED_SECONDS_MAX = 2.0
 CONNECTIONS_PER_DAEMON_MAX = 10
+NEWCOMER_EVERY_SECONDS = 0.5
 # So that a client is soon told that it has to wait.
 OPTIONS = ("--queue-seconds-max", "2")
 # What no client is told that tries again.
@@ -81,7 +82,7 @@ class Story:
             try:
                 await happen(self)
                 await self._check()
-            except (AssertionError, TimeoutError) as error:
+            except Exception as error:
                 error.add_note(f"In this round {what}.")
                 raise
             self.figures[what] += 1
@@ -117,21 +118,24 @@ class Story:
         primary, standby = self._pair.primary, self._pair.standby
         begin, end = {"is killed": (standby.kill, standby.start), "hangs": (standby.suspend, standby.resume)}[fault]
         await asyncio.to_thread(begin)
-        await self._hear_of_all("is busy", lambda operation: operation.code == "busy")
-        await self._pass_time()
-        await self._check()
-        if then == "is given up":
-            await asyncio.to_thread(primary.configure, synchronous_standby_names="")
-            await self._see_sales()
-        if then == "takes over":
-            await asyncio.to_thread(primary.kill)
-        await asyncio.to_thread(end)
-        if then == "takes over":
-            await self._promote()
-            await asyncio.to_thread(self._pair.rebuild)
-        else:
-            await self._see_sales()
-            await asyncio.to_thread(self._pair.follow)
+        async with asyncio.TaskGroup() as newcomers:
+            arrivals = newcomers.create_task(self._let_newcomers_ask(newcomers))
+            await self._hear_of_all("is busy", lambda operation: operation.code == "busy")
+            arrivals.cancel()
+            await self._pass_time()
+            await self._check()
+            if then == "is given up":
+                await asyncio.to_thread(primary.configure, synchronous_standby_names="")
+                await self._see_sales()
+            if then == "takes over":
+                await asyncio.to_thread(primary.kill)
+            await asyncio.to_thread(end)
+            if then == "takes over":
+                await self._promote()
+                await asyncio.to_thread(self._pair.rebuild)
+            else:
+                await self._see_sales()
+                await asyncio.to_thread(self._pair.follow)
 
     async def lose_daemon(self, fault: str) -> None:
         """Let a daemon die or hang, while the other one sells."""
@@ -168,6 +172,17 @@ class Story:
     def _start_daemon(self) -> Daemon:
         name = f"daemon-{len(self._fleet.began)}"
         return self._fleet.start(*OPTIONS, url=self._pair.url(self._database, self._chance, application_name=name))
+
+    async def _let_newcomers_ask(self, newcomers: asyncio.TaskGroup) -> None:
+        """Let them ask all daemons. All others may be waiting for commits that hang, and hear nothing."""
+        for number in count():
+            for daemon in self._fleet.living:
+                newcomers.create_task(self._book(f"{daemon.port}-{number}-{len(self.crowd.history)}", daemon.port))
+            await asyncio.sleep(NEWCOMER_EVERY_SECONDS)
+
+    async def _book(self, booking: str, port: int) -> None:
+        with closing(await connect(self.crowd, "newcomer", port)) as connection:
+            await connection.ask([{"cmd": "book", "event": "3", "quantity": 1, "booking": booking}])
 
     async def _pass_time(self) -> None:
         await asyncio.sleep(self._chance.uniform(0, UNNOTICED_SECONDS_MAX))
