@@ -35,7 +35,7 @@ from ticketd.ledger.base import (
 from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection
 from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, part_of
 from ticketd.ledger.postgres.outcomes import Outcomes
-from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
+from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, TRY_SECONDS_MAX, Pool
 from ticketd.ledger.postgres.reads import Reads
 from ticketd.ledger.postgres.save import Batch
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION
@@ -150,7 +150,8 @@ class PostgresLedger:
         self._pool.close()
 
     async def _news(self, connection: PooledConnection) -> Changes:
-        async with self._pool.within(TRY_SECONDS_MAX):
+        # The first time on a connection, all events are news.
+        async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
             rows = await connection.fetch(_NEWS, connection.seen_xmin)
         now, connection.seen_xmin, self.next_expiry, version, removed = rows[0][:5]
         if version != SCHEMA_VERSION:

@@ -93,8 +93,8 @@ _FORGET_CONNECTIONS = f"DELETE FROM {SCHEMA}.commits WHERE at < now() - interval
 
 # After a restore into a new cluster, whose transactions have lower numbers, every event would look changed for long.
 _RENUMBER_CHANGES = f"""
-UPDATE {SCHEMA}.events SET changed = pg_current_xact_id() WHERE changed > pg_current_xact_id();
-DELETE FROM {SCHEMA}.removals WHERE changed > pg_current_xact_id();
+UPDATE {SCHEMA}.events SET changed = pg_current_xact_id() WHERE changed >= pg_snapshot_xmax(pg_current_snapshot());
+DELETE FROM {SCHEMA}.removals WHERE changed >= pg_snapshot_xmax(pg_current_snapshot());
 """
 
 _OWNS = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1"
