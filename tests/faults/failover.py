@@ -72,6 +72,7 @@ class Story:
             self._start_daemon()
         self.crowd = Crowd(chance, fleet.events())
         self.crowd.clients = self.crowd.clients[:CLIENTS]
+        self._newcomers = count()
         self.slowest_seconds = 0.0
         self.figures: Counter[str] = Counter()
 
@@ -124,16 +125,16 @@ class Story:
             arrivals.cancel()
             await self._pass_time()
             await self._check()
-            if then == "is given up":
-                await asyncio.to_thread(primary.configure, synchronous_standby_names="")
-                await self._see_sales()
             if then == "takes over":
                 await asyncio.to_thread(primary.kill)
-            await asyncio.to_thread(end)
-            if then == "takes over":
+                await asyncio.to_thread(end)
                 await self._promote()
                 await asyncio.to_thread(self._pair.rebuild)
             else:
+                if then == "is given up":
+                    await asyncio.to_thread(primary.configure, synchronous_standby_names="")
+                    await self._see_sales()
+                await asyncio.to_thread(end)
                 await self._see_sales()
                 await asyncio.to_thread(self._pair.follow)
 
@@ -175,13 +176,14 @@ class Story:
 
     async def _let_newcomers_ask(self, newcomers: asyncio.TaskGroup) -> None:
         """Let them ask all daemons. All others may be waiting for commits that hang, and hear nothing."""
-        for number in count():
-            for daemon in self._fleet.living:
-                newcomers.create_task(self._book(f"{daemon.port}-{number}-{len(self.crowd.history)}", daemon.port))
+        while True:
+            for port in self._fleet.ports:
+                newcomers.create_task(self._book(port))
             await asyncio.sleep(NEWCOMER_EVERY_SECONDS)
 
-    async def _book(self, booking: str, port: int) -> None:
-        with closing(await connect(self.crowd, "newcomer", port)) as connection:
+    async def _book(self, port: int) -> None:
+        booking = f"newcomer-{next(self._newcomers)}"
+        with closing(await connect(self.crowd, booking, port)) as connection:
             await connection.ask([{"cmd": "book", "event": "3", "quantity": 1, "booking": booking}])
 
     async def _pass_time(self) -> None:
