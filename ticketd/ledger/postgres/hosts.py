@@ -52,6 +52,8 @@ class Hosts:
         self._in_use: Host | None = None
         self._search: asyncio.Task[Host] | None = None
         self._refused: set[_Primary] = set()
+        # The time limits of the attempts to connect that are under way.
+        self._attempts: dict[asyncio.Timeout, Host] = {}
         self._watching: list[asyncio.Task[None]] = []
 
     @property
@@ -156,13 +158,17 @@ class Hosts:
     async def _open(self, host: Host) -> PooledConnection:
         name = self._name_of(host)
         with translated_errors(name):
-            async with asyncio.timeout(HOST_SECONDS_MAX):
-                connection = await open_connection(self._url, host)
+            async with asyncio.timeout(HOST_SECONDS_MAX) as limit:
+                self._attempts[limit] = host
                 try:
-                    await check_fitness(connection, name)
-                except BaseException:
-                    connection.terminate()
-                    raise
+                    connection = await open_connection(self._url, host)
+                    try:
+                        await check_fitness(connection, name)
+                    except BaseException:
+                        connection.terminate()
+                        raise
+                finally:
+                    del self._attempts[limit]
         return connection
 
     def _admit(self, primary: _Primary) -> None:
@@ -175,6 +181,9 @@ class Hosts:
         if newest and primary.cluster.timeline > newest.cluster.timeline:
             log.warning("%s was promoted: it is on %s. Sales go on there", primary.host, primary.cluster)
             self._in_use = primary.host
+            for limit, host in self._attempts.items():
+                if host != primary.host:
+                    limit.reschedule(asyncio.get_running_loop().time())
             self._on_newer()
 
     def _check_system(self, primary: _Primary) -> None:

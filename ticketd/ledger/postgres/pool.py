@@ -164,14 +164,16 @@ class Pool:
                     " all that it may have; it waits for them to end"
                 )
             connection = await self._hosts.connect()
-            try:
-                await self._enter(connection)
-            except BaseException:
-                self._give_up(connection)
-                raise
-            return connection
         finally:
             self._opening -= 1
+        # From now on it breaks when a newer primary is seen.
+        self._lent.add(connection)
+        try:
+            await self._enter(connection)
+        except BaseException:
+            self._give_up(connection)
+            raise
+        return connection
 
     async def _enter(self, connection: PooledConnection) -> None:
         await prepare(connection)
