@@ -182,10 +182,11 @@ class Committer:
         """Begin the next commit, if there is anything to commit."""
         if self._ended.done() or self.health.in_flight >= self._ledger.commits_at_once or self.health.backing_off:
             return
-        if not self._queues.ready and not (self.has_due_holds() and not self._closing):
-            return
         batch = self._queues.take_batch(self._oldest_allowed())
         self._refuse_late(batch.late)
+        if not batch.submissions and (self._closing or not self.has_due_holds()):
+            self._end_if_done()
+            return
         self.health.note_begin(batch, self._loop.time())
         if self.health.is_full(self._loop.time()):
             self._answer_without_commit(batch)

@@ -72,7 +72,7 @@ class Health:
         """Return the message to requests that have waited too long for a commit."""
         if self._unreachable:
             return UNREACHABLE
-        return HANGS if self._hangs(now) else BUSY
+        return HANGS if self._hangs(now) or now > self._answer_due else BUSY
 
     def note_begin(self, commit: object, now: float) -> None:
         """A commit has begun."""
@@ -84,13 +84,13 @@ class Health:
 
     def note_success(self, now: float, *, changed: bool) -> None:
         """A batch was decided, and committed if it changed anything."""
-        self._answer_due = max(self._answer_due, now + ANSWER_SECONDS_MAX)
         if self._unreachable:
             if self._unreachable > 1:
                 log.info("the ledger is back")
             self._unreachable, self._logged = 0, ""
         if changed:
             self._committed_at = now
+            self._answer_due = max(self._answer_due, now + ANSWER_SECONDS_MAX)
             if self._full_until is not None:
                 log.info("there is room again")
                 self._full_until = None

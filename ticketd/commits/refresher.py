@@ -31,15 +31,11 @@ async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) ->
         interval = INTERVAL_SECONDS
         began = loop.time()
         try:
-            changes = await ledger.fetch_changes()
-            catalogue.publish(changes.events)
-            if changes.removed:
-                catalogue.remove(changes.removed)
-                log.info("events=%d are not in the ledger any more", len(changes.removed))
+            await _poll(ledger, catalogue)
             interval = min(max(interval, (loop.time() - began) / TIME_SHARE_MAX), INTERVAL_SECONDS_MAX)
             health.note_poll(next_at=loop.time() + interval)
             if failures >= LOGGED_AFTER:
-                log.info("the changes of other daemons are visible again")
+                log.info("ready again")
             failures = 0
         except CannotOpenError:
             raise
@@ -48,5 +44,16 @@ async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) ->
             health.note_failed_poll(error)
             bug = None if isinstance(error, LedgerUnavailableError) else error
             if failures == LOGGED_AFTER:
-                log.warning("the changes of other daemons are not visible: %s", error, exc_info=bug)
+                log.warning("not ready: %s", error, exc_info=bug)
         await asyncio.sleep(interval)
+
+
+async def _poll(ledger: SharedLedger, catalogue: Catalogue) -> None:
+    """Publish what has changed. Raises LedgerUnavailableError if that cannot be read, or if no commit is possible."""
+    changes = await ledger.fetch_changes()
+    catalogue.publish(changes.events)
+    if changes.removed:
+        catalogue.remove(changes.removed)
+        log.info("events=%d are not in the ledger any more", len(changes.removed))
+    if changes.blocked:
+        raise LedgerUnavailableError(changes.blocked)

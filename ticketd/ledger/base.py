@@ -27,10 +27,14 @@ class Answers(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """Events in their new states, and the ids of events that the ledger does not have any more."""
+    """Events in their new states, and the ids of events that the ledger does not have any more.
+
+    ``blocked`` says why no commit is possible now, although the ledger can be read; it is empty if one is.
+    """
 
     events: Sequence[Event]
     removed: Collection[str] = ()
+    blocked: str = ""
 
 
 # A slice of reading ends when it has loaded this many bookings and tickets, so that the next commit waits no longer.

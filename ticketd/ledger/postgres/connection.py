@@ -137,6 +137,13 @@ def session_lost(name: str) -> LedgerUnavailableError:
     )
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the database says that a statement failed, so that it has done nothing."""
+    cause = error if isinstance(error, asyncpg.PostgresError) else error.__cause__
+    # FATAL ends the connection, perhaps in the middle of a commit.
+    return isinstance(cause, asyncpg.PostgresError) and getattr(cause, "severity_en", None) == "ERROR"
+
+
 def on_one_line(error: asyncpg.PostgresError) -> str:
     """Return the message of an error with its details and hints, which have lines of their own, on one line."""
     return "; ".join(str(error).splitlines())

@@ -32,10 +32,10 @@ from ticketd.ledger.base import (
     LedgerUnavailableError,
     StorageFullError,
 )
-from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection
+from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection, is_refusal
 from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, part_of
 from ticketd.ledger.postgres.outcomes import Outcomes
-from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, TRY_SECONDS_MAX, Pool
+from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, STANDBY_IS_AWAY, TRY_SECONDS_MAX, Pool, standby_away
 from ticketd.ledger.postgres.reads import Reads
 from ticketd.ledger.postgres.save import Batch
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION
@@ -60,7 +60,7 @@ EVENTS_PER_SWEEP_MAX = 100
 # Each column but those of an event has one value.
 _NEWS = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
-    (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger),
+    (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
     ARRAY(
         SELECT event FROM removals
         WHERE changed >= $1::text::xid8 AND NOT EXISTS (SELECT FROM events WHERE id = removals.event)
@@ -153,18 +153,18 @@ class PostgresLedger:
         # The first time on a connection, all events are news.
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
             rows = await connection.fetch(_NEWS, connection.seen_xmin)
-        now, connection.seen_xmin, self.next_expiry, version, removed = rows[0][:5]
+        now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removed = rows[0][:6]
         if version != SCHEMA_VERSION:
             raise CannotOpenError(
                 f"the ledger in the database {self.name} has schema {version} now, and this ticketd knows"
                 f" {SCHEMA_VERSION}; start a newer ticketd"
             )
         self._set_clock(now)
-        events = [event_of(row[5:]) for row in rows if row[5] is not None]
+        events = [event_of(row[6:]) for row in rows if row[6] is not None]
         self._events.update((event.id, event) for event in events)
         for event_id in removed:
             self._events.pop(event_id, None)
-        return Changes(events, removed)
+        return Changes(events, removed, blocked=standby_away(self.name) if standby_is_away else "")
 
     async def _decide_without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply) -> Answers:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
@@ -250,8 +250,8 @@ class PostgresLedger:
                 return saved
         except (EventsLockedError, StorageFullError):
             raise
-        except Exception:
-            if await self._outcomes.last_batch(connection) != id:
+        except Exception as error:
+            if is_refusal(error) or await self._outcomes.last_batch(connection, error) != id:
                 raise
             # Saved, but the result was lost with the connection.
             await self._outcomes.retry(batch.look_up)

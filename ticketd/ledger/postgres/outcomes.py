@@ -34,12 +34,12 @@ class Outcomes:
         self._seconds_max = seconds_max
         self._loop = asyncio.get_running_loop()
 
-    async def last_batch(self, connection: PooledConnection) -> str | None:
-        """Terminate a broken connection, and return the id of the last batch that was committed on it, or None.
+    async def last_batch(self, connection: PooledConnection, error: Exception) -> str | None:
+        """Terminate a connection, and return the id of the last batch that was committed on it, or None.
 
-        Raises OutcomeUnknownError.
+        ``error`` is why the outcome of a commit on it is not known. Raises OutcomeUnknownError.
         """
-        log.warning("the connection broke during a commit; finding out whether it was done")
+        log.warning("finding out whether a commit was done: %s", error)
         connection.terminate()
 
         async def fence_off(another: PooledConnection) -> str | None:

@@ -41,6 +41,13 @@ _BACKENDS = f"""
 SELECT {BACKEND} AS backend, state = 'idle' AS idle, wait_event IS NOT DISTINCT FROM 'SyncRep' AS waits_for_standby
 FROM pg_stat_activity WHERE {BACKEND} = ANY($1::text[])
 """
+# A commit of any daemon with the same role has waited for longer than a standby that is there takes.
+STANDBY_IS_AWAY = """
+EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
+        AND clock_timestamp() - query_start > interval '1 second'
+)
+"""
 
 
 class Pool:
@@ -252,8 +259,11 @@ async def connect(url: str, name: str) -> PooledConnection:
 
 
 def _reason(name: str, backends: Sequence[asyncpg.Record]) -> str | None:
-    if not any(backend["waits_for_standby"] for backend in backends):
-        return None
+    return standby_away(name) if any(backend["waits_for_standby"] for backend in backends) else None
+
+
+def standby_away(name: str) -> str:
+    """Return why nothing can be sold from the database ``name`` while a standby is away, and what to do."""
     return (
         f"the database {name} waits for a synchronous standby that is away; bring it back, or remove it from"
         " synchronous_standby_names"
