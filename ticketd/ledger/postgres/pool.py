@@ -105,7 +105,7 @@ class Pool:
             # the database to cancel its statement, which may be a commit.
             self._give_up(connection)
             self._give_up_idle()
-            self._hosts.doubt()
+            self._hosts.search_again()
             raise
         except BaseException:
             self._give_up(connection)
