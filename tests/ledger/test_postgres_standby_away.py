@@ -119,10 +119,10 @@ async def test_no_commit_begins_while_an_earlier_one_hangs(server: Postgres, own
                 await connection.execute("CREATE TABLE public.hangs ()")
         with pytest.raises(LedgerUnavailableError, match=AWAY):
             await pool.check_no_commit_hangs()
-        assert AWAY in (await pool.reason() or "")
+        assert AWAY in (await pool.why_commits_hang() or "")
         await asyncio.to_thread(standby_is_away, server, away=False)
         await passes(pool.check_no_commit_hangs)
-        assert await pool.reason() is None
+        assert await pool.why_commits_hang() is None
     pool.close()
 
 

@@ -17,7 +17,8 @@ from ticketd.ledger.postgres.schema import SCHEMA
 
 log = logging.getLogger(__name__)
 
-# Of the log that is being written now: the one of the last checkpoint is still the old one after a promotion.
+# The timeline is that of the log that is being written now, since the last checkpoint still has the old one after a
+# promotion. On a standby it is null.
 CLUSTER = """
 (SELECT system_identifier FROM pg_control_system()) AS system, CASE WHEN NOT pg_is_in_recovery()
     THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END AS timeline
@@ -40,11 +41,11 @@ class Cluster(NamedTuple):
         return f"timeline {self.timeline} of the system {self.system}"
 
 
-async def enter_ledger(connection: asyncpg.Connection, cluster: Cluster, name: str, *, starting: bool) -> Mark:
-    """Return the mark of the ledger, and record the cluster ``cluster``, in which it is, if that is new.
+async def check_ledger(connection: asyncpg.Connection, cluster: Cluster, name: str, *, starting: bool) -> Mark:
+    """Check that the ledger in ``cluster`` is the newest, record there that it is in this cluster, and return its mark.
 
-    Raises LedgerUnavailableError if the ledger has been in a newer one. Only a daemon that is ``starting`` accepts it
-    from another system, as after a restore.
+    ``name`` is the name of the database in messages. Raises LedgerUnavailableError if the ledger was sold from on a
+    newer timeline, or in another system; a daemon that is ``starting`` accepts another system, as after a restore.
     """
     [(system, timeline, *mark)] = await connection.fetch(_READ)
     recorded = cluster if system is None else Cluster(system, timeline)
@@ -56,7 +57,7 @@ async def enter_ledger(connection: asyncpg.Connection, cluster: Cluster, name: s
         log.warning("the database %s is on %s, and its ledger is from %s: it was restored", name, cluster, recorded)
     if system is None or recorded != cluster:
         async with connection.transaction():
-            # Lost with this cluster, it is recorded again in the next one. And a standby may be away.
+            # It does not wait for a standby, which may be away. If it is lost, the next primary records it again.
             await connection.execute("SET LOCAL synchronous_commit = local")
             await connection.execute(_RECORD, *cluster)
     return Mark(*mark)
@@ -71,7 +72,7 @@ def left_behind(name: str, cluster: Cluster, newer: str) -> LedgerUnavailableErr
 
 
 def other_system(name: str, cluster: Cluster, other: str) -> LedgerUnavailableError:
-    """Return the error about a cluster that is not the one from which this daemon sells."""
+    """Return the error about a cluster that is not of the same system as another one, which ``other`` names."""
     return LedgerUnavailableError(
         f"the database {name} is on {cluster}, and {other}; if it was restored from a backup, stop the other one and"
         " restart all daemons"

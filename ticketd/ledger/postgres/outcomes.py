@@ -57,7 +57,7 @@ class Outcomes:
                 async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
                     return await work(connection)
             await asyncio.sleep(RETRY_SECONDS)
-        reason = await self._pool.reason()
+        reason = await self._pool.why_commits_hang()
         raise OutcomeUnknownError(
             f"cannot tell after {self._seconds_max:g} s whether the database {self._pool.name} did a commit"
             + (f": {reason}" if reason else "")

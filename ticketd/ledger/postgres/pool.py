@@ -1,7 +1,7 @@
 """Owns the connections to the database: opens them on demand, checks them, reuses them, and bounds their number.
 
-A connection that is given up may leave its backend behind: one that waits for a synchronous standby does not notice
-that its client has gone. So such backends count until the database says that they have ended.
+A connection that is given up may leave a backend that goes on: while it waits for a synchronous standby, it does not
+notice that its client has gone. Such abandoned backends count until the database says that they have ended.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import asyncpg
 from ticketd.ledger.base import CannotOpenError, LedgerUnavailableError
 from ticketd.ledger.marks import Mark, refusal
 from ticketd.ledger.postgres import presence
-from ticketd.ledger.postgres.cluster import enter_ledger
+from ticketd.ledger.postgres.cluster import check_ledger
 from ticketd.ledger.postgres.connection import (
     BACKEND,
     PooledConnection,
@@ -31,10 +31,13 @@ from ticketd.ledger.postgres.url import public_name, without_password
 # Connecting, locking and loading take milliseconds. After this time, they are tried again.
 TRY_SECONDS_MAX = 2.0
 OPEN_SECONDS_MAX = 10.0
-# The last one is never lent: it asks what became of the others.
+# With abandoned backends. The last connection is never lent: it asks which of those have ended, when no other may be
+# opened.
 CONNECTIONS_MAX = 10
+# How often that is asked.
 ASK_EVERY_SECONDS = 1.0
-# By then, keepalives have ended a backend that is idle and whose client has gone.
+# By then, keepalives have ended a backend that is idle and whose client has gone. An abandoned one
+# that is idle for longer is kept by a pooler.
 IDLE_SECONDS_MAX = 5.0
 
 _BACKENDS = f"""
@@ -51,18 +54,18 @@ EXISTS (
 
 
 class Pool:
-    """Lends connections to the newest primary of the database at ``url``. Raises ValueError if it cannot be used."""
+    """Lends connections to the newest primary of the database at ``url``. Raises ValueError if the URL is unusable."""
 
     def __init__(self, url: str) -> None:
         self.name = public_name(url)
-        self._hosts = Hosts(url, self.name, self._drop_old)
+        self._hosts = Hosts(url, self.name, self._break_outdated)
         self._address = without_password(url)
         self._idle: list[PooledConnection] = []
         self._lent: set[PooledConnection] = set()
         self._opening = 0
-        # The backends of connections that were given up, and since when. They may exist.
-        self._left: dict[str, float] = {}
-        self._ask_again = 0.0
+        # The backends of connections that were given up, and when, by time.monotonic(). They may not have ended yet.
+        self._abandoned: dict[str, float] = {}
+        self._next_ask_at = 0.0
         # Whether the tables exist, so that the ledger can be read.
         self._opened = False
 
@@ -73,10 +76,10 @@ class Pool:
                 async with self.lend() as another:
                     await self._check_sessions(connection, another)
                 await migrate(connection, self.name)
-                self._check_mark(await enter_ledger(connection, connection.cluster, self.name, starting=True))
+                self._check_mark(await check_ledger(connection, connection.cluster, self.name, starting=True))
                 self._opened = True
         except LedgerUnavailableError as error:
-            raise CannotOpenError(await self.reason() or str(error)) from error
+            raise CannotOpenError(await self.why_commits_hang() or str(error)) from error
         except asyncpg.PostgresError as error:
             raise CannotOpenError(
                 f"cannot open the ledger in the database {self.name}: {on_one_line(error)}; connect as its owner, or as"
@@ -91,7 +94,8 @@ class Pool:
     async def lend(self, seconds: float = TRY_SECONDS_MAX) -> AsyncIterator[PooledConnection]:
         """Lend a connection for the block. It is reused unless the block raises.
 
-        It breaks when a newer primary was seen. Raises LedgerUnavailableError if there is none within ``seconds``.
+        It breaks if a newer primary is seen meanwhile. Raises LedgerUnavailableError if ``seconds`` pass without a
+        connection.
         """
         connection = self._take()
         if not connection:
@@ -133,26 +137,26 @@ class Pool:
 
         Awaits nothing if none was given up.
         """
-        given_up = [*self._left, *(each.backend for each in self._lent if each.is_closed())]
+        given_up = [*self._abandoned, *(each.backend for each in self._lent if each.is_closed())]
         if not given_up:
             return
         async with self.lend() as connection, self.within(TRY_SECONDS_MAX):
-            backends = await self._ask(connection, given_up)
+            backends = await self._ask_about(connection, given_up)
         if any(not backend["idle"] for backend in backends):
-            reason = _reason(self.name, backends) or f"an earlier commit in the database {self.name} has not ended yet"
-            raise LedgerUnavailableError(reason)
+            reason = _if_standby_is_away(self.name, backends)
+            raise LedgerUnavailableError(reason or f"an earlier commit in the database {self.name} has not ended yet")
 
-    async def reason(self) -> str | None:
-        """Ask on another connection why a commit does not answer. Returns None if that is not known."""
+    async def why_commits_hang(self) -> str | None:
+        """Return in words why commits do not end, as asked on another connection, or None if that is not known."""
         try:
             async with self.lend() as connection, self.within(TRY_SECONDS_MAX):
-                own = [*self._left, *(each.backend for each in self._lent)]
-                return _reason(self.name, await self._ask(connection, own))
+                own = [*self._abandoned, *(each.backend for each in self._lent)]
+                return _if_standby_is_away(self.name, await self._ask_about(connection, own))
         except LedgerUnavailableError:
             return None
 
     def _take(self) -> PooledConnection | None:
-        """Return an idle connection."""
+        """Return an idle connection that is not broken, or None if there is none."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
@@ -161,11 +165,12 @@ class Pool:
         return None
 
     async def _connect(self) -> PooledConnection:
+        """Return a new connection, ready for use. Raises LedgerUnavailableError, also if there are too many."""
         self._opening += 1
         try:
-            if self._exist() >= CONNECTIONS_MAX:
-                await self._ask_elsewhere()
-            if self._exist() >= CONNECTIONS_MAX:
+            if self._backends_max() >= CONNECTIONS_MAX:
+                await self._forget_ended()
+            if self._backends_max() >= CONNECTIONS_MAX:
                 raise LedgerUnavailableError(
                     f"this daemon has {CONNECTIONS_MAX - 1} connections to the database {self.name} already, which is"
                     " all that it may have; it waits for them to end"
@@ -176,24 +181,25 @@ class Pool:
         # From now on it breaks when a newer primary is seen.
         self._lent.add(connection)
         try:
-            await self._enter(connection)
+            await self._make_usable(connection)
         except BaseException:
             self._give_up(connection)
             raise
         return connection
 
-    async def _enter(self, connection: PooledConnection) -> None:
+    async def _make_usable(self, connection: PooledConnection) -> None:
+        """Make the settings, take the lock that daemons share, and check the ledger. Raises LedgerUnavailableError."""
         await prepare(connection)
         await presence.lock_shared(connection, self.name)
         if self._opened:
-            self._check_mark(await enter_ledger(connection, connection.cluster, self.name, starting=False))
-        if self._left:
-            await self._ask(connection, [*self._left])
+            self._check_mark(await check_ledger(connection, connection.cluster, self.name, starting=False))
+        if self._abandoned:
+            await self._ask_about(connection, [*self._abandoned])
         if connection.cluster.timeline < self._hosts.timeline:
             raise LedgerUnavailableError(f"another primary of the database {self.name} was promoted just now")
 
     async def _check_sessions(self, connection: PooledConnection, another: PooledConnection) -> None:
-        """Check that a connection keeps its backend, also while there is a transaction on another connection."""
+        """Raise LedgerUnavailableError if a connection changes its backend while another one is in a transaction."""
         backend = f"SELECT {BACKEND} FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         async with another.transaction():
             taken = await another.fetchval(backend)
@@ -201,64 +207,65 @@ class Pool:
                 raise session_lost(self.name)
 
     def _check_mark(self, mark: Mark) -> None:
-        """Raise LedgerUnavailableError if the ledger has a mark. It gets none while the connection is open."""
+        """Raise LedgerUnavailableError if a move has marked the ledger. None can while a connection is open."""
         if refused := refusal(mark, self._address):
             raise LedgerUnavailableError(refused)
 
-    def _exist(self) -> int:
-        """How many backends of this daemon there may be."""
-        return len(self._idle) + len(self._lent) + self._opening + len(self._left)
+    def _backends_max(self) -> int:
+        """How many backends this daemon has at most, with those that are abandoned."""
+        return len(self._idle) + len(self._lent) + self._opening + len(self._abandoned)
 
-    async def _ask(self, connection: PooledConnection, backends: Sequence[str]) -> list[asyncpg.Record]:
-        """Return those of the backends that exist, and forget the others."""
+    async def _ask_about(self, connection: PooledConnection, backends: Sequence[str]) -> list[asyncpg.Record]:
+        """Return the rows of _BACKENDS of those that exist. Those that have ended are no longer counted."""
         rows = await connection.fetch(_BACKENDS, backends)
         idle = {row["backend"]: row["idle"] for row in rows}
         for backend in backends:
-            ended_by = self._left.get(backend, math.inf) + IDLE_SECONDS_MAX
+            ended_by = self._abandoned.get(backend, math.inf) + IDLE_SECONDS_MAX
             if backend not in idle or (idle[backend] and time.monotonic() > ended_by):
-                self._left.pop(backend, None)
+                self._abandoned.pop(backend, None)
         return rows
 
-    async def _ask_elsewhere(self) -> None:
-        """Ask which backends are left, on a connection of its own."""
-        if time.monotonic() < self._ask_again:
+    async def _forget_ended(self) -> None:
+        """Ask which abandoned backends have ended, on a connection of its own, every ASK_EVERY_SECONDS."""
+        if time.monotonic() < self._next_ask_at:
             return
-        self._ask_again = time.monotonic() + ASK_EVERY_SECONDS
+        self._next_ask_at = time.monotonic() + ASK_EVERY_SECONDS
         connection = await self._hosts.connect()
         try:
-            await self._ask(connection, [*self._left])
+            await self._ask_about(connection, [*self._abandoned])
         finally:
             connection.terminate()
 
     def _give_up(self, connection: PooledConnection) -> None:
-        """Terminate a connection. Its backend may be left."""
+        """Terminate a connection. Its backend counts until the database says that it has ended."""
         self._lent.discard(connection)
         connection.terminate()
         if connection.cluster.timeline == self._hosts.timeline:
-            self._left[connection.backend] = time.monotonic()
+            self._abandoned[connection.backend] = time.monotonic()
 
     def _give_up_idle(self) -> None:
+        """Terminate all idle connections."""
         while self._idle:
             self._give_up(self._idle.pop())
 
-    def _drop_old(self) -> None:
+    def _break_outdated(self) -> None:
         """Break all connections to older primaries, lent ones too: what is committed there would be lost."""
         for connection in (*self._idle, *self._lent):
             if connection.cluster.timeline < self._hosts.timeline:
                 connection.terminate()
-        # They are on a server that is not sold from any more.
-        self._left.clear()
+        # Those are on a server that this daemon does not use any more.
+        self._abandoned.clear()
 
 
 async def connect(url: str, name: str) -> PooledConnection:
     """Return a connection to a database that is fit for a ledger. ``name`` is its name in messages.
 
-    Of several hosts, it is the newest primary. Raises LedgerUnavailableError.
+    If the URL has several hosts, it is to the newest primary. Raises LedgerUnavailableError.
     """
     return await Hosts(url, name).connect()
 
 
-def _reason(name: str, backends: Sequence[asyncpg.Record]) -> str | None:
+def _if_standby_is_away(name: str, backends: Sequence[asyncpg.Record]) -> str | None:
     return standby_away(name) if any(backend["waits_for_standby"] for backend in backends) else None
 
 
