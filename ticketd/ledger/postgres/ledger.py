@@ -1,8 +1,9 @@
 """Owns the ledger in PostgreSQL, which many daemons may share: one statement per batch.
 
-The way of a batch: if it names bookings, one statement reads them. The rules decide on that, or on the events as they
-were last seen. One statement then saves the changes and commits, if what was decided still holds (see ``function``);
-otherwise nothing is done, and it starts again. So a batch takes one or two round trips.
+A batch that names bookings, other than holds of this daemon, begins with one statement that reads them. The rules
+decide on what was read, or else on the events as they were last seen. Then one statement saves the changes and commits,
+if what was decided still holds (see ``function``). Otherwise nothing is done, and the batch is read and decided again.
+So a batch usually takes one or two round trips.
 
 Facts from PostgreSQL's documentation that this depends on (https://www.postgresql.org/docs/current/):
 
@@ -51,14 +52,16 @@ COMMITS_AT_ONCE = 4
 HOLDS_REMEMBERED_MAX = 50_000
 TRIES_MAX = 20
 COMMIT_SECONDS_MAX = 2.0
-# A batch that ends many holds gets one second more for every 10,000. PostgreSQL ended 190,000 per second in tests.
+# A batch that ends due holds gets one second more for every 10,000. Their tickets are counted, and a hold has one at
+# least. PostgreSQL ended 190,000 holds per second in tests.
 HOLDS_PER_SECOND_MIN = 10_000
 # A sweep ends due holds of up to this many events.
 EVENTS_PER_SWEEP_MAX = 100
 
 
-# Each column but those of an event has one value.
-_NEWS = f"""
+# What has changed since the transaction $1: a row for each event, or one row without an event. The columns before those
+# of the event are the same in all rows.
+_CHANGES = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
     (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
     ARRAY(
@@ -135,24 +138,24 @@ class PostgresLedger:
         try:
             async with self._pool.lend() as connection:
                 connection.seen_xmin = XMIN_START
-                return list((await self._news(connection)).events)
+                return list((await self._fetch_changes(connection)).events)
         except LedgerUnavailableError as error:
             raise CannotOpenError(str(error)) from error
 
     async def fetch_changes(self) -> Changes:
         """See SharedLedger."""
         async with self._pool.lend() as connection:
-            return await self._news(connection)
+            return await self._fetch_changes(connection)
 
     async def close(self) -> None:
         """See Ledger."""
         await self._tasks.wait()
         self._pool.close()
 
-    async def _news(self, connection: PooledConnection) -> Changes:
-        # The first time on a connection, all events are news.
+    async def _fetch_changes(self, connection: PooledConnection) -> Changes:
+        # The first time on a connection, all events count as changed.
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
-            rows = await connection.fetch(_NEWS, connection.seen_xmin)
+            rows = await connection.fetch(_CHANGES, connection.seen_xmin)
         now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removed = rows[0][:6]
         if version != SCHEMA_VERSION:
             raise CannotOpenError(
@@ -229,7 +232,7 @@ class PostgresLedger:
             return None
         working_set.events = events
         batch = self._decide(working_set, requests)
-        # What it refuses, and what it repeats, may be different in the database.
+        # A refusal, or a reply that repeats an earlier one, may be outdated: the database decides.
         return batch if batch.granted and batch.changed else None
 
     def _decide(self, working_set: WorkingSet, requests: list[LedgerRequest]) -> Batch:
@@ -239,9 +242,9 @@ class PostgresLedger:
     async def _save(self, batch: Batch, connection: PooledConnection) -> bool:
         """Save a batch durably, or return False: it is stale, and nothing was done."""
         id = new_id()
-        many = batch.expired > HOLDS_PER_SECOND_MIN
+        many = batch.tickets_expired > HOLDS_PER_SECOND_MIN
         try:
-            async with self._pool.within(COMMIT_SECONDS_MAX + batch.expired / HOLDS_PER_SECOND_MIN):
+            async with self._pool.within(COMMIT_SECONDS_MAX + batch.tickets_expired / HOLDS_PER_SECOND_MIN):
                 if many:
                     await connection.execute(f"BEGIN; {connection.lift_timeouts}")
                 saved = await batch.save(connection, id)
@@ -258,6 +261,7 @@ class PostgresLedger:
             return True
 
     def _remember(self, committed: Answers) -> Answers:
+        """Remember the events of a commit for the decisions to come. Returns the answers."""
         for event in committed.events:
             # Another commit may have seen a later state meanwhile.
             if event.id not in self._events or event.version >= self._events[event.id].version:
@@ -265,6 +269,7 @@ class PostgresLedger:
         return committed
 
     def _remember_holds(self, bookings: Iterable[Booking]) -> None:
+        """Remember new holds, at most HOLDS_REMEMBERED_MAX, and forget those that have ended."""
         for booking in bookings:
             self._holds.pop(booking.id, None)
             if booking.state == "held" and booking.expires is not None:
@@ -274,4 +279,5 @@ class PostgresLedger:
             del self._holds[next(iter(self._holds))]
 
     def _set_clock(self, now: int) -> None:
+        """Set the clock to the time of the database, in milliseconds since 1970."""
         self._clock_began = now - self._loop.time() * 1_000

@@ -1,4 +1,4 @@
-"""A batch on its way into PostgreSQL: decided, saved by one statement (see ``function``), and its replies corrected."""
+"""A batch: its requests are decided, its changes saved by one statement (see ``function``), its replies corrected."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -22,8 +22,8 @@ _SAVE = f"SELECT {EVENT_COLUMNS} FROM save($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _encode = msgspec.json.Encoder().encode
 
 
-class _Before(NamedTuple):
-    """What a booking was when it was loaded, as far as what is decided on it depends on that."""
+class _BookingBefore(NamedTuple):
+    """What a booking was before the batch, which is only saved if that still holds. The last two are counts."""
 
     state: str
     changes: int
@@ -34,10 +34,11 @@ class Batch:
     """Requests that are decided on a working set, and their replies."""
 
     def __init__(self, working_set: WorkingSet, requests: Sequence[LedgerRequest]) -> None:
-        self._set = working_set
-        self._events = {id: copy(event) for id, event in working_set.events.items()}
-        self._bookings = {
-            id: _Before(booking.state, len(booking.changes or ()), len(working_set.redemptions.get(id, ())))
+        self._working_set = working_set
+        # What was known before the batch.
+        self._events_before = {id: copy(event) for id, event in working_set.events.items()}
+        self._bookings_before = {
+            id: _BookingBefore(booking.state, len(booking.changes or ()), len(working_set.redemptions.get(id, ())))
             for id, booking in working_set.bookings.items()
         }
         self._replies = decide_all(working_set, requests)
@@ -45,7 +46,7 @@ class Batch:
     @property
     def changed(self) -> bool:
         """Whether there is anything to save."""
-        return self._set.changed
+        return self._working_set.changed
 
     @property
     def granted(self) -> bool:
@@ -53,26 +54,27 @@ class Batch:
         return not any(isinstance(reply, ErrorReply) or getattr(reply, "replayed", False) for reply in self._replies)
 
     @property
-    def expired(self) -> int:
-        """How many tickets are in the holds that it ends."""
-        return sum(self._set.due.values())
+    def tickets_expired(self) -> int:
+        """How many tickets are in the due holds that it ends. There are at most as many holds."""
+        return sum(self._working_set.due.values())
 
     @property
     def bookings(self) -> Iterable[Booking]:
         """The new and the changed bookings."""
-        return self._set.changed_bookings.values()
+        return self._working_set.changed_bookings.values()
 
     @property
     def answers(self) -> Answers:
         """The replies, and the events as they are after the batch."""
-        return Answers(self._replies, list(self._set.events.values()), changed=self.changed)
+        return Answers(self._replies, list(self._working_set.events.values()), changed=self.changed)
 
     async def save(self, connection: PooledConnection, id: str) -> bool:
-        """Save all changes, and record the id of the batch. Returns False if nothing was done: load and decide again.
+        """Save all changes, and record ``id``, by which ``Outcomes`` finds the batch.
 
-        Raises LedgerUnavailableError if the commit would not be durable. After another error it may be saved or not.
+        Returns False if nothing was done, since what was decided does not hold any more: load and decide again. Raises
+        LedgerUnavailableError if the commit would not be durable. After another error it may be saved or not.
         """
-        changes = self._set
+        changes = self._working_set
         locks, checks = self._checks()
         try:
             rows = await connection.fetch(
@@ -83,7 +85,7 @@ class Batch:
                 locks,
                 _json(checks),
                 _json(self._shifts()),
-                _json([event for id, event in changes.changed_events.items() if id not in self._events]),
+                _json([event for id, event in changes.changed_events.items() if id not in self._events_before]),
                 _json(changes.new_redemptions),
                 _json({event: [change] for event, change in changes.expired.items()}),
             )
@@ -96,57 +98,60 @@ class Batch:
                 raise LedgerUnavailableError(f"the database would not sync the commit: {error}; set it to on") from None
             raise
         events = list(map(event_of, rows))
-        self._correct(events, {event.id: _between(event, changes.events[event.id]) for event in events})
+        self._correct(events, {event.id: _difference(event, changes.events[event.id]) for event in events})
         return True
 
     async def look_up(self, connection: PooledConnection) -> None:
         """Correct the replies of a batch that is known to be saved, but whose result was lost."""
-        rows = await connection.fetch(BOOKINGS, list(self._set.changed_bookings))
-        saved = {row[0]: self._first(booking_of(row)) for row in rows}
-        shifts = {each.event: _between(saved[each.id], self._first(each)) for each in self.bookings}
-        self._correct(map(event_of, await connection.fetch(EVENTS, list(self._set.changed_events))), shifts)
+        rows = await connection.fetch(BOOKINGS, list(self._working_set.changed_bookings))
+        saved = {row[0]: self._first_change(booking_of(row)) for row in rows}
+        shifts = {each.event: _difference(saved[each.id], self._first_change(each)) for each in self.bookings}
+        self._correct(map(event_of, await connection.fetch(EVENTS, list(self._working_set.changed_events))), shifts)
 
-    def _first(self, booking: Booking) -> Booking | Change:
-        """Return what the batch did first with a booking: make it, or change it."""
-        before = self._bookings.get(booking.id)
+    def _first_change(self, booking: Booking) -> Booking | Change:
+        """Return the first change of a booking by the batch, or the booking if the batch made it."""
+        before = self._bookings_before.get(booking.id)
         return (booking.changes or [])[before.changes] if before else booking
 
     def _correct(self, events: Iterable[Event], shifts: Mapping[str, tuple[int, int]]) -> None:
-        """Take over the events as they are now, and shift what the replies say of them: available and version."""
-        self._set.events.update({event.id: event for event in events})
-        for reply in self._changes_shown():
+        """Replace the events by those in the database, and add the shifts to available and version in the replies.
+
+        ``shifts`` has for each event by how much available and version differ from what was decided.
+        """
+        self._working_set.events.update({event.id: event for event in events})
+        for reply in self._replies_to_changes():
             available, version = shifts.get(reply.event, (0, 0))
             reply.available += available
             reply.version += version
 
     def _checks(self) -> tuple[list[str], Sequence[Sequence[object]]]:
-        """Return the ids of all events to lock, and what must still hold of the bookings that change."""
-        ids = {*self._set.changed_bookings, *(each.booking for each in self._set.new_redemptions)}
-        checks = [(id, *self._bookings[id]) for id in ids if id in self._bookings]
-        locks = {self._set.bookings[id].event for id, *_ in checks}
-        return [*locks, *self._set.changed_events], checks
+        """Return ``in_locks`` and ``in_checks``: see ``function``."""
+        ids = {*self._working_set.changed_bookings, *(each.booking for each in self._working_set.new_redemptions)}
+        checks = [(id, *self._bookings_before[id]) for id in ids if id in self._bookings_before]
+        locks = {self._working_set.bookings[id].event for id, *_ in checks}
+        return [*locks, *self._working_set.changed_events], checks
 
     def _shifts(self) -> list[Sequence[object]]:
-        """Return the rows of ``shifts``: see ``function``."""
+        """Return ``in_shifts``: see ``function``."""
         new: dict[str, list[Booking]] = {}
         changed: dict[str, list[Sequence[object]]] = {}
         for booking in self.bookings:
-            if before := self._bookings.get(booking.id):
+            if before := self._bookings_before.get(booking.id):
                 tickets = booking.tickets if before.state == "held" else None
                 changes = (booking.changes or [])[before.changes :]
                 changed.setdefault(booking.event, []).append((booking.id, booking.state, tickets or None, changes))
             else:
                 new.setdefault(booking.event, []).append(booking)
-        lowest, exact = self._lowest(), self._exact()
+        lowest, unchanged = self._lowest_available(), self._events_that_must_be_unchanged()
         rows: list[Sequence[object]] = []
-        for id, after in sorted(self._set.changed_events.items()):
+        for id, after in sorted(self._working_set.changed_events.items()):
             # A new event is saved as it is after the batch, and shifts by nothing.
-            known = self._events.get(id, after)
+            known = self._events_before.get(id, after)
             named, was_named = ((each.name, each.date, each.original) for each in (after, known))
             rows.append(
                 (
                     id,
-                    known.version if id in exact else None,
+                    known.version if id in unchanged else None,
                     lowest.get(id, known.available) - known.available,
                     after.capacity - known.capacity,
                     after.available - known.available,
@@ -162,35 +167,35 @@ class Batch:
             )
         return rows
 
-    def _lowest(self) -> dict[str, int]:
+    def _lowest_available(self) -> dict[str, int]:
         """Return the lowest number of available tickets of each event, after any of the requests."""
         lowest: dict[str, int] = {}
-        for reply in self._changes_shown():
+        for reply in self._replies_to_changes():
             lowest[reply.event] = min(reply.available, lowest.get(reply.event, reply.available))
         return lowest
 
-    def _changes_shown(self) -> Iterator[BookingReply]:
-        """Yield the replies that show a change of this batch; others repeat an earlier one."""
+    def _replies_to_changes(self) -> Iterator[BookingReply]:
+        """Yield the replies to requests that made or changed a booking; others repeat an earlier reply."""
         for reply in self._replies:
             if isinstance(reply, BookingReply):
-                before = self._events.get(reply.event)
+                before = self._events_before.get(reply.event)
                 if before is None or reply.version > before.version:
                     yield reply
 
-    def _exact(self) -> set[str]:
-        """Return the events that must be just as they were when the batch was decided."""
-        exact = {*self._set.due, *(reply.id for reply in self._replies if isinstance(reply, EventReply))}
+    def _events_that_must_be_unchanged(self) -> set[str]:
+        """Return the events of which nothing may have changed since the batch was decided, not even by sales."""
+        unchanged = {*self._working_set.due, *(reply.id for reply in self._replies if isinstance(reply, EventReply))}
         if any(isinstance(reply, ErrorReply) and reply.available is not None for reply in self._replies):
-            # It was refused since too few tickets were left, perhaps, and that may have changed.
-            exact.update(self._events)
-        return exact & self._events.keys()
+            # It may have been refused because too few tickets were left.
+            unchanged.update(self._events_before)
+        return unchanged & self._events_before.keys()
 
 
-def _between(now: Event | Booking | Change, decided: Event | Booking | Change) -> tuple[int, int]:
-    """Return by how much available and version differ."""
+def _difference(now: Event | Booking | Change, decided: Event | Booking | Change) -> tuple[int, int]:
+    """Return by how much available and version are higher than was decided."""
     return now.available - decided.available, now.version - decided.version
 
 
 def _json(rows: object) -> str | None:
-    """Return a parameter of a statement, or None if it is empty."""
+    """Return rows as JSON, for a parameter of a statement; None if there are none."""
     return _encode(rows).decode() if rows else None
