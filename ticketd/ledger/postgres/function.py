@@ -11,11 +11,12 @@ more.
 
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS
 
-# What was decided does not hold any more. Nothing was done: load, and decide again.
+# SQLSTATE codes that the function raises; then nothing was done. What was decided does not hold any more: load, and
+# decide again.
 STALE = "TD001"
-# Another connection has found out what became of the last commit on this one, so nothing may follow.
+# Another connection has found out what became of the last commit on this one, which must not commit any more.
 FENCED = "TD002"
-# The commit would not be synced before it is acknowledged. Nothing was done.
+# The commit would not be synced before it is acknowledged.
 NOT_DURABLE = "TD003"
 
 _TYPES = {
@@ -26,21 +27,43 @@ _TYPES = {
 
 
 def _values(columns: str, **others: str) -> str:
-    """Return the expressions of the columns of a row that is ``value``, an array of JSON; some may be others."""
+    """Return the SQL expressions for ``columns`` of a row that is a JSON array, called ``value`` in the statement.
+
+    ``others`` has expressions to use instead for some of the columns, by name.
+    """
     typed = zip(columns.split(", "), _TYPES[columns].split(), strict=True)
     values = {name: _value(place, type) for place, (name, type) in enumerate(typed)}
     return ", ".join({**values, **others}.values())
 
 
 def _value(place: int, type: str) -> str:
+    """Return the SQL expression for one element of ``value``. The first is at place 0."""
     return f"nullif(value -> {place}, 'null')" if type == "jsonb" else f"(value ->> {place})::{type}"
 
 
-# ``shifts`` has a row for each event that exists and changes, in the order of ids: its id, the version that it must
-# have (null if any will do), the lowest that its available tickets got, relative to before; by how much capacity,
-# available, held, sold and version change; its new name, date and original (null if they stay); available and version
-# after the batch as decided; its new bookings; and its changed bookings, each with id, state, tickets (null if they
-# stay) and new changes.
+# The parameters of ``save``. Those in JSON are null if they would be empty. Rows are JSON arrays, counted from
+# 0; the row of a table has the columns that ``rows`` names.
+#
+# - in_connection, in_batch: for ``commits``, the name of the connection and the id of the batch.
+# - in_now: when the batch was decided, in milliseconds since 1970.
+# - in_locks: the ids of the events to lock before in_checks are checked.
+# - in_checks: a row for each booking that changes or whose tickets are redeemed, with what it must be now:
+#   0 id, 1 state, 2 number of changes, 3 number of redemptions.
+# - in_events: the rows of new events, as they are after the batch.
+# - in_shifts: a row for each event that is new or changes, in the order of ids. Differences are from what was known
+#   before the batch. They are 0 for a new event.
+#   0: the id
+#   1: the version that the event must have, or null if any will do
+#   2: the lowest number of available tickets after any request of the batch, as a difference
+#   3 to 7: the differences of capacity, available, held, sold and version
+#   8 to 10: the new name, date and original, or null if they stay
+#   11, 12: available and version after the batch, as decided
+#   13: the rows of its new bookings
+#   14: a row for each of its changed bookings: 0 id, 1 new state, 2 tickets, or null if they stay, 3 new changes
+# - in_redemptions: the rows of new redemptions.
+# - in_expired: an object. By the id of each event whose due holds end, an array of the change that ends them.
+#
+# It returns the events of in_shifts as they are now. ``shifted`` adds to available and version of a booking's changes.
 SAVE_FUNCTION = f"""
 CREATE FUNCTION shifted(changes jsonb, by_available integer, by_version bigint) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
