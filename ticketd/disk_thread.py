@@ -1,4 +1,5 @@
-"""Owns a thread that waits for the disk, so that the loop never does. A disk that hangs does not delay the end."""
+"""Owns a thread that waits for the disk, so that the loop never does. A disk that hangs does not keep the process
+from ending."""
 
 import asyncio
 import threading
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Gets what a piece of work returned or raised.
+# Called with what a piece of work returned, or with the exception that it raised.
 Done = Callable[[Any], None]
 
 
@@ -20,7 +21,7 @@ class DiskThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Done] | None] = SimpleQueue()
-        # A daemon thread: the process does not wait for it when it ends.
+        # ``daemon``: when the process ends, it does not wait for the thread.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -35,10 +36,11 @@ class DiskThread:
         return result
 
     def close(self) -> None:
-        """Let the thread end after its work."""
+        """Let the thread end after all work that was started. Does not wait for that."""
         self._jobs.put(None)
 
     def _end(self, done: Done, outcome: Any) -> None:
+        """End a piece of work. Called on the loop."""
         done(outcome)
 
     def _run(self) -> None:
@@ -48,9 +50,10 @@ class DiskThread:
                 outcome = work()
             except Exception as error:
                 outcome = error
-            # Raised if the loop is closed.
+            # RuntimeError is raised if the loop is closed.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._end, done, outcome)
+            # Nothing of it stays in memory while the thread waits.
             del job, work, done, outcome
 
 

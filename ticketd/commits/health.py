@@ -24,9 +24,9 @@ class Health:
         self._full_until: float | None = None
         # Whether the committer waits before it tries an unreachable ledger again.
         self.backing_off = False
-        # Whether a commit takes so long that requests must not wait for it to end holds.
+        # Whether a commit has not ended in time. Until it does, no request waits for due holds to be ended first.
         self.commit_hangs = False
-        # Until then no request waits for a commit that ends holds, since none is possible.
+        # Until when no request waits for due holds to be ended first, since no commit is possible.
         self._blocked_until = 0.0
         # How many tries in a row could not reach the ledger, when the last one was, and the reason that was logged.
         self._unreachable = 0
@@ -50,7 +50,7 @@ class Health:
         return self._full_until is not None and now < self._full_until
 
     def can_end_holds(self, now: float) -> bool:
-        """Whether a commit that ends holds is possible soon."""
+        """Whether due holds can be ended soon, so that a request may wait for that."""
         return not self.commit_hangs and now >= self._blocked_until
 
     def why_not_ready(self, now: float) -> ErrorReply | None:
@@ -102,7 +102,7 @@ class Health:
         self._full_until = now + RETRY_AFTER_SECONDS
 
     def note_blocked(self, now: float) -> None:
-        """No commit is possible for a while."""
+        """No commit is possible for RETRY_AFTER_SECONDS."""
         self._blocked_until = now + RETRY_AFTER_SECONDS
 
     def note_unreachable(self, error: Exception, now: float) -> None:
@@ -116,7 +116,7 @@ class Health:
         self.backing_off = True
 
     def note_poll(self, next_at: float) -> None:
-        """A poll succeeded. From now on, the ledger must answer within ANSWER_SECONDS_MAX of the next poll."""
+        """A poll succeeded. To the next one, at ``next_at``, the ledger must answer within ANSWER_SECONDS_MAX."""
         self._poll_failure, self._answer_due = "", next_at + ANSWER_SECONDS_MAX
 
     def note_failed_poll(self, error: Exception) -> None:
@@ -124,6 +124,6 @@ class Health:
         self._poll_failure = str(error)
 
     def _hangs(self, now: float) -> bool:
-        """Whether a commit waits, and none has succeeded meanwhile."""
+        """Whether for more than ANSWER_SECONDS_MAX a commit has waited, and none has succeeded."""
         oldest = next(iter(self._began.values()), math.inf)
         return now - max(oldest, self._committed_at) > ANSWER_SECONDS_MAX

@@ -24,11 +24,11 @@ SILENCE_MILLISECONDS_MAX = 1_000
 TRANSACTION_MILLISECONDS_MAX = 5_000
 SERVER_VERSION_MIN = 130_000
 VERSION_WITH_TRANSACTION_TIMEOUT = 17
-# Below the number of every transaction.
+# A number below that of every transaction.
 XMIN_START = "0"
 
-# A commit is durable on this machine at least. ``remote_apply``, which promises more, stays.
-AT_LEAST_DURABLE = """
+# A commit is synced before it is acknowledged, by a synchronous standby too. ``remote_apply`` promises more, and stays.
+SYNC_COMMITS = """
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') <> 'remote_apply'
 """
 # Every row is found by an index. By the statistics of a new table, PostgreSQL would plan scans, and joins without
@@ -48,9 +48,9 @@ SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET plan_cache_mode = force_generic_plan;
 SET jit = off;
-{AT_LEAST_DURABLE};
+{SYNC_COMMITS};
 """
-# A number of a process is used again. With the time when it began, it stands for one backend.
+# Names one backend: with the time when it began, since numbers of processes are used again.
 BACKEND = "pid || ' ' || extract(epoch FROM backend_start)"
 _FITNESS = f"""
 SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS standby,
@@ -79,11 +79,11 @@ class PooledConnection(asyncpg.Connection):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.name = new_id()
-        # For a transaction with very much to do: lifts the time limits of the database, but not those of the daemon.
+        # Lifts the time limits of the database, but not those of the daemon, for one transaction with very much to do.
         self.lift_timeouts = "SET LOCAL statement_timeout = 0"
         # The changes of all transactions with lower numbers have been read on this connection.
         self.seen_xmin = XMIN_START
-        # Where it leads to, once that is known: the cluster, and the process that serves the connection.
+        # The cluster that it leads to, and the name of its backend (see BACKEND), once ``check_fitness`` knows them.
         self.cluster = Cluster(0, 0)
         self.backend = ""
 
@@ -100,7 +100,10 @@ async def open_connection(url: str, host: Host) -> PooledConnection:
 
 
 async def check_fitness(connection: PooledConnection, name: str) -> None:
-    """Check that the database is fit for a ledger. ``name`` is its name in messages. Raises LedgerUnavailableError."""
+    """Check that the database is fit for a ledger, and set ``cluster`` and ``backend`` of the connection.
+
+    ``name`` is the name of the database in messages. Raises LedgerUnavailableError.
+    """
     [server] = await connection.fetch(_FITNESS)
     reason = None
     if server["version"] < SERVER_VERSION_MIN:
@@ -122,7 +125,7 @@ async def check_fitness(connection: PooledConnection, name: str) -> None:
 
 
 async def prepare(connection: PooledConnection) -> None:
-    """Make the settings that a daemon needs."""
+    """Make the settings of a session that a daemon needs. Raises the errors of asyncpg."""
     await connection.execute(_SETTINGS)
     if connection.get_server_version().major >= VERSION_WITH_TRANSACTION_TIMEOUT:
         await connection.execute(f"SET transaction_timeout = {TRANSACTION_MILLISECONDS_MAX}")
@@ -130,7 +133,7 @@ async def prepare(connection: PooledConnection) -> None:
 
 
 def session_lost(name: str) -> LedgerUnavailableError:
-    """Return the error about a pooler that gives each transaction another backend."""
+    """Return the error about a pooler that may give each transaction another backend."""
     return LedgerUnavailableError(
         f"a pooler before the database {name} does not keep a session for each connection; set pool_mode = session for"
         " this database (pgbouncer), or give the address of PostgreSQL itself"
@@ -145,7 +148,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def on_one_line(error: asyncpg.PostgresError) -> str:
-    """Return the message of an error with its details and hints, which have lines of their own, on one line."""
+    """Return the message of an error on one line. Its details and hints, on further lines, follow after semicolons."""
     return "; ".join(str(error).splitlines())
 
 
@@ -171,7 +174,7 @@ def translated_errors(name: str) -> Iterator[None]:
     except asyncpg.ClientConfigurationError as error:
         raise LedgerUnavailableError(f"the URL of the database {name} cannot be used: {error}") from error
     except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
-        # The driver names its statements without mistakes.
+        # The driver does not confuse its statements, so another backend was asked.
         raise session_lost(name) from error
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise LedgerUnavailableError(f"the connection to the database {name} broke") from error

@@ -45,13 +45,13 @@ def _value(place: int, type: str) -> str:
 # 0; the row of a table has the columns that ``rows`` names.
 #
 # - in_connection, in_batch: for ``commits``, the name of the connection and the id of the batch.
-# - in_now: when the batch was decided, in milliseconds since 1970.
+# - in_now: when the batch was decided, in milliseconds since 1970. It is stale if that is not within a second of now.
 # - in_locks: the ids of the events to lock before in_checks are checked.
 # - in_checks: a row for each booking that changes or whose tickets are redeemed, with what it must be now:
 #   0 id, 1 state, 2 number of changes, 3 number of redemptions.
 # - in_events: the rows of new events, as they are after the batch.
 # - in_shifts: a row for each event that is new or changes, in the order of ids. Differences are from what was known
-#   before the batch. They are 0 for a new event.
+#   before the batch, or for a new event, from what it is after the batch.
 #   0: the id
 #   1: the version that the event must have, or null if any will do
 #   2: the lowest number of available tickets after any request of the batch, as a difference

@@ -40,8 +40,8 @@ SELECT {_BOOKING}, {_EVENT}, {BEGAN}, CASE WHEN events.held > 0 THEN (
 FROM unnest($1::text[]) AS wanted LEFT JOIN bookings ON bookings.id = wanted
 LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event])
 """
-# Up to $1 events whose holds are due, and when the next hold is. An event that is locked is skipped: whoever has locked
-# it ends its holds. The events are read on the snapshot of the holds; what is locked may be newer.
+# Up to $1 events whose holds are due, and when the next other hold expires. An event that is locked is skipped: whoever
+# has locked it ends its holds. The events are read on the snapshot of the holds; what is locked may be newer.
 _LOAD_DUE = f"""
 WITH holds AS (
     SELECT event, sum(quantity) AS due FROM bookings WHERE state = 'held' AND expires <= {BEGAN} GROUP BY event
@@ -86,7 +86,7 @@ async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
 
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return the same at the time 0, at which no hold has run out."""
+    """Return the same as it was committed: at the time 0, no hold has run out."""
     working_set = await load(connection, reads)
     working_set.now = 0
     working_set.due.clear()
@@ -94,9 +94,9 @@ async def load_committed(connection: PooledConnection, reads: ReadSet) -> Workin
 
 
 async def load_due(connection: PooledConnection, events_max: int) -> tuple[WorkingSet, int | None]:
-    """Return up to ``events_max`` events with holds that are due, and when the first other hold will be.
+    """Return up to ``events_max`` events with holds that are due, and when the next hold expires, or None if none does.
 
-    If there may be more events, that is now.
+    That is in milliseconds since 1970. If there may be more events whose holds are due, it is now.
     """
     working_set = WorkingSet(new_ticket, 0)
     rows = await connection.fetch(_LOAD_DUE, events_max)

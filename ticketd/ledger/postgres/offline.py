@@ -12,7 +12,7 @@ from ticketd.ledger.base import CannotOpenError, EventsLockedError, LedgerUnavai
 from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark
 from ticketd.ledger.offline import ROWS_AT_ONCE, Row
 from ticketd.ledger.postgres.connection import (
-    AT_LEAST_DURABLE,
+    SYNC_COMMITS,
     VERSION_WITH_TRANSACTION_TIMEOUT,
     PooledConnection,
     on_one_line,
@@ -27,7 +27,7 @@ from ticketd.ledger.rows import TABLES, Table
 # Without time limits: no daemon waits for locks of this connection.
 _SETTINGS = f"""
 SET search_path = {SCHEMA};
-{AT_LEAST_DURABLE};
+{SYNC_COMMITS};
 SET idle_in_transaction_session_timeout = 0;
 SET statement_timeout = 0;
 SET lock_timeout = '10s';

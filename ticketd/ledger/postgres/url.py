@@ -14,21 +14,23 @@ _HINT = (
 # Parameters of a URL that are secrets.
 _SECRETS = {"password", "sslpassword"}
 _SCHEMES = ("postgresql://", "postgres://")
-_SEEN_TO = "leave it out: ticketd gives up on a connection that does not answer within seconds"
-# Parameters of libpq that the driver does not know. It would give them to the server as settings.
+_NO_TIMEOUTS = "leave it out: ticketd gives up on a connection that does not answer within seconds"
+# Parameters of libpq that are refused, and what to do instead. The driver, which does not know them, would send them to
+# the server as settings.
 _REFUSED = {
     "connect_timeout": "leave it out: ticketd gives each host 2 s",
-    "keepalives": _SEEN_TO,
-    "keepalives_idle": _SEEN_TO,
-    "keepalives_interval": _SEEN_TO,
-    "keepalives_count": _SEEN_TO,
-    "tcp_user_timeout": _SEEN_TO,
+    "keepalives": _NO_TIMEOUTS,
+    "keepalives_idle": _NO_TIMEOUTS,
+    "keepalives_interval": _NO_TIMEOUTS,
+    "keepalives_count": _NO_TIMEOUTS,
+    "tcp_user_timeout": _NO_TIMEOUTS,
     "channel_binding": "leave it out, and use sslmode=verify-full",
     "hostaddr": "write the address as the host",
     "service": "write host, port and database of the service into the URL",
 }
-# The values that say what ticketd does anyway, and what to do instead of others.
-_ONLY = {
+# Parameters of libpq with the values that are accepted, since they say what ticketd does anyway; and what to do instead
+# of others.
+_ACCEPTED = {
     "gssencmode": (("disable", "prefer"), "to encrypt, use sslmode=verify-full"),
     "load_balance_hosts": (("disable",), "leave it out: ticketd sells on the one primary"),
     "target_session_attrs": (("any", "read-write", "primary"), "leave it out: ticketd sells on the one primary"),
@@ -37,7 +39,7 @@ _HOST = re.compile(r"(?P<name>/.*|[^:\[]*|\[(?P<v6>[^\]]+)\])(:(?P<port>[0-9]+))
 
 
 class Host(NamedTuple):
-    """Where a PostgreSQL may listen. Without a name, the driver looks where PostgreSQL listens on this machine."""
+    """An address where a PostgreSQL may listen. Without a name, the driver tries the usual ones of this machine."""
 
     name: str | None = None
     port: int | None = None
@@ -57,7 +59,8 @@ def is_database_url(ledger: str) -> bool:
 def public_name(url: str) -> str:
     """Return hosts, ports and database of a URL, without secrets.
 
-    Raises ValueError if ticketd cannot use the URL. It says why, without secrets, in words that follow a subject.
+    Raises ValueError if ticketd cannot use the URL. Its message says why, without secrets, and begins with a verb: the
+    caller puts a subject before it, such as ``--ledger``.
     """
     try:
         parts = urlsplit(url)
@@ -70,7 +73,7 @@ def public_name(url: str) -> str:
     for name, value in query.items():
         if instead := _REFUSED.get(name):
             raise ValueError(f"cannot have {name}; {instead}")
-        values, instead = _ONLY.get(name, ((value,), ""))
+        values, instead = _ACCEPTED.get(name, ((value,), ""))
         if value not in values:
             raise ValueError(f"cannot have {name}={value}; {instead}")
     hosts_of(url)
@@ -102,10 +105,10 @@ def hosts_of(url: str) -> list[Host]:
 def for_driver(url: str) -> str:
     """Return the URL as the driver understands it, with the name of the application.
 
-    Its environment may say which kind of server it takes; ticketd decides that itself, and says why.
+    The driver takes any kind of server, whatever its environment says: ticketd checks that itself, and says why not.
     """
     parts = urlsplit(url)
-    query = {name: value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in _ONLY}
+    query = {name: value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in _ACCEPTED}
     query = {"application_name": "ticketd"} | query | {"target_session_attrs": "any"}
     return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
 
@@ -119,10 +122,12 @@ def without_password(url: str) -> str:
 
 
 def _query(url: str) -> dict[str, str]:
+    """Return the parameters of a URL. If one is given twice, the last counts."""
     return {name: values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
 
 
 def _ports(written: str, hosts: int) -> Sequence[int]:
+    """Return a port for each of so many hosts. Raises ValueError as ``public_name`` does."""
     ports = written.split(",")
     if not all(port.isascii() and port.isdecimal() for port in ports):
         raise ValueError(_HINT)
