@@ -17,7 +17,7 @@ from ticketd.ledger.base import CannotOpenError, LedgerUnavailableError
 from ticketd.ledger.postgres.pool import Pool
 
 SECONDS_MAX = 20.0
-# A connection breaks a second after a promotion, by the next look at the standby.
+# A connection breaks within about a second of a promotion: the pool looks at the standby once a second.
 NOTICED_SECONDS_MAX = 3.0
 
 
@@ -43,7 +43,7 @@ def at(primary: Postgres) -> Iterator[str]:
 
 
 def url_of(database: str, *servers: Postgres | str) -> str:
-    """Return a URL with several hosts; those that are no server are given by a URL."""
+    """Return a URL with several hosts; each is a server or another URL."""
     hosts = [urlsplit(each if isinstance(each, str) else each.url(database)).netloc for each in servers]
     return f"postgresql://postgres@{','.join(host.rpartition('@')[2] for host in hosts)}/{database}"
 
@@ -96,8 +96,8 @@ async def until_at(pool: Pool, server: Postgres) -> None:
             await asyncio.sleep(0.02)
 
 
-async def broken(pool: Pool) -> str:
-    """Return what the next try to get a connection says, once there is one that fails."""
+async def next_error(pool: Pool) -> str:
+    """Borrow connections until that fails, and return the message of the error."""
     while True:
         try:
             async with pool.lend():
@@ -159,12 +159,12 @@ async def test_a_promotion_breaks_every_connection_to_the_old(primary: Postgres,
                 async with pool.lend() as connection, pool.within(SECONDS_MAX):
                     await asyncio.to_thread(catch_up, standby, primary)
                     await asyncio.to_thread(promote, standby)
-                    # Nobody breaks it but the pool, that sees the other one promoted. PostgreSQL would after 5 s.
+                    # Only the pool breaks it, when it sees the standby promoted. PostgreSQL would end it after 5 s.
                     await connection.execute("SELECT pg_sleep(4)")
         assert await port_in_use(pool) == standby.port
         [(timeline,)] = query(standby.url(at), "SELECT timeline FROM ticketd.ledger")
         assert timeline == 2
-        # One connection looks whether it is promoted in turn.
+        # One connection stays, to look whether the old primary is promoted in turn.
         idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state = 'idle' AND pid <> pg_backend_pid()"
         await asyncio.to_thread(until, lambda: query(primary.url(at), idle, at)[0][0] <= 1)
 
@@ -198,7 +198,7 @@ async def test_an_old_primary_that_comes_back_is_not_sold_from(
         # Not even when it is the only one.
         await asyncio.to_thread(standby.stop, "immediate")
         async with asyncio.timeout(SECONDS_MAX):
-            while "is an old primary" not in (reason := await broken(pool)):
+            while "is an old primary" not in (reason := await next_error(pool)):
                 pass
         assert f"127.0.0.1:{primary.port}/{at} is an old primary, on timeline 1 of" in reason
         assert f"this daemon has sold from 127.0.0.1:{standby.port} on timeline 2 of" in reason

@@ -125,7 +125,7 @@ async def test_sales_of_others_before_the_lock_shift_the_replies(database: str) 
         async with asyncio.timeout(SECONDS_MAX):
             numbers = numbers_of(await replies)
         assert numbers == [(59, 42), (57, 43), (57, 44), (59, 42)]
-        # The same is kept for those who ask again, and show asks for the end.
+        # The ledger has the same numbers, for those who ask again.
         again = await committer.ask([Confirm("mine"), Hold("jazz", 2, 60, "more"), Confirm("more")], "test")
         assert numbers_of(again) == numbers[:3]
         assert [event.version for event in (await ledger.fetch_changes()).events] == [44]

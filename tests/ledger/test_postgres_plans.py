@@ -1,4 +1,4 @@
-"""PostgreSQL finds rows by an index, however its statistics are when it makes the plan that it keeps."""
+"""PostgreSQL finds rows by an index, whatever its statistics say when it makes the plan that it keeps."""
 
 from datetime import UTC, datetime
 
@@ -54,7 +54,7 @@ async def test_every_row_is_found_by_an_index(database: str) -> None:
         await other.execute("UPDATE ticketd.bookings SET expires = 1 WHERE state = 'held'")
         await transact(ledger, [])
         await commit(ledger, Book(f"new{number}", 1, f"last{number}"))
-        # Its connections count what they did when they end.
+        # Only when they end do connections add to the counts of scans.
         await ledger.close()
     await other.execute("SELECT pg_stat_clear_snapshot()")
     # Each of the three starts has looked at all events once.

@@ -33,7 +33,7 @@ async def test_a_statement_that_another_client_prepared_is_understood(database: 
         others = [await asyncpg.connect(url) for _ in range(2)]
         with pytest.raises(LedgerUnavailableError, match="set pool_mode = session"):
             async with pool.lend() as connection, pool.within(5):
-                # What was prepared on the one backend is not known on the other.
+                # A statement that was prepared on one backend is not known on the other.
                 await connection.fetch("SELECT 1")
                 async with others[0].transaction():
                     await connection.fetch("SELECT 1")

@@ -1,4 +1,4 @@
-"""While the synchronous standby is away, commits hang. They cost few connections, and the daemon says what is wrong."""
+"""While the synchronous standby is away, commits hang on few connections, and the daemon says what is wrong."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -42,8 +42,8 @@ def standby_is_away(server: Postgres, *, away: bool) -> None:
     until(lambda: query(url, "SHOW synchronous_standby_names")[0][0] == ("away" if away else ""))
 
 
-async def passes(work: Callable[[], Awaitable[None]]) -> None:
-    """Wait until the database serves again."""
+async def retry(work: Callable[[], Awaitable[None]]) -> None:
+    """Do some work again and again until the database serves it."""
     while True:
         with suppress(LedgerUnavailableError):
             return await work()
@@ -121,7 +121,7 @@ async def test_no_commit_begins_while_an_earlier_one_hangs(server: Postgres, own
             await pool.check_no_commit_hangs()
         assert AWAY in (await pool.why_commits_hang() or "")
         await asyncio.to_thread(standby_is_away, server, away=False)
-        await passes(pool.check_no_commit_hangs)
+        await retry(pool.check_no_commit_hangs)
         assert await pool.why_commits_hang() is None
     pool.close()
 
@@ -144,5 +144,5 @@ async def test_hung_backends_count_until_they_have_ended(server: Postgres, own: 
         [(count,)] = query(own, COUNT, name_of(own))
         assert 1 < count <= CONNECTIONS_MAX
         await asyncio.to_thread(standby_is_away, server, away=False)
-        await passes(commit)
+        await retry(commit)
     pool.close()
