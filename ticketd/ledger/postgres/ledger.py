@@ -153,6 +153,10 @@ class PostgresLedger:
         self._pool.close()
 
     async def _fetch_changes(self, connection: PooledConnection) -> Changes:
+        """Return what has changed since the last call on the connection, and take it over.
+
+        Raises LedgerUnavailableError, and CannotOpenError if a newer ticketd has upgraded the tables.
+        """
         # The first time on a connection, all events count as changed.
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
             rows = await connection.fetch(_CHANGES, connection.seen_xmin)
@@ -188,13 +192,13 @@ class PostgresLedger:
         return Answers(answers.replies, [*swept, *answers.events], changed=answers.changed or bool(swept))
 
     async def _sweep(self) -> Sequence[Event]:
-        """End holds that are due, of any events, and return the events."""
+        """End the due holds of up to EVENTS_PER_SWEEP_MAX events, and return the events."""
         async with self._pool.lend() as connection:
             async with self._pool.within(TRY_SECONDS_MAX):
                 due, next_expiry = await load_due(connection, EVENTS_PER_SWEEP_MAX)
             self.next_expiry = next_expiry
             batch = Batch(due, [])
-            # If it is locked or stale, another daemon ends them.
+            # If an event is locked or has changed, another daemon ends its due holds.
             with suppress(EventsLockedError):
                 if batch.changed and await self._save(batch, connection):
                     return self._remember(batch.answers).events

@@ -27,7 +27,7 @@ ON CONFLICT (connection) DO UPDATE SET fenced = true, at = excluded.at RETURNING
 
 
 class Outcomes:
-    """Asks the database on other connections, for at most ``seconds_max``."""
+    """Asks the database of ``pool`` on other connections, for at most ``seconds_max`` each time."""
 
     def __init__(self, pool: Pool, seconds_max: float) -> None:
         self._pool = pool
