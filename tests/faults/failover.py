@@ -1,7 +1,7 @@
 """Fails over from a primary to its synchronous standby again and again, under load; the old primary comes back.
 
-The operator does what Patroni or a careful person does. When the primary is killed, hangs or is cut off, he promotes
-the standby. Later he rebuilds the old primary as the new standby, so that the roles swap. Before that it may come back
+The operator does what Patroni or a careful person does. When the primary is killed, hangs or is cut off, they promote
+the standby. Later they rebuild the old primary as the new standby, so that the roles swap. Before that it may come back
 as it was: a primary whose commits hang, by its ``synchronous_standby_names``, or one that sells alone, without them.
 
 What is promised: SALES_SECONDS_MAX after the promotion, every daemon that can reach the new primary sells on it. From
@@ -38,16 +38,16 @@ ROUNDS_PER_LEDGER = 5
 ANSWERS = (100, 500)
 # From a promotion until every daemon sells.
 SALES_SECONDS_MAX = 3.0
-# What takes longer than this is not late: it never comes.
+# After this time, give up.
 PATIENCE_SECONDS = 10.0
-# Until the operator does something.
-UNNOTICED_SECONDS_MAX = 2.0
+# How long the operator does nothing.
+OPERATOR_WAITS_SECONDS_MAX = 2.0
 CONNECTIONS_PER_DAEMON_MAX = 10
 NEWCOMER_EVERY_SECONDS = 0.5
 # So that a client is soon told that it has to wait.
 OPTIONS = ("--queue-seconds-max", "2")
-# What no client is told that tries again.
-MORE_THAN_BUSY = {*NOT_DONE, "outcome_unknown"} - {"busy"}
+# Codes that a client which retries must never get.
+FORBIDDEN_CODES = {*NOT_DONE, "outcome_unknown"} - {"busy"}
 
 _MISSING = "SELECT unnest($1::text[]) AS id EXCEPT SELECT id FROM ticketd.bookings"
 _FOUND = "SELECT id FROM ticketd.bookings WHERE id = ANY($1)"
@@ -187,7 +187,7 @@ class Story:
             await connection.ask([{"cmd": "book", "event": "3", "quantity": 1, "booking": booking}])
 
     async def _pass_time(self) -> None:
-        await asyncio.sleep(self._chance.uniform(0, UNNOTICED_SECONDS_MAX))
+        await asyncio.sleep(self._chance.uniform(0, OPERATOR_WAITS_SECONDS_MAX))
 
     async def _promote(self, asleep: Daemon | None = None) -> None:
         """Promote the standby, and wake a daemon that slept meanwhile. Soon, all sell."""
@@ -238,7 +238,7 @@ class Story:
         if missing := await self._query(self._pair.primary, _MISSING, booked):
             found = await self._query(old, _FOUND, [id for (id,) in missing]) if old else []
             raise AssertionError(f"{len(missing)} bookings are missing; {len(found)} of them are on an old primary")
-        told = {operation.code for operation in history} & MORE_THAN_BUSY
+        told = {operation.code for operation in history} & FORBIDDEN_CODES
         assert not told, f"clients were told {told}"
         broken = self.crowd.broken & {*self._fleet.ports}
         assert not broken, f"the daemons at {broken} broke connections"

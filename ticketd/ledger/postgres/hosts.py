@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from ticketd.ledger.base import LedgerUnavailableError
+from ticketd.ledger.base import EventsLockedError, LedgerUnavailableError, StorageFullError
 from ticketd.ledger.postgres.cluster import CLUSTER, Cluster, left_behind, other_system
 from ticketd.ledger.postgres.connection import PooledConnection, check_fitness, open_connection, translated_errors
 from ticketd.ledger.postgres.url import Host, for_driver, hosts_of
@@ -226,7 +226,7 @@ class Hosts:
                     if host != self._in_use:
                         connection = await self._look_at(host, connection)
                         continue
-                except (LedgerUnavailableError, asyncpg.PostgresError):
+                except (LedgerUnavailableError, EventsLockedError, StorageFullError, asyncpg.PostgresError):
                     # A host that is away is looked at again. If it is refused, the log has it.
                     pass
                 if connection:

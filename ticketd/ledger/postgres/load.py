@@ -32,13 +32,14 @@ BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id = ANY($1::text[])"
 _REDEEMED = "(SELECT json_object_agg(ticket, at) FROM redemptions WHERE booking = bookings.id)"
 _BOOKING = f"{_REDEEMED}, {_columns('bookings', BOOKING_COLUMNS)}"
 _EVENT = _columns("events", EVENT_COLUMNS)
-# Each booking with its event, by one statement, so on one snapshot. An id may be of a booking, an event, or both.
+# Each booking with its event, by one statement, so on one snapshot. An id may be of a booking, an event, or both. The
+# catalogue lists events that are new to it in this order.
 _LOAD = f"""
 SELECT {_BOOKING}, {_EVENT}, {BEGAN}, CASE WHEN events.held > 0 THEN (
     SELECT sum(quantity) FROM bookings AS holds WHERE state = 'held' AND expires <= {BEGAN} AND holds.event = events.id
 ) END
 FROM unnest($1::text[]) AS wanted LEFT JOIN bookings ON bookings.id = wanted
-LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event])
+LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event]) ORDER BY events.number
 """
 # Up to $1 events whose holds are due, and when the next other hold expires. An event that is locked is skipped: whoever
 # has locked it ends its holds. The events are read on the snapshot of the holds; what is locked may be newer.
