@@ -57,7 +57,7 @@ class Machines:
         if machine in self._daemons:
             environment = {**environment, "TICKETD_PORT": str(self._daemons[machine].port)}
         ran = subprocess.run(
-            ["/bin/sh", "-c", self._with_ports(command)],
+            ["/bin/sh", "-c", self._with_ports(re.sub(r"(?<=ticketctl )--host \S+ ", "", command))],
             cwd=folder,
             user=user,
             env=environment,

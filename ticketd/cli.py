@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -46,6 +47,8 @@ def main() -> NoReturn:
     options = parse(sys.argv[1:])
     stderr = StderrHandler()
     logging.basicConfig(level=options.log_level.upper(), handlers=[stderr])
+    # Such as that of the driver about a ~/.pgpass that others can read.
+    warnings.showwarning = lambda message, *_, **__: logging.getLogger("ticketd").warning("%s", message)
     try:
         daemon.raise_open_files_limit(options.limits)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -67,7 +67,7 @@ async def haproxy(ports: Sequence[int], folder: Path) -> AsyncIterator[int]:
     lines = [line for line in FILE.read_text().splitlines() if not line.strip().startswith("server ")]
     lines += [f"    server ticketd{port} 127.0.0.1:{port} check" for port in ports]
     file = folder / "haproxy.cfg"
-    file.write_text("\n".join(lines).replace("bind 127.0.0.1:8080", f"bind 127.0.0.1:{port}") + "\n")
+    file.write_text("\n".join(lines).replace("bind :8080", f"bind 127.0.0.1:{port}") + "\n")
     process = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", file)
     try:
         yield port

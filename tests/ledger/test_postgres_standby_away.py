@@ -75,19 +75,20 @@ def test_a_standby_that_is_away_costs_ten_connections(server: Postgres, own: str
 def test_every_daemon_says_that_the_standby_is_away(server: Postgres, own: str, tmp_path: Path) -> None:
     # Takes 5 s: a standby is away once a commit has waited for a second, and a daemon not ready after two more.
     write_events(tmp_path, 100)
-    with running(tmp_path, "--ledger", own) as sells, running(tmp_path, "--ledger", own) as idle:
-        with sells.connect() as buyer, idle.connect() as balancer:
-            assert buyer.ask("book 1 1")["version"] == 1
-            standby_is_away(server, away=True)
-            buyer.send(b"book 1 1\n")
-            idle.wait_line(f"not ready: .*{AWAY}")
-            until(lambda: AWAY in balancer.ask("ready").get("message", ""))
-            # Nor is it ready after requests that need no commit.
-            assert balancer.ask("book 1 1000")["code"] in ("sold_out", "busy")
-            assert AWAY in balancer.ask("ready")["message"]
-            standby_is_away(server, away=False)
-            until(lambda: balancer.ask("ready") == {"reply": "ready"})
-            assert balancer.ask("book 1 1")["state"] == "confirmed"
+    with ExitStack() as stack:
+        sells, idle = (stack.enter_context(running(tmp_path, "--ledger", own)) for _ in range(2))
+        buyer, balancer = (stack.enter_context(daemon.connect()) for daemon in (sells, idle))
+        assert buyer.ask("book 1 1")["version"] == 1
+        standby_is_away(server, away=True)
+        buyer.send(b"book 1 1\n")
+        idle.wait_line(f"not ready: .*{AWAY}")
+        until(lambda: AWAY in balancer.ask("ready").get("message", ""))
+        # Nor is it ready after requests that need no commit.
+        assert balancer.ask("book 1 1000")["code"] in ("sold_out", "busy")
+        assert AWAY in balancer.ask("ready")["message"]
+        standby_is_away(server, away=False)
+        until(lambda: balancer.ask("ready") == {"reply": "ready"})
+        assert balancer.ask("book 1 1")["state"] == "confirmed"
 
 
 def test_a_daemon_that_starts_without_the_standby_says_so(server: Postgres, own: str, tmp_path: Path) -> None:

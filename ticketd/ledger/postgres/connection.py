@@ -109,7 +109,9 @@ async def check_fitness(connection: PooledConnection, name: str) -> None:
     if server["version"] < SERVER_VERSION_MIN:
         reason = f"is older than PostgreSQL {SERVER_VERSION_MIN // 10_000}; upgrade it"
     elif server["standby"]:
-        reason = "is a standby, and cannot sell; give the address of the primary"
+        reason = (
+            "is a standby, and cannot sell; give the address of the primary, or promote it if that is gone for good"
+        )
     elif server["read_only"]:
         reason = "is read-only (default_transaction_read_only); turn that off for this user"
     elif not server["fsync"]:
@@ -176,6 +178,13 @@ def translated_errors(name: str) -> Iterator[None]:
     except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
         # The driver does not confuse its statements, so another backend was asked.
         raise session_lost(name) from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        hint = "is it in ~/.pgpass, which only its owner may read, or in PGPASSWORD?"
+        hint = hint if isinstance(error, asyncpg.InvalidPasswordError) else "see its pg_hba.conf"
+        raise LedgerUnavailableError(f"the database {name} refuses the login: {on_one_line(error)}; {hint}") from error
+    except asyncpg.UndefinedObjectError as error:
+        # Only a connection has such parameters.
+        raise LedgerUnavailableError(f"the URL of the database {name} cannot be used: {on_one_line(error)}") from error
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise LedgerUnavailableError(f"the connection to the database {name} broke") from error
     except asyncpg.PostgresError as error:

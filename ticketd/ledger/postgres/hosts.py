@@ -145,7 +145,7 @@ class Hosts:
         primaries = [task.result() for task in done if not task.exception()]
         if not primaries:
             reasons = [str(task.exception()) for task in done]
-            raise LedgerUnavailableError(f"the database {self._name} has no primary now: {'; '.join(reasons)}")
+            raise LedgerUnavailableError(f"no host of the database {self._name} can be sold from: {'; '.join(reasons)}")
         # If they are one server with two addresses, the address that was used last.
         newest = max(primaries, key=lambda each: (each.cluster.timeline, each.host == last))
         for other in primaries:

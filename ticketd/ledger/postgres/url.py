@@ -97,7 +97,7 @@ def hosts_of(url: str) -> list[Host]:
     for match, default in zip(found, defaults, strict=True):
         if not match or not match["name"]:
             raise ValueError(_HINT)
-        port = default if ports or not match["port"] else int(match["port"])
+        port = default if ports or not match["port"] else _ports(match["port"], 1)[0]
         hosts.append(Host(unquote(match["v6"] or match["name"]), port))
     return hosts
 
@@ -129,7 +129,7 @@ def _query(url: str) -> dict[str, str]:
 def _ports(written: str, hosts: int) -> Sequence[int]:
     """Return a port for each of so many hosts. Raises ValueError as ``public_name`` does."""
     ports = written.split(",")
-    if not all(port.isascii() and port.isdecimal() for port in ports):
+    if not all(port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16 for port in ports):
         raise ValueError(_HINT)
     if len(ports) not in (1, hosts):
         raise ValueError(f"has {len(ports)} ports for {hosts} hosts; give each host its own, or all of them one")
