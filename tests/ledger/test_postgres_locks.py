@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import asyncpg
@@ -13,8 +13,8 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.postgres.ledger import PostgresLedger
-from ticketd.wire.replies import BookingReply, ErrorReply, Reply
-from ticketd.wire.requests import Book, Confirm, Create, Hold
+from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply
+from ticketd.wire.requests import Amend, Book, Confirm, Create, Hold
 
 
 @asynccontextmanager
@@ -129,6 +129,28 @@ async def test_sales_of_others_before_the_lock_shift_the_replies(database: str) 
         again = await committer.ask([Confirm("mine"), Hold("jazz", 2, 60, "more"), Confirm("more")], "test")
         assert numbers_of(again) == numbers[:3]
         assert [event.version for event in (await ledger.fetch_changes()).events] == [44]
+    await other.close()
+
+
+async def test_a_change_gets_through_while_others_sell(database: str) -> None:
+    other = await asyncpg.connect(database)
+
+    async def sell() -> None:
+        while True:
+            await other.execute("UPDATE ticketd.events SET version = version + 1, changed = pg_current_xact_id()")
+
+    async with selling(database, "jazz") as (committer, _):
+        others = asyncio.create_task(sell())
+        async with asyncio.timeout(SECONDS_MAX):
+            for capacity in range(101, 111):
+                # Both must be decided on the event just as it is.
+                amended, refused = await committer.ask([Amend("jazz", capacity=capacity), Book("jazz", 999)], "test")
+                assert isinstance(amended, EventReply)
+                assert isinstance(refused, ErrorReply)
+                assert (amended.available, refused.available) == (capacity, capacity)
+        others.cancel()
+        with suppress(asyncio.CancelledError):
+            await others
     await other.close()
 
 

@@ -12,7 +12,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.base import Answers
-from ticketd.ledger.postgres import ledger as module
+from ticketd.ledger.postgres import known
 from ticketd.ledger.postgres.ledger import PostgresLedger
 from ticketd.ledger.postgres.reads import SHOWN_PER_READ
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply, TicketReply
@@ -130,6 +130,6 @@ async def test_a_bug_while_reading_is_told_once(pair: list[PostgresLedger]) -> N
 
 
 async def test_the_memory_of_holds_is_bounded(pair: list[PostgresLedger], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOLDS_REMEMBERED_MAX", 3)
+    monkeypatch.setattr(known, "HOLDS_MAX", 3)
     await transact(pair[0], [Hold("jazz", 1, 60, f"h{number}") for number in range(5)])
     assert [pair[0].held(f"h{number}") for number in range(5)] == [None, None, *[("jazz", 1)] * 3]

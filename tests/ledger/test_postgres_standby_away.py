@@ -91,6 +91,25 @@ def test_every_daemon_says_that_the_standby_is_away(server: Postgres, own: str, 
         assert balancer.ask("book 1 1")["state"] == "confirmed"
 
 
+def test_what_a_crash_shows_early_waits_for_the_standby(server: Postgres, own: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with ExitStack() as stack:
+        daemon = stack.enter_context(running(tmp_path, "--ledger", own, "--queue-seconds-max", "1"))
+        first, second = (stack.enter_context(daemon.connect()) for _ in range(2))
+        standby_is_away(server, away=True)
+        first.send(b"book 1 1 --booking mine\n")
+        until(lambda: query(own, waiting)[0][0] > 0)
+        server.stop("immediate")
+        server.start()
+        # The primary has the booking now, and its standby would not have it.
+        assert query(own, "SELECT count(*) FROM ticketd.bookings")[0][0] == 1
+        for line in ("book 1 1 --booking mine", "show mine", "bookings"):
+            assert second.ask(line)["code"] in ("busy", "outcome_unknown")
+        standby_is_away(server, away=False)
+        until(lambda: second.ask("show mine").get("state") == "confirmed")
+
+
 def test_a_daemon_that_starts_without_the_standby_says_so(server: Postgres, own: str, tmp_path: Path) -> None:
     # Takes 10 s, which is how long the database has for its tables.
     standby_is_away(server, away=True)

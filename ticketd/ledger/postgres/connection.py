@@ -83,6 +83,8 @@ class PooledConnection(asyncpg.Connection):
         self.lift_timeouts = "SET LOCAL statement_timeout = 0"
         # The changes of all transactions with lower numbers have been read on this connection.
         self.seen_xmin = XMIN_START
+        # Whether something was committed on it: see ``Pool.sync``.
+        self.synced = False
         # The cluster that it leads to, and the name of its backend (see BACKEND), once ``check_fitness`` knows them.
         self.cluster = Cluster(0, 0)
         self.backend = ""

@@ -45,7 +45,8 @@ def _value(place: int, type: str) -> str:
 # 0; the row of a table has the columns that ``rows`` names.
 #
 # - in_connection, in_batch: for ``commits``, the name of the connection and the id of the batch.
-# - in_now: when the batch was decided, in milliseconds since 1970. It is stale if that is not within a second of now.
+# - in_now, in_now_is_known: when the batch was decided, in milliseconds since 1970. If that was not read from the
+#   database, it must be within a second of now.
 # - in_locks: the ids of the events to lock before in_checks are checked.
 # - in_checks: a row for each booking that changes or whose tickets are redeemed, with what it must be now:
 #   0 id, 1 state, 2 number of changes, 3 number of redemptions.
@@ -72,8 +73,8 @@ LANGUAGE sql IMMUTABLE AS $$
     FROM jsonb_array_elements(nullif(changes, 'null')) WITH ORDINALITY AS each (change, place)
 $$;
 CREATE FUNCTION save(
-    in_connection text, in_batch text, in_now bigint, in_locks text[], in_checks jsonb, in_shifts jsonb,
-    in_events jsonb, in_redemptions jsonb, in_expired jsonb
+    in_connection text, in_batch text, in_now bigint, in_now_is_known boolean, in_locks text[], in_checks jsonb,
+    in_shifts jsonb, in_events jsonb, in_redemptions jsonb, in_expired jsonb
 ) RETURNS SETOF events LANGUAGE plpgsql AS $$
 DECLARE
     expected integer;
@@ -84,7 +85,7 @@ BEGIN
     NOT_DURABLE
 }';
     END IF;
-    IF abs(extract(epoch FROM clock_timestamp()) * 1000 - in_now) > 1000 THEN
+    IF NOT in_now_is_known AND abs(extract(epoch FROM clock_timestamp()) * 1000 - in_now) > 1000 THEN
         RAISE EXCEPTION 'decided at another time' USING ERRCODE = '{STALE}';
     END IF;
     IF in_checks IS NOT NULL THEN

@@ -18,12 +18,10 @@ Facts from PostgreSQL's documentation that this depends on (https://www.postgres
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from copy import copy
 
-from ticketd.ids import new_id, new_ticket
+from ticketd.ids import new_id
 from ticketd.ledger.base import (
     Answers,
     CannotOpenError,
@@ -31,10 +29,12 @@ from ticketd.ledger.base import (
     Done,
     EventsLockedError,
     LedgerUnavailableError,
+    OutcomeUnknownError,
     StorageFullError,
 )
 from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection, is_refusal
-from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, part_of
+from ticketd.ledger.postgres.known import Known
+from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, lock, part_of
 from ticketd.ledger.postgres.outcomes import Outcomes
 from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, STANDBY_IS_AWAY, TRY_SECONDS_MAX, Pool, standby_away
 from ticketd.ledger.postgres.reads import Reads
@@ -42,16 +42,18 @@ from ticketd.ledger.postgres.save import Batch
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION
 from ticketd.ledger.postgres.tasks import Tasks
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
-from ticketd.model import Booking, Event
+from ticketd.model import Event
 from ticketd.rules.commands import decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
 
 COMMITS_AT_ONCE = 4
-HOLDS_REMEMBERED_MAX = 50_000
 TRIES_MAX = 20
+# From then on, the events of a batch are locked before it is decided, if others keep changing them meanwhile.
+TRIES_WITHOUT_LOCKS = 3
 COMMIT_SECONDS_MAX = 2.0
+SWEEP_SECONDS_MAX = 5.0
 # A batch that ends due holds gets one second more for every 10,000. Their tickets are counted, and a hold has one at
 # least. PostgreSQL ended 190,000 holds per second in tests.
 HOLDS_PER_SECOND_MIN = 10_000
@@ -93,10 +95,7 @@ class PostgresLedger:
         self._reads = Reads(pool, self._tasks)
         # Not known yet. With 0, the first batch sweeps.
         self.next_expiry: int | None = 0
-        # The events as they were last read. Other daemons may have changed them since.
-        self._events: dict[str, Event] = {}
-        # The last holds that this daemon made, by id, as long as it has not ended them itself.
-        self._holds: dict[str, Booking] = {}
+        self._known = Known()
         # The time of the database when the loop's clock was 0, in milliseconds since 1970.
         self._clock_began = 0.0
 
@@ -125,9 +124,8 @@ class PostgresLedger:
         self._reads.read(requests, done)
 
     def held(self, booking: str) -> tuple[str, int] | None:
-        """See Ledger. Known for the last HOLDS_REMEMBERED_MAX holds of this daemon."""
-        held = self._holds.get(booking)
-        return (held.event, held.quantity) if held else None
+        """See Ledger. Known for the last holds of this daemon."""
+        return self._known.held(booking)
 
     def now(self) -> int:
         """See Ledger. It is the clock of the database."""
@@ -168,9 +166,9 @@ class PostgresLedger:
             )
         self._set_clock(now)
         events = [event_of(row[6:]) for row in rows if row[6] is not None]
-        self._events.update((event.id, event) for event in events)
+        self._known.events.update((event.id, event) for event in events)
         for event_id in removed:
-            self._events.pop(event_id, None)
+            self._known.events.pop(event_id, None)
         return Changes(events, removed, blocked=standby_away(self.name) if standby_is_away else "")
 
     async def _decide_without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply) -> Answers:
@@ -187,61 +185,69 @@ class PostgresLedger:
         await self._pool.check_no_commit_hangs()
         swept: Sequence[Event] = ()
         if not requests or (self.next_expiry is not None and self.next_expiry <= self.now()):
-            swept = await self._sweep()
+            try:
+                swept = await self._sweep()
+            except OutcomeUnknownError as error:
+                # What became of the holds is unknown, but for the requests nothing was done yet.
+                raise LedgerUnavailableError(str(error)) from error
         answers = await self._answer(requests) if requests else Answers(())
-        return Answers(answers.replies, [*swept, *answers.events], changed=answers.changed or bool(swept))
+        # An event of both is shown as it is after the requests.
+        events = {event.id: event for event in (*swept, *answers.events)}
+        return Answers(answers.replies, list(events.values()), changed=answers.changed or bool(swept))
 
     async def _sweep(self) -> Sequence[Event]:
         """End the due holds of up to EVENTS_PER_SWEEP_MAX events, and return the events."""
-        async with self._pool.lend() as connection:
-            async with self._pool.within(TRY_SECONDS_MAX):
-                due, next_expiry = await load_due(connection, EVENTS_PER_SWEEP_MAX)
-            self.next_expiry = next_expiry
-            batch = Batch(due, [])
-            # If an event is locked or has changed, another daemon ends its due holds.
-            with suppress(EventsLockedError):
+        # If an event is locked or has changed, another daemon ends its due holds.
+        with suppress(EventsLockedError):
+            async with self._pool.lend() as connection:
+                async with self._pool.within(SWEEP_SECONDS_MAX):
+                    due, next_expiry = await load_due(connection, EVENTS_PER_SWEEP_MAX)
+                self.next_expiry = next_expiry
+                batch = Batch(due, [])
                 if batch.changed and await self._save(batch, connection):
-                    return self._remember(batch.answers).events
+                    return self._remember(batch).events
         return ()
 
     async def _answer(self, requests: list[LedgerRequest]) -> Answers:
         """Decide the requests on what is known, and save the changes. If that does not hold, load and try again."""
         batch = self._decide_on_known(requests)
-        for _ in range(TRIES_MAX):
+        locks: list[str] = []
+        for tries in range(TRIES_MAX):
             async with self._pool.lend() as connection:
                 if batch is None:
                     async with self._pool.within(TRY_SECONDS_MAX):
+                        if tries >= TRIES_WITHOUT_LOCKS:
+                            await lock(connection, locks)
                         batch = self._decide(await load(connection, read_set(requests)), requests)
-                if not batch.changed or await self._save(batch, connection):
-                    self._remember_holds(batch.bookings)
-                    return self._remember(batch.answers)
+                saved = await self._save(batch, connection) if batch.changed else await self._end(connection)
+                if saved:
+                    return self._remember(batch)
+            locks = [event.id for event in batch.answers.events]
             batch = None
         raise LedgerUnavailableError(
             f"gave up after {TRIES_MAX} tries: others keep changing the same rows in the database {self._pool.name}"
         )
 
+    async def _end(self, connection: PooledConnection) -> bool:
+        """End a batch that changes nothing. Returns True."""
+        async with self._pool.within(COMMIT_SECONDS_MAX):
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+            await self._pool.sync(connection)
+        return True
+
     def _decide_on_known(self, requests: list[LedgerRequest]) -> Batch | None:
         """Return the batch decided on events as they were last seen, and own holds; None if it needs more than that."""
-        reads = read_set(requests)
-        working_set = WorkingSet(new_ticket, self.now())
-        held: Counter[str] = Counter()
-        for id in reads.bookings:
-            if id not in self._holds:
-                return None
-            working_set.bookings[id] = hold = copy(self._holds[id])
-            held[hold.event] += hold.quantity
-        events = {id: copy(self._events[id]) for id in reads.events | held.keys() if id in self._events}
-        if any(id not in events or events[id].held < quantity for id, quantity in held.items()):
-            # Others have ended these holds.
+        working_set = self._known.working_set(read_set(requests), self.now())
+        if working_set is None:
             return None
-        working_set.events = events
-        batch = self._decide(working_set, requests)
+        batch = self._decide(working_set, requests, time_is_known=False)
         # A refusal, or a reply that repeats an earlier one, may be outdated: the database decides.
         return batch if batch.granted and batch.changed else None
 
-    def _decide(self, working_set: WorkingSet, requests: list[LedgerRequest]) -> Batch:
-        working_set.events_left = self._events_max - len(self._events)
-        return Batch(working_set, requests)
+    def _decide(self, working_set: WorkingSet, requests: list[LedgerRequest], *, time_is_known: bool = True) -> Batch:
+        working_set.events_left = self._events_max - len(self._known.events)
+        return Batch(working_set, requests, time_is_known=time_is_known)
 
     async def _save(self, batch: Batch, connection: PooledConnection) -> bool:
         """Save a batch durably, or return False: it is stale, and nothing was done."""
@@ -250,10 +256,12 @@ class PostgresLedger:
         try:
             async with self._pool.within(COMMIT_SECONDS_MAX + batch.tickets_expired / HOLDS_PER_SECOND_MIN):
                 if many:
-                    await connection.execute(f"BEGIN; {connection.lift_timeouts}")
+                    begin = "" if connection.is_in_transaction() else "BEGIN; "
+                    await connection.execute(begin + connection.lift_timeouts)
                 saved = await batch.save(connection, id)
-                if many:
+                if connection.is_in_transaction():
                     await connection.execute("COMMIT" if saved else "ROLLBACK")
+                connection.synced = connection.synced or saved
                 return saved
         except (EventsLockedError, StorageFullError):
             raise
@@ -264,23 +272,12 @@ class PostgresLedger:
             await self._outcomes.retry(batch.look_up)
             return True
 
-    def _remember(self, committed: Answers) -> Answers:
-        """Remember the events of a commit for the decisions to come. Returns the answers."""
-        for event in committed.events:
-            # Another commit may have seen a later state meanwhile.
-            if event.id not in self._events or event.version >= self._events[event.id].version:
-                self._events[event.id] = event
-        return committed
-
-    def _remember_holds(self, bookings: Iterable[Booking]) -> None:
-        """Remember new holds, at most HOLDS_REMEMBERED_MAX, and forget those that have ended."""
-        for booking in bookings:
-            self._holds.pop(booking.id, None)
+    def _remember(self, batch: Batch) -> Answers:
+        """Remember what a batch has shown and done, for the decisions to come. Returns its answers."""
+        for booking in batch.bookings:
             if booking.state == "held" and booking.expires is not None:
-                self._holds[booking.id] = booking
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
-        while len(self._holds) > HOLDS_REMEMBERED_MAX:
-            del self._holds[next(iter(self._holds))]
+        return self._known.remember(batch.answers, batch.bookings)
 
     def _set_clock(self, now: int) -> None:
         """Set the clock to the time of the database, in milliseconds since 1970."""

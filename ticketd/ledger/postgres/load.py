@@ -3,6 +3,7 @@
 A booking is loaded with all of its redemptions: there are at most as many as it has tickets.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -28,6 +29,7 @@ def _columns(table: str, columns: str) -> str:
 BEGAN = _milliseconds("now()")
 NOW = _milliseconds("clock_timestamp()")
 EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
+_LOCK = "SELECT FROM events WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
 BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id = ANY($1::text[])"
 _REDEEMED = "(SELECT json_object_agg(ticket, at) FROM redemptions WHERE booking = bookings.id)"
 _BOOKING = f"{_REDEEMED}, {_columns('bookings', BOOKING_COLUMNS)}"
@@ -71,6 +73,12 @@ assert TICKETS_PER_BOOKING_MAX <= TICKETS_PER_PAGE
 
 _redeemed = msgspec.json.Decoder(dict[str, int]).decode
 _BOOKING_WIDTH = 1 + len(BOOKING_COLUMNS.split(", "))
+
+
+async def lock(connection: PooledConnection, events: Sequence[str]) -> None:
+    """Begin a transaction, and lock events in it. What is loaded then stays until its end."""
+    await connection.execute("BEGIN")
+    await connection.fetch(_LOCK, events)
 
 
 async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:

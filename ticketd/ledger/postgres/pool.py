@@ -8,11 +8,11 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from ticketd.ledger.base import CannotOpenError, LedgerUnavailableError
+from ticketd.ledger.base import CannotOpenError, EventsLockedError, LedgerUnavailableError, StorageFullError
 from ticketd.ledger.marks import Mark, refusal
 from ticketd.ledger.postgres import presence
 from ticketd.ledger.postgres.cluster import check_ledger
@@ -51,6 +51,8 @@ EXISTS (
         AND clock_timestamp() - query_start > interval '1 second'
 )
 """
+# Any commit waits for those before it to be durable.
+_SYNC = "INSERT INTO commits (connection) VALUES ($1) ON CONFLICT (connection) DO UPDATE SET at = excluded.at"
 
 
 class Pool:
@@ -111,11 +113,14 @@ class Pool:
             self._give_up_idle()
             self._hosts.search_again()
             raise
-        except BaseException:
-            self._give_up(connection)
+        except BaseException as error:
+            if not isinstance(error, EventsLockedError | StorageFullError) or connection.is_in_transaction():
+                self._give_up(connection)
+                raise
+            # A statement has failed, and the connection is as good as before.
+            self._take_back(connection)
             raise
-        self._lent.discard(connection)
-        self._idle.append(connection)
+        self._take_back(connection)
 
     def close(self) -> None:
         """Close all idle connections, without waiting for the database."""
@@ -133,7 +138,7 @@ class Pool:
                 yield
 
     async def check_no_commit_hangs(self) -> None:
-        """Call this before a commit. Raises LedgerUnavailableError while an earlier one, given up, has not ended.
+        """Call this before a commit. Raises LedgerUnavailableError while an earlier one waits for a standby.
 
         Awaits nothing if none was given up.
         """
@@ -142,9 +147,20 @@ class Pool:
             return
         async with self.lend() as connection, self.within(TRY_SECONDS_MAX):
             backends = await self._ask_about(connection, given_up)
-        if any(not backend["idle"] for backend in backends):
-            reason = _if_standby_is_away(self.name, backends)
-            raise LedgerUnavailableError(reason or f"an earlier commit in the database {self.name} has not ended yet")
+        if reason := _if_standby_is_away(self.name, backends):
+            raise LedgerUnavailableError(reason)
+
+    async def sync(self, connection: PooledConnection) -> None:
+        """Wait until everything that a new connection shows is durable, on the standby too.
+
+        After a crash, a primary shows commits that its standby may lack. Nothing waits on later calls. Raises the
+        errors of asyncpg.
+        """
+        if not connection.synced:
+            # Without room, nothing new can be shown either.
+            with suppress(asyncpg.DiskFullError):
+                await connection.execute(_SYNC, connection.name)
+                connection.synced = True
 
     async def why_commits_hang(self) -> str | None:
         """Return in words why commits do not end, as asked on another connection, or None if that is not known."""
@@ -154,6 +170,10 @@ class Pool:
                 return _if_standby_is_away(self.name, await self._ask_about(connection, own))
         except LedgerUnavailableError:
             return None
+
+    def _take_back(self, connection: PooledConnection) -> None:
+        self._lent.discard(connection)
+        self._idle.append(connection)
 
     def _take(self) -> PooledConnection | None:
         """Return an idle connection that is not broken, or None if there is none."""

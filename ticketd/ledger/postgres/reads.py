@@ -77,6 +77,7 @@ class Reads:
 
     async def _load(self, batch: Sequence[_Asked]) -> WorkingSet:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
+            await self._pool.sync(connection)
             if page := batch[0].page:
                 return await load_page(connection, page)
             return await load_committed(connection, read_set([each for asked in batch for each in asked.requests]))

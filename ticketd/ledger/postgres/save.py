@@ -17,7 +17,7 @@ from ticketd.rules.commands import decide_all
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply
 
-_SAVE = f"SELECT {EVENT_COLUMNS} FROM save($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_SAVE = f"SELECT {EVENT_COLUMNS} FROM save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,9 +31,15 @@ class _BookingBefore(NamedTuple):
 
 
 class Batch:
-    """Requests that are decided on a working set, and their replies."""
+    """Requests that are decided on a working set, and their replies.
 
-    def __init__(self, working_set: WorkingSet, requests: Sequence[LedgerRequest]) -> None:
+    ``time_is_known`` says that the time of the working set was read from the database, and is no estimate.
+    """
+
+    def __init__(
+        self, working_set: WorkingSet, requests: Sequence[LedgerRequest], *, time_is_known: bool = True
+    ) -> None:
+        self._time_is_known = time_is_known
         self._working_set = working_set
         # What was known before the batch.
         self._events_before = {id: copy(event) for id, event in working_set.events.items()}
@@ -82,6 +88,7 @@ class Batch:
                 connection.name,
                 id,
                 changes.now,
+                self._time_is_known,
                 locks,
                 _json(checks),
                 _json(self._shifts()),
