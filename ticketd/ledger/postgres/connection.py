@@ -89,6 +89,13 @@ class PooledConnection(asyncpg.Connection):
         self.cluster = Cluster(0, 0)
         self.backend = ""
 
+    def break_off(self) -> None:
+        """End it as a broken network does, although another task uses it, which gets an error of the connection.
+
+        ``terminate`` is for whoever uses it: it takes the protocol away from under others.
+        """
+        self._transport.abort()  # type: ignore[attr-defined]
+
 
 async def open_connection(url: str, host: Host) -> PooledConnection:
     """Return a connection to whatever listens on ``host``. Raises the errors of asyncpg and of the network."""

@@ -272,7 +272,7 @@ class Pool:
         """Break all connections to older primaries, lent ones too: what is committed there would be lost."""
         for connection in (*self._idle, *self._lent):
             if connection.cluster.timeline < self._hosts.timeline:
-                connection.terminate()
+                connection.break_off()
         # Those are on a server that this daemon does not use any more.
         self._abandoned.clear()
 
