@@ -1,11 +1,15 @@
 """What a daemon says that cannot start on a database."""
 
+import asyncio
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.daemon import Daemon, running
+from tests.ledger.sale import open_ledger, ticketd
 from tests.postgres import Postgres, Server, query
+from ticketd.ledger.postgres.url import public_name
 
 
 def failed(*arguments: str) -> tuple[int, str]:
@@ -32,8 +36,50 @@ def test_a_ledger_of_a_newer_ticketd_is_refused_and_left_alone(database: str, tm
         daemon.end()
     query(database, "UPDATE ticketd.ledger SET schema_version = 99")
     status, line = failed("--ledger", database, "--events", str(tmp_path / "events.json"))
-    assert (status, "schema 99" in line, "start a newer ticketd" in line) == (5, True, True), line
+    said = f"the ledger in the database {public_name(database)} has schema 99, and this ticketd knows none after"
+    assert (status, said in line, "start a newer ticketd" in line) == (5, True, True), line
     assert query(database, "SELECT schema_version FROM ticketd.ledger")[0][0] == 99
+
+
+async def test_a_ledger_has_one_row(database: str) -> None:
+    await (await open_ledger(database)).close()
+    with pytest.raises(asyncpg.UniqueViolationError):
+        query(database, "INSERT INTO ticketd.ledger SELECT * FROM ticketd.ledger")
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("ALTER TABLE ticketd.redemptions RENAME TO old", "table redemptions is missing"),
+        ("DROP TABLE ticketd.commits", "table commits is missing"),
+        ("DROP TABLE ticketd.ledger", "table ledger is missing"),
+        ("ALTER FUNCTION ticketd.save RENAME TO saved", "function save is missing"),
+        ("DELETE FROM ticketd.ledger", "table ledger has 0 rows instead of one"),
+        (
+            "DROP INDEX ticketd.one_row; INSERT INTO ticketd.ledger SELECT * FROM ticketd.ledger",
+            "table ledger has 2 rows instead of one",
+        ),
+    ],
+)
+async def test_a_schema_that_is_not_whole_is_refused(statement: str, fault: str, database: str, tmp_path: Path) -> None:
+    await (await open_ledger(database)).close()
+    for each in statement.split("; "):
+        query(database, each)
+    name = public_name(database)
+    said = f"the schema ticketd in the database {name} is not whole: {fault}; restore it, or use an empty database"
+    status, line = await asyncio.to_thread(failed, "--ledger", database, "--events", str(tmp_path / "events.json"))
+    assert (status, line) == (5, f"ticketd: {said}")
+    for arguments in (["migrate", database], ["move", database, str(tmp_path / "to.db")], ["check", database]):
+        done = await asyncio.to_thread(ticketd, *arguments)
+        assert (done.returncode, said in done.stdout + done.stderr) == (5, True), done
+        assert "Traceback" not in done.stderr
+
+
+def test_an_empty_schema_gets_its_tables(database: str, tmp_path: Path) -> None:
+    query(database, "CREATE SCHEMA ticketd")
+    query(database, "CREATE TABLE ticketd.notes ()")
+    with running(tmp_path, "--ledger", database) as daemon:
+        assert daemon.end() == 0
 
 
 def test_a_database_that_is_not_utf_8_is_refused(postgres: Server, tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ class CannotOpenError(Exception):
     """The ledger cannot be opened; the message says why and what to do."""
 
 
+class LedgerDamagedError(CannotOpenError):
+    """The ledger is not whole, so parts of it cannot be read; the message says what is wrong."""
+
+
 class StorageFullError(Exception):
     """There is no room for the commit. Nothing was done."""
 

@@ -8,7 +8,13 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from ticketd.ledger.base import CannotOpenError, EventsLockedError, LedgerUnavailableError, StorageFullError
+from ticketd.ledger.base import (
+    CannotOpenError,
+    EventsLockedError,
+    LedgerDamagedError,
+    LedgerUnavailableError,
+    StorageFullError,
+)
 from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark
 from ticketd.ledger.offline import ROWS_AT_ONCE, Row
 from ticketd.ledger.postgres.connection import (
@@ -20,7 +26,16 @@ from ticketd.ledger.postgres.connection import (
 )
 from ticketd.ledger.postgres.pool import connect
 from ticketd.ledger.postgres.presence import lock_exclusive, lock_shared, unlock
-from ticketd.ledger.postgres.schema import SCHEMA, SCHEMA_VERSION, grant, migrate, read_mark, schema_version
+from ticketd.ledger.postgres.schema import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    check_owner,
+    grant,
+    lacks_rights,
+    read_mark,
+    schema_version,
+    upgrade,
+)
 from ticketd.ledger.postgres.url import public_name, without_password
 from ticketd.ledger.rows import TABLES, Table
 
@@ -45,6 +60,9 @@ SELECT setval(pg_get_serial_sequence('{SCHEMA}.events', 'number'), max(number)) 
 
 # The text format of COPY (https://www.postgresql.org/docs/current/sql-copy.html): escapes separators and backslashes.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+# SQLSTATE codes, or the beginnings of their classes, that show damage: missing columns, unreadable files and blocks.
+_DAMAGE = ("42703", "58", "XX")
 
 
 def _without_blanks(json: str) -> str:
@@ -90,16 +108,16 @@ class PostgresReader:
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
         """See OfflineLedger. ``rows`` may only be called in it, or while ``writing``."""
-        with self._translated_errors():
+        with self.translated_errors():
             transaction = self._connection.transaction(isolation="repeatable_read", readonly=True)
             await transaction.start()
         yield
-        with self._translated_errors():
+        with self.translated_errors():
             await transaction.rollback()
 
     async def rows(self, table: Table) -> AsyncIterator[list[Row]]:
         """See LedgerReader."""
-        with self._translated_errors():
+        with self.translated_errors():
             cursor = await self._connection.cursor(f"SELECT {table.columns} FROM {table.name} ORDER BY {table.order}")
             while rows := await cursor.fetch(ROWS_AT_ONCE):
                 yield _converted(table, rows)
@@ -108,8 +126,18 @@ class PostgresReader:
         """Close the connection, without waiting for the database."""
         self._connection.terminate()
 
-    def _translated_errors(self) -> Any:
-        return _translated_errors(self._database)
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Translate all errors of the database into CannotOpenError, or LedgerDamagedError for damage."""
+        with _translated_errors(self._database):
+            try:
+                yield
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise lacks_rights(self._connection, self._database, error) from error
+            except asyncpg.PostgresError as error:
+                if not (error.sqlstate or "").startswith(_DAMAGE):
+                    raise
+                raise LedgerDamagedError(f"the database {self._database} says: {on_one_line(error)}") from error
 
 
 class PostgresOffline(PostgresReader):
@@ -132,6 +160,7 @@ class PostgresOffline(PostgresReader):
         try:
             with _translated_errors(public_name(url)):
                 ledger = cls(connection, url, tuple(*await connection.fetch(_IDENTITY)))
+            with ledger.translated_errors():
                 await ledger._enter(new, unlike)
         except BaseException:
             connection.terminate()
@@ -142,16 +171,16 @@ class PostgresOffline(PostgresReader):
         if self.identity == unlike:
             raise CannotOpenError(f"source and target are the same database, {self._database}; name another target")
         await lock_exclusive(self._connection, self._database)
-        if await schema_version(self._connection) is not None:
-            await migrate(self._connection, self._database)
+        if await schema_version(self._connection, self._database) is not None:
+            await upgrade(self._connection, self._database)
             self.mark = await read_mark(self._connection)
         elif new is None:
             raise _no_ledger(self._database)
 
     async def is_empty(self) -> bool:
         """See OfflineLedger."""
-        with self._translated_errors():
-            if await schema_version(self._connection) is None:
+        with self.translated_errors():
+            if await schema_version(self._connection, self._database) is None:
                 return True
             has_rows = " OR ".join(f"EXISTS (SELECT FROM {table.name})" for table in TABLES)
             return not await self._connection.fetchval(f"SELECT {has_rows}")
@@ -159,21 +188,23 @@ class PostgresOffline(PostgresReader):
     @asynccontextmanager
     async def writing(self, mark: Mark) -> AsyncIterator[None]:
         """See OfflineLedger."""
-        with self._translated_errors():
+        with self.translated_errors():
             transaction = self._connection.transaction()
             await transaction.start()
-            await migrate(self._connection, self._database)
+            await upgrade(self._connection, self._database)
+            await check_owner(self._connection, self._database, "move a sale to it")
             await self._connection.execute(f"TRUNCATE {', '.join(table.name for table in TABLES)}")
         yield
-        with self._translated_errors():
+        with self.translated_errors():
             await self._connection.execute(_GO_ON_NUMBERING)
             await self._connection.execute(_SET_MARK, *mark)
+            # From now on it may be committed, even if that fails.
+            self.mark = mark
             await transaction.commit()
-        self.mark = mark
 
     async def add(self, table: Table, rows: Sequence[Row]) -> None:
         """See OfflineLedger."""
-        with self._translated_errors():
+        with self.translated_errors():
             # As text: asyncpg would encode the first and the last date of Python as infinity.
             await self._connection.copy_to_table(
                 table.name, source=io.BytesIO(_copied(rows)), schema_name=SCHEMA, columns=table.columns.split(", ")
@@ -181,14 +212,14 @@ class PostgresOffline(PostgresReader):
 
     async def set_mark(self, mark: Mark) -> None:
         """See OfflineLedger."""
-        with self._translated_errors():
+        with self.translated_errors():
             await self._connection.execute(_SET_MARK, *mark)
         self.mark = mark
 
     async def finish(self) -> None:
         """See OfflineLedger."""
         # If that fails, the connection is broken, and its lock ends with it.
-        with suppress(CannotOpenError), self._translated_errors():
+        with suppress(CannotOpenError), self.translated_errors():
             await unlock(self._connection)
         await self.close()
 
@@ -199,8 +230,9 @@ async def reading(url: str) -> AsyncIterator[tuple[PostgresReader, Mark]]:
     name = public_name(url)
     connection = await _connect(url)
     try:
-        with _translated_errors(name):
-            version = await schema_version(connection)
+        reader = PostgresReader(connection, name)
+        with reader.translated_errors():
+            version = await schema_version(connection, name)
         if version is None:
             raise _no_ledger(name)
         if version != SCHEMA_VERSION:
@@ -208,9 +240,8 @@ async def reading(url: str) -> AsyncIterator[tuple[PostgresReader, Mark]]:
                 f"the ledger in the database {name} has schema {version}, and this ticketd checks schema"
                 f" {SCHEMA_VERSION} only; run ticketd migrate, or check it with the ticketd that sells"
             )
-        reader = PostgresReader(connection, name)
         async with reader.snapshot():
-            with _translated_errors(name):
+            with reader.translated_errors():
                 mark = await read_mark(connection)
             yield reader, mark
     finally:
@@ -228,7 +259,7 @@ async def migrate_tables(url: str, role: str | None) -> str:
         with _translated_errors(name):
             await lock_shared(connection, name)
             async with connection.transaction():
-                await migrate(connection, name)
+                await upgrade(connection, name)
                 if role is not None:
                     await grant(connection, role, name)
     finally:

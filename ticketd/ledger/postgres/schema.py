@@ -14,7 +14,7 @@ import logging
 
 import asyncpg
 
-from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.base import CannotOpenError, LedgerDamagedError
 from ticketd.ledger.marks import MARK_COLUMNS, Mark
 from ticketd.ledger.postgres.function import SAVE_FUNCTION
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
@@ -32,6 +32,7 @@ CREATE TABLE ledger (
     schema_version integer NOT NULL, move text, arriving_from text, moved_to text,
     system_identifier bigint, timeline integer
 );
+CREATE UNIQUE INDEX one_row ON ledger ((true));
 INSERT INTO ledger VALUES (0);
 CREATE TABLE events (
     number bigint GENERATED ALWAYS AS IDENTITY,
@@ -88,6 +89,17 @@ CREATE TRIGGER note_removal AFTER DELETE ON events FOR EACH ROW EXECUTE FUNCTION
 ]
 SCHEMA_VERSION = len(_MIGRATIONS)
 
+# What there is after all migrations. A restore may have left something out.
+_PARTS = [
+    *(f"table {name}" for name in ("ledger", "events", "bookings", "redemptions", "commits", "removals")),
+    *(f"function {name}" for name in ("note_removal", "shifted", "save")),
+]
+# It needs no rights to them.
+_PRESENT = """
+SELECT 'table ' || relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'
+UNION SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = to_regnamespace($1)
+"""
+
 # No transaction of a connection that was last seen a day ago can still arrive.
 _FORGET_CONNECTIONS = f"DELETE FROM {SCHEMA}.commits WHERE at < now() - interval '1 day'"
 
@@ -111,12 +123,31 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {SCHEMA} TO {{role}};
 """
 
 
-async def schema_version(connection: asyncpg.Connection) -> int | None:
-    """Return the version of the tables, or None if there are none."""
-    if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.ledger") is None:
+async def schema_version(connection: asyncpg.Connection, name: str) -> int | None:
+    """Return the version of the tables, or None if there are none.
+
+    ``name`` is the name of the database in messages. Raises LedgerDamagedError if only some are there, or if the ledger
+    does not have its one row.
+    """
+    present = [part for [part] in await connection.fetch(_PRESENT, SCHEMA)]
+    missing = [part for part in _PARTS if part not in present]
+    if missing == _PARTS:
         return None
-    version: int = await connection.fetchval(f"SELECT schema_version FROM {SCHEMA}.ledger")
+    if "table ledger" in missing:
+        raise _not_whole(name, f"{missing[0]} is missing")
+    rows = await connection.fetch(f"SELECT schema_version FROM {SCHEMA}.ledger")
+    if len(rows) != 1:
+        raise _not_whole(name, f"table ledger has {len(rows):,} rows instead of one")
+    version: int = rows[0][0]
+    if missing and version == SCHEMA_VERSION:
+        raise _not_whole(name, f"{missing[0]} is missing")
     return version
+
+
+def _not_whole(name: str, fault: str) -> LedgerDamagedError:
+    return LedgerDamagedError(
+        f"the schema {SCHEMA} in the database {name} is not whole: {fault}; restore it, or use an empty database"
+    )
 
 
 async def read_mark(connection: asyncpg.Connection) -> Mark:
@@ -126,23 +157,39 @@ async def read_mark(connection: asyncpg.Connection) -> Mark:
 
 
 async def migrate(connection: asyncpg.Connection, name: str) -> None:
-    """Create the tables, or upgrade those of an older ticketd. If they are up to date, this needs no right to do so.
-
-    ``name`` is the name of the database in the log. Raises CannotOpenError if the tables are of a newer ticketd, or if
-    the role of the connection lacks rights.
-    """
+    """Upgrade the tables, and then remove what would only slow down the daemon that starts. Raises CannotOpenError."""
+    await upgrade(connection, name)
     try:
         async with connection.transaction():
-            if await schema_version(connection) != SCHEMA_VERSION:
-                await _upgrade(connection, name)
             await connection.execute(_FORGET_CONNECTIONS)
             await connection.execute(_RENUMBER_CHANGES)
     except asyncpg.InsufficientPrivilegeError as error:
-        role = await connection.fetchval("SELECT current_user")
-        raise CannotOpenError(
-            f"the role {role} cannot create, upgrade or use the ledger in the database {name} ({error}); as the owner,"
-            f" run: ticketd migrate postgresql://OWNER@{name} --grant {role}"
-        ) from error
+        raise lacks_rights(connection, name, error) from error
+
+
+async def upgrade(connection: asyncpg.Connection, name: str) -> None:
+    """Create the tables, or upgrade those of an older ticketd. If they are up to date, this needs no right to do so.
+
+    ``name`` is the name of the database in messages. Raises CannotOpenError if the tables are of a newer ticketd or not
+    whole, or if the role of the connection lacks rights.
+    """
+    try:
+        async with connection.transaction():
+            if await schema_version(connection, name) != SCHEMA_VERSION:
+                await _upgrade(connection, name)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise lacks_rights(connection, name, error) from error
+
+
+def lacks_rights(
+    connection: asyncpg.Connection, name: str, error: asyncpg.InsufficientPrivilegeError
+) -> CannotOpenError:
+    """Return the error about a role that lacks rights, with what gives it those of a daemon."""
+    role = connection.get_settings().session_authorization
+    return CannotOpenError(
+        f"the role {role} cannot create, upgrade or use the ledger in the database {name} ({error}); as the owner, run:"
+        f" ticketd migrate postgresql://OWNER@{name} --grant {role}"
+    )
 
 
 async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
@@ -150,10 +197,10 @@ async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-    version = await schema_version(connection) or 0
+    version = await schema_version(connection, name) or 0
     if version > SCHEMA_VERSION:
         raise CannotOpenError(
-            f"the ledger in the database has schema {version}, and this ticketd knows none after"
+            f"the ledger in the database {name} has schema {version}, and this ticketd knows none after"
             f" {SCHEMA_VERSION}; start a newer ticketd"
         )
     if version == 0:
@@ -163,12 +210,19 @@ async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
     await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
 
 
+async def check_owner(connection: asyncpg.Connection, name: str, what: str) -> None:
+    """Raise CannotOpenError unless the role of the connection may do what the owner may. ``what`` says what it does."""
+    if not await connection.fetchval(_OWNS, SCHEMA):
+        raise CannotOpenError(
+            f"only the owner of the ledger in the database {name} can {what}; use postgresql://OWNER@{name}"
+        )
+
+
 async def grant(connection: asyncpg.Connection, role: str, name: str) -> None:
     """Give a role the rights of a daemon, and no others. Raises CannotOpenError."""
     quoted = await connection.fetchval("SELECT quote_ident(rolname) FROM pg_roles WHERE rolname = $1", role)
     if quoted is None:
         raise CannotOpenError(f'there is no role "{role}" in the database {name}; create it first')
-    if not await connection.fetchval(_OWNS, SCHEMA):
-        # PostgreSQL would only warn that it gives nothing.
-        raise CannotOpenError(f"only the owner of the ledger in the database {name} can grant rights to it")
+    # PostgreSQL would only warn that it gives nothing.
+    await check_owner(connection, name, "grant rights to it")
     await connection.execute(_GRANTS.format(role=quoted))
