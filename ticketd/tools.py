@@ -62,7 +62,7 @@ def parse(arguments: list[str]) -> list[Any]:
         description=f"Verifies a ledger, which is {_LEDGER}; says what it saw, and changes nothing. In PostgreSQL,"
         " daemons may sell meanwhile.",
         epilog=f"exit status: {STATUS_ENDED} whole, {STATUS_USAGE} bad arguments, {STATUS_CANNOT_OPEN} not whole, or it"
-        " cannot be opened",
+        " could not be checked",
         allow_abbrev=False,
     )
     checking.add_argument("ledger", metavar="LEDGER", type=_ledger, help="what is verified")

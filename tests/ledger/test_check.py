@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import running, write_events
+from tests.faults.proxy import Fault, Proxy
 from tests.ledger.sale import change, quiet, rows_in, ticketd
 from tests.postgres import query
+from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.check import check
 from ticketd.ledger.move import move
 from ticketd.ledger.postgres.url import public_name
@@ -223,6 +225,33 @@ async def test_a_database_is_checked_while_a_daemon_sells(sale: str, database: s
         assert lines[0] == f"ledger: postgresql://{public_name(database)}, as it is at this moment"
         lines = (await asyncio.to_thread(checked, database))[1]
         assert lines[3].startswith("tickets: 1,210 (")
+
+
+async def test_a_cut_connection_is_not_called_damage(sale: str, database: str) -> None:
+    await move(sale, database, quiet)
+    refusals = 0
+    with Proxy(database) as proxy:
+        for passed in range(200):
+            said: list[str] = []
+            proxy.inject([Fault("server", "message", passed, 0.5, "reset")])
+            try:
+                await check(proxy.url, said.append)
+            except CannotOpenError as error:
+                refusals += 1
+                assert str(error).startswith("the ledger could not be checked: "), error
+            assert not [line for line in said if "wrong" in line]
+            if said[-1:] == ["whole"]:
+                break
+    assert refusals > 10
+
+
+async def test_a_table_that_cannot_be_read_is_damage(sale: str, database: str) -> None:
+    await move(sale, database, quiet)
+    query(database, "ALTER TABLE ticketd.redemptions RENAME COLUMN at TO lost")
+    status, lines, error = await asyncio.to_thread(checked, database)
+    assert (status, lines[-1]) == (5, "not whole: 1 wrong")
+    assert 'says: column "at" does not exist' in lines[-2]
+    assert "restore it from a backup" in error
 
 
 async def test_a_sale_that_was_moved_is_whole_and_says_so(sale: str, tmp_path: Path) -> None:

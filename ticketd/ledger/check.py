@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ticketd.ledger.audit import Findings, audit
-from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.base import CannotOpenError, LedgerDamagedError
 from ticketd.ledger.embedded.examine import examining
 from ticketd.ledger.marks import Mark, refusal
 from ticketd.ledger.offline import LedgerReader, missing_module
@@ -17,7 +17,8 @@ from ticketd.ledger.postgres.url import is_database_url, without_password
 async def check(ledger: str, say: Callable[[str], None]) -> int:
     """Verify the ledger at a path or URL, ``say`` each finding as a line of text, and return the number of faults.
 
-    Raises CannotOpenError if there is no ledger, or if it is a file that is being served.
+    Raises CannotOpenError if the ledger cannot be read, which does not mean that it is damaged: there is none, it is a
+    file that is being served, the database does not answer, or the role lacks rights.
     """
     findings = Findings(say)
     if is_database_url(ledger):
@@ -39,9 +40,14 @@ async def _check_database(url: str, findings: Findings) -> None:
         from ticketd.ledger.postgres.offline import reading
     except ModuleNotFoundError as error:
         raise missing_module(error) from None
-    async with reading(url) as (reader, mark):
-        findings.note(f"ledger: {reader.name}, as it is at this moment")
-        await _check_sale(reader, mark, without_password(url), findings)
+    try:
+        async with reading(url) as (reader, mark):
+            findings.note(f"ledger: {reader.name}, as it is at this moment")
+            await _check_sale(reader, mark, without_password(url), findings)
+    except LedgerDamagedError as error:
+        findings.wrong("tables", str(error))
+    except CannotOpenError as error:
+        raise CannotOpenError(f"the ledger could not be checked: {error}") from error
 
 
 async def _check_sale(ledger: LedgerReader, mark: Mark, address: str, findings: Findings) -> None:
@@ -49,5 +55,5 @@ async def _check_sale(ledger: LedgerReader, mark: Mark, address: str, findings: 
         findings.note(f"mark: {moved}")
     try:
         await audit(ledger, findings)
-    except CannotOpenError as error:
+    except LedgerDamagedError as error:
         findings.wrong("tables", f"the rest cannot be read: {error}")

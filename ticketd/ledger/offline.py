@@ -24,7 +24,7 @@ def missing_module(error: ModuleNotFoundError) -> CannotOpenError:
 
 
 class LedgerReader(Protocol):
-    """Reads a ledger. Its methods raise CannotOpenError, with a message that says what is wrong."""
+    """Reads a ledger. Its methods raise LedgerDamagedError if it is damaged, or else CannotOpenError."""
 
     # For messages, such as events.db or postgresql://db.internal/tickets.
     name: str

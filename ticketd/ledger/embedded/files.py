@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 import apsw.sqlite_extra
 
-from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.base import CannotOpenError, LedgerDamagedError
 
 # SQLite's VFS counts the bytes of a write with 17 bits, so it reports a full disk for a write of 128 KiB.
 COPY_BYTES = 64 * 1024
@@ -71,9 +71,9 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def damaged(path: Path, error: apsw.Error | str) -> CannotOpenError:
+def damaged(path: Path, error: apsw.Error | str) -> LedgerDamagedError:
     """Return the error for a ledger that cannot be read."""
-    return CannotOpenError(
+    return LedgerDamagedError(
         f"the ledger {path} is damaged ({reason(error)}); restore it from a backup, with its -wal and -seal"
     )
 
