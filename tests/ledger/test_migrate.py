@@ -1,7 +1,6 @@
 """``ticketd migrate``, and daemons whose role has fewer rights than the owner of the tables."""
 
-import subprocess
-import sys
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,9 +10,9 @@ import asyncpg
 import pytest
 
 from tests.daemon import Daemon, running
+from tests.ledger.sale import EVENTS, SUMMARY, events_on_sale, ticketd
 from tests.postgres import Postgres, query
-
-SECONDS_MAX = 60.0
+from ticketd.ledger.postgres.url import public_name
 
 
 @pytest.fixture
@@ -46,12 +45,16 @@ def as_role(url: str, role: str) -> str:
     return parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
+def ran(*arguments: str) -> tuple[int, str]:
+    """Run ``ticketd``; return its status, and what it said."""
+    done = ticketd(*arguments)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
 def migrate(*arguments: str) -> tuple[int, str]:
     """Run ``ticketd migrate``; return its status, and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ticketd", "migrate", *arguments], capture_output=True, text=True, timeout=SECONDS_MAX
-    )
-    return done.returncode, done.stdout + done.stderr
+    return ran("migrate", *arguments)
 
 
 def refused(folder: Path, url: str) -> str:
@@ -75,8 +78,7 @@ def test_a_daemon_with_only_the_granted_rights_does_everything(granted: str, tmp
         assert ask("release c")["state"] == "released"
         assert ask("bookings")["bookings"][0]["id"] == "a"
         assert ask("show gala")["available"] == 9
-    done = subprocess.run([sys.executable, "-m", "ticketd", "check", granted], capture_output=True, timeout=SECONDS_MAX)
-    assert done.returncode == 0, done.stdout
+    assert ran("check", granted)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,27 @@ def test_a_role_cannot_upgrade_older_tables_and_is_told(granted: str, empty: str
     line = refused(tmp_path, granted)
     assert ("cannot create, upgrade or use" in line, "ticketd migrate postgresql://OWNER@" in line) == (True, True)
     assert query(empty, "SELECT schema_version FROM ticketd.ledger")[0][0] == 0
+
+
+def test_a_check_without_rights_calls_nothing_wrong(granted: str, empty: str, role: str) -> None:
+    for revoked in ("SELECT ON ticketd.bookings", "USAGE ON SCHEMA ticketd"):
+        query(empty, f'REVOKE {revoked} FROM "{role}"')
+        status, said = ran("check", granted)
+        assert (status, "could not be checked" in said, "permission denied for" in said) == (5, True, True), said
+        assert f"as the owner, run: ticketd migrate postgresql://OWNER@{public_name(empty)} --grant {role}" in said
+        assert ("wrong" in said, "whole" in said, "restore" in said) == (False, False, False), said
+
+
+async def test_the_owner_moves_a_sale_to_which_daemons_have_rights(sale: str, role: str, empty: str) -> None:
+    daemons = as_role(empty, role)
+    status, said = await asyncio.to_thread(ran, "move", sale, daemons)
+    assert (status, f"--grant {role}. Nothing was moved\n" in said, "cut short" in said) == (5, True, False), said
+    assert (await asyncio.to_thread(migrate, empty, "--grant", role))[0] == 0
+    status, said = await asyncio.to_thread(ran, "move", sale, daemons)
+    assert (status, "only the owner" in said, ". Nothing was moved\n" in said) == (5, True, True), said
+    assert await events_on_sale(sale) == EVENTS
+    assert (await asyncio.to_thread(ran, "move", sale, empty))[1].startswith(SUMMARY)
+    assert await events_on_sale(daemons) == EVENTS
 
 
 def test_an_owner_may_migrate_while_daemons_sell(granted: str, empty: str, role: str, tmp_path: Path) -> None:

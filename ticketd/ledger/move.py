@@ -95,6 +95,8 @@ def _resumable(origin: OfflineLedger, destination: OfflineLedger) -> Iterator[No
     try:
         yield
     except CannotOpenError as error:
+        if origin.mark == destination.mark == NO_MARK:
+            raise CannotOpenError(f"{error}. Nothing was moved") from error
         command = move_command(origin.address, destination.address)
         raise CannotOpenError(f"{error}. The move was cut short; finish it: {command}") from error
 
