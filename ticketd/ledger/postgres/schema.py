@@ -157,10 +157,15 @@ async def read_mark(connection: asyncpg.Connection) -> Mark:
 
 
 async def migrate(connection: asyncpg.Connection, name: str) -> None:
-    """Upgrade the tables, and then remove what would only slow down the daemon that starts. Raises CannotOpenError."""
+    """Upgrade the tables, and then remove what would only slow down the daemon that starts. Raises CannotOpenError.
+
+    It must not be called in a transaction: what is removed need not be durable.
+    """
     await upgrade(connection, name)
     try:
         async with connection.transaction():
+            # Lost with this cluster, it is done again at the next start. And a standby may be away.
+            await connection.execute("SET LOCAL synchronous_commit = local")
             await connection.execute(_FORGET_CONNECTIONS)
             await connection.execute(_RENUMBER_CHANGES)
     except asyncpg.InsufficientPrivilegeError as error:
