@@ -83,13 +83,7 @@ async def stand_in(ports: Sequence[int], _folder: Path) -> AsyncIterator[int]:
         yield balancer.port
 
 
-@pytest.mark.parametrize(
-    "balancing",
-    [
-        stand_in,
-        pytest.param(haproxy, marks=pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")),
-    ],
-)
+@pytest.mark.parametrize("balancing", [stand_in, haproxy] if shutil.which("haproxy") else [stand_in])
 @pytest.mark.parametrize("fault", ["cut off", "stopped"])
 async def test_all_clients_of_a_daemon_that_cannot_sell_go_on(
     fault: str,

@@ -96,8 +96,9 @@ _PARTS = [
 ]
 # It needs no rights to them.
 _PRESENT = """
-SELECT 'table ' || relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r'
-UNION SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = to_regnamespace($1)
+WITH own AS (SELECT oid FROM pg_namespace WHERE nspname = $1)
+SELECT 'table ' || relname FROM pg_class, own WHERE relnamespace = own.oid AND relkind = 'r'
+UNION SELECT 'function ' || proname FROM pg_proc, own WHERE pronamespace = own.oid
 """
 
 # No transaction of a connection that was last seen a day ago can still arrive.
@@ -200,7 +201,8 @@ def lacks_rights(
 async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
     await connection.execute("SET LOCAL lock_timeout = 0")
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-    if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
+    # Another daemon may have created it before this one got the lock, which to_regnamespace() would not see.
+    if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", SCHEMA):
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
     version = await schema_version(connection, name) or 0
     if version > SCHEMA_VERSION:
