@@ -127,7 +127,7 @@ BEGIN
         BOOKING_COLUMNS,
         available="(value ->> 5)::int + by_available",
         version="(value ->> 6)::bigint + by_version",
-        changes="shifted(value -> 9, by_available, by_version)",
+        changes="CASE WHEN value -> 9 <> 'null' THEN shifted(value -> 9, by_available, by_version) END",
     )
 }
             FROM changed, jsonb_array_elements(new_bookings)
