@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, running, until, write_events
+from tests.daemon import Connection, Daemon, running, until, write_events
 from tests.postgres import Postgres, name_of, query
 from ticketd.ledger.base import LedgerUnavailableError
+from ticketd.ledger.postgres import pool as pool_module
 from ticketd.ledger.postgres.pool import CONNECTIONS_MAX, Pool
 
 SECONDS_MAX = 20.0
@@ -42,6 +44,10 @@ def standby_is_away(server: Postgres, *, away: bool) -> None:
     until(lambda: query(url, "SHOW synchronous_standby_names")[0][0] == ("away" if away else ""))
 
 
+def can_buy(client: Connection) -> bool:
+    return "code" not in client.ask("book 1 1")
+
+
 async def retry(work: Callable[[], Awaitable[None]]) -> None:
     """Do some work again and again until the database serves it."""
     while True:
@@ -68,7 +74,7 @@ def test_a_standby_that_is_away_costs_ten_connections(server: Postgres, own: str
         daemon.wait_line(AWAY)
         standby_is_away(server, away=False)
         for client in crowd:
-            until(lambda: "code" not in client.ask("book 1 1"))  # noqa: B023
+            until(partial(can_buy, client))
         assert daemon.end() == 0
 
 
@@ -116,6 +122,22 @@ def test_a_daemon_that_starts_without_the_standby_says_so(server: Postgres, own:
     daemon = Daemon("--port", "0", "--ledger", own, cwd=tmp_path)
     assert daemon.wait() == 5
     assert AWAY in daemon.lines[-1]
+
+
+async def test_a_standby_confirms_a_connection_again_and_again(
+    server: Postgres, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "SYNCED_SECONDS_MAX", 0.0)
+    pool = Pool(own)
+    await pool.open()
+    async with asyncio.timeout(SECONDS_MAX):
+        with pytest.raises(LedgerUnavailableError, match="does not answer in time"):
+            async with pool.lend() as connection:
+                await pool.sync(connection)
+                await asyncio.to_thread(standby_is_away, server, away=True)
+                async with pool.within(0.5):
+                    await pool.sync(connection)
+    pool.close()
 
 
 async def test_leftovers_do_not_wait_for_the_standby_at_a_start(server: Postgres, own: str) -> None:

@@ -4,6 +4,7 @@ Every wait has a limit, on both sides: the database ends a transaction whose dae
 wait for an event that it has locked.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,8 +84,8 @@ class PooledConnection(asyncpg.Connection):
         self.lift_timeouts = "SET LOCAL statement_timeout = 0"
         # The changes of all transactions with lower numbers have been read on this connection.
         self.seen_xmin = XMIN_START
-        # Whether something was committed on it: see ``Pool.sync``.
-        self.synced = False
+        # When the last commit on it began, by the monotonic clock, in seconds: see ``Pool.sync``.
+        self.synced_at = -math.inf
         # The cluster that it leads to, and the name of its backend (see BACKEND), once ``check_fitness`` knows them.
         self.cluster = Cluster(0, 0)
         self.backend = ""

@@ -18,6 +18,7 @@ Facts from PostgreSQL's documentation that this depends on (https://www.postgres
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -173,6 +174,7 @@ class PostgresLedger:
 
     async def _decide_without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply) -> Answers:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
+            await self._pool.sync(connection)
             committed = await load_committed(connection, read_set(requests))
         replies: list[Reply] = []
         for request in requests:
@@ -251,7 +253,7 @@ class PostgresLedger:
 
     async def _save(self, batch: Batch, connection: PooledConnection) -> bool:
         """Save a batch durably, or return False: it is stale, and nothing was done."""
-        id = new_id()
+        id, began = new_id(), time.monotonic()
         many = batch.tickets_expired > HOLDS_PER_SECOND_MIN
         try:
             async with self._pool.within(COMMIT_SECONDS_MAX + batch.tickets_expired / HOLDS_PER_SECOND_MIN):
@@ -261,7 +263,8 @@ class PostgresLedger:
                 saved = await batch.save(connection, id)
                 if connection.is_in_transaction():
                     await connection.execute("COMMIT" if saved else "ROLLBACK")
-                connection.synced = connection.synced or saved
+                if saved:
+                    connection.synced_at = began
                 return saved
         except (EventsLockedError, StorageFullError):
             raise

@@ -36,6 +36,8 @@ OPEN_SECONDS_MAX = 10.0
 CONNECTIONS_MAX = 10
 # How often that is asked.
 ASK_EVERY_SECONDS = 1.0
+# What needs no commit is answered on a connection whose last commit is not older than this.
+SYNCED_SECONDS_MAX = 1.0
 # By then, keepalives have ended a backend that is idle and whose client has gone. An abandoned one
 # that is idle for longer is kept by a pooler.
 IDLE_SECONDS_MAX = 5.0
@@ -151,16 +153,17 @@ class Pool:
             raise LedgerUnavailableError(reason)
 
     async def sync(self, connection: PooledConnection) -> None:
-        """Wait until everything that a new connection shows is durable, on the standby too.
+        """Wait until everything that a connection shows is durable, on the standby too. Raises the errors of asyncpg.
 
-        After a crash, a primary shows commits that its standby may lack. Nothing waits on later calls. Raises the
-        errors of asyncpg.
+        After a crash, a primary shows commits that its standby may lack; after a pause, its standby may be the primary.
+        In both cases a commit waits in vain. If the last one is not SYNCED_SECONDS_MAX old, nothing is done.
         """
-        if not connection.synced:
+        now = time.monotonic()
+        if now - connection.synced_at > SYNCED_SECONDS_MAX:
             # Without room, nothing new can be shown either.
             with suppress(asyncpg.DiskFullError):
                 await connection.execute(_SYNC, connection.name)
-                connection.synced = True
+                connection.synced_at = now
 
     async def why_commits_hang(self) -> str | None:
         """Return in words why commits do not end, as asked on another connection, or None if that is not known."""
