@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from ticketd.errors import Code, TicketError
 from ticketd.wire import codec, words
+from ticketd.wire.commands import commands
 from ticketd.wire.lines import FRAME_BYTES_MAX
-from ticketd.wire.requests import commands
 
 # What the method of an HTTP request may be made of.
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"

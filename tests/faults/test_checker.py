@@ -52,6 +52,13 @@ class Recorded:
             lambda operation: operation.cmd == "book" and operation.changed and operation.reply["id"] not in cancelled
         )
 
+    def repeated(self) -> Any:
+        """Draw a replay of a booking whose first reply is known too."""
+        first = {operation.reply["id"] for operation in self.all(lambda of: of.cmd == "book" and of.changed)}
+        return self.answered(
+            lambda operation: operation.replayed and operation.cmd == "book" and operation.reply["id"] in first
+        )
+
     def refused(self, code: str, cmd: str) -> Any:
         """Draw an operation that was refused."""
         return self.answered(lambda operation: (operation.code, operation.cmd) == (code, cmd))
@@ -229,7 +236,7 @@ def a_ticket_is_redeemed_at_another_time(recorded: Recorded) -> None:
 
 
 def a_replay_differs(recorded: Recorded) -> None:
-    recorded.answered(lambda operation: operation.replayed and operation.cmd == "book").reply["available"] += 1
+    recorded.repeated().reply["available"] += 1
 
 
 def a_ticket_has_another_id(recorded: Recorded) -> None:
@@ -343,8 +350,7 @@ def cancelled_though_it_was_redeemed(recorded: Recorded) -> None:
 
 
 def a_conflict_with_itself(recorded: Recorded) -> None:
-    again = recorded.answered(lambda operation: operation.replayed and operation.cmd == "book")
-    again.reply = {"reply": "error", "code": "booking_conflict"}
+    recorded.repeated().reply = {"reply": "error", "code": "booking_conflict"}
 
 
 def a_bug_is_no_answer(recorded: Recorded) -> None:

@@ -4,11 +4,12 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from tests.daemon import Daemon, running, until, write_events
+from tests.daemon import Connection, Daemon, running, until, write_events
 from tests.postgres import Postgres, query
 
 DATE = "2027-03-11T20:00:00Z"
@@ -105,13 +106,17 @@ def test_a_hold_expires_by_the_database_clock_without_its_daemon(database: str, 
         assert (event["available"], event["held"], event["version"]) == (100, 0, 2)
 
 
+def shows_version(connection: Connection, version: int) -> bool:
+    return bool(connection.ask("show 1")["version"] == version)
+
+
 def test_a_hold_that_another_daemon_ended_is_not_confirmed(database: str, tmp_path: Path) -> None:
     write_events(tmp_path, 10)
     with daemons(tmp_path, database, 2) as (here, there), here.connect() as holder, there.connect() as other:
         for turn in range(5):
             assert holder.ask(f"hold 1 1 --booking h{turn}")["state"] == "held"
             ended = other.ask(f"{('release', 'confirm')[turn % 2]} h{turn}")
-            until(lambda version=ended["version"]: bool(holder.ask("show 1")["version"] == version))  # type: ignore[misc]
+            until(partial(shows_version, holder, ended["version"]))
             answer = holder.ask(f"confirm h{turn}")
             assert answer.get("code") == "already_released" or answer == ended | {"replayed": True}
 

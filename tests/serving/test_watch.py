@@ -393,7 +393,8 @@ def test_watchers_that_do_not_read_cost_the_others_nothing(tmp_path: Path) -> No
         growth = memory_kib(daemon, "VmHWM") - before
         print("memory grew by KiB", growth)
         assert growth < GROWTH_KIB_MAX
-        until(lambda: len([line for line in daemon.lines if "cut off" in line]) == DEAF)
+        # Cut off by the daemon, or by the kernel if its buffers took all that was sent.
+        until(lambda: control.ask("stats")["connections"] == 1)
 
 
 def test_a_watcher_that_fell_behind_gets_the_latest_state(tmp_path: Path) -> None:
