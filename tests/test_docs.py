@@ -19,7 +19,8 @@ from tests.daemon import running, write_shipped_events
 from tests.faults.__main__ import ATTACKS
 from ticketd.config import Limits
 from ticketd.errors import Code
-from ticketd.wire.requests import Help, commands, help_reply
+from ticketd.wire.commands import commands, help_reply
+from ticketd.wire.requests import Help
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

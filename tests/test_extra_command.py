@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import BREAK, environment, lying
 from tests.daemon import Daemon, running, write_events
 from ticketd.rules.commands import TABLE
-from ticketd.wire.requests import commands
+from ticketd.wire.commands import commands
 
 SECONDS_MAX = 60.0
 

@@ -28,8 +28,9 @@ from ticketctl.own import OwnCommand
 from ticketd.errors import TicketError
 from ticketd.model import ticket_parts
 from ticketd.wire import words
+from ticketd.wire.commands import commands, help_reply
 from ticketd.wire.replies import ErrorReply, EventReply, HelpReply, Reply, TicketReply, error_reply
-from ticketd.wire.requests import Help, Request, Show, commands, help_reply
+from ticketd.wire.requests import Help, Request, Show
 from ticketd.wire.schema import Command
 
 

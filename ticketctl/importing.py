@@ -17,9 +17,10 @@ from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
 from ticketd.errors import TicketError
 from ticketd.wire.codec import from_fields
+from ticketd.wire.commands import commands
 from ticketd.wire.events_json import EventsJsonError, check_new_name, decode_file
 from ticketd.wire.replies import ErrorReply, EventFacts, EventReply, error_reply
-from ticketd.wire.requests import Create, Request, Show, commands
+from ticketd.wire.requests import Create, Request, Show
 
 STDIN = "-"
 

@@ -21,8 +21,9 @@ from ticketctl.own import OwnCommand, OwnField
 from ticketd.errors import TicketError
 from ticketd.model import is_id, printable
 from ticketd.wire import words
+from ticketd.wire.commands import commands
 from ticketd.wire.replies import EventFacts, EventsReply, StatsReply, error_reply
-from ticketd.wire.requests import List, Stats, commands
+from ticketd.wire.requests import List, Stats
 from ticketd.wire.schema import Command, Field
 
 # At most so many events are offered at once.

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from ticketd.model import UNSAFE, ticket_id
+from ticketd.wire.commands import commands
 from ticketd.wire.requests import (
     Amend,
     Book,
@@ -26,7 +27,6 @@ from ticketd.wire.requests import (
     Show,
     Stats,
     Watch,
-    commands,
 )
 
 JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)

@@ -12,7 +12,8 @@ from tests.wire.strategies import IDS, REQUESTS
 from ticketd.errors import Code, TicketError
 from ticketd.model import UNSAFE
 from ticketd.wire.codec import decode, encode
-from ticketd.wire.requests import Book, List, Ping, Request, commands
+from ticketd.wire.commands import commands
+from ticketd.wire.requests import Book, List, Ping, Request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | IDS,

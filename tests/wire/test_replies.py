@@ -9,6 +9,7 @@ from ticketd.errors import Code, TicketError
 from ticketd.model import BookingState, Change, TicketState, ticket_id
 from ticketd.wire import codec
 from ticketd.wire.codec import encode
+from ticketd.wire.commands import commands, help_reply
 from ticketd.wire.replies import (
     BookingRecord,
     BookingReply,
@@ -26,7 +27,7 @@ from ticketd.wire.replies import (
     TicketReply,
     error_reply,
 )
-from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, REPLY_BYTES_MAX, Help, commands, help_reply
+from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, REPLY_BYTES_MAX, Help
 
 PRECISE = JAZZ.replace(microsecond=123_456)
 COUNTS = st.integers(0, 2**53)

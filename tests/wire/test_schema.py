@@ -8,7 +8,8 @@ from tests.wire.frames import book, frame, refused
 from ticketd.errors import TicketError
 from ticketd.model import UNSAFE
 from ticketd.wire.codec import decode
-from ticketd.wire.requests import Help, Request, commands, help_reply
+from ticketd.wire.commands import commands, help_reply
+from ticketd.wire.requests import Help, Request
 
 
 @pytest.mark.parametrize("cmd", ["nope", "LIST", "list ", "", "a\nb\u202e", None, 5, True, ["list"], {"a": 1}])

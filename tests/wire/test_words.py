@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.wire.strategies import REQUESTS
 from ticketd.errors import Code, TicketError
 from ticketd.model import UNSAFE
+from ticketd.wire.commands import commands
 from ticketd.wire.requests import (
     Amend,
     Book,
@@ -25,7 +26,6 @@ from ticketd.wire.requests import (
     Request,
     Show,
     Watch,
-    commands,
 )
 from ticketd.wire.words import decode, parse, split, unparse
 

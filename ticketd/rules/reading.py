@@ -12,6 +12,7 @@ from ticketd.rules.door import no_ticket, ticket_reply
 from ticketd.rules.events import event_reply, no_event
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import WorkingSet
+from ticketd.wire.commands import help_reply
 from ticketd.wire.replies import (
     BookingRecord,
     BookingsReply,
@@ -20,7 +21,7 @@ from ticketd.wire.replies import (
     PongReply,
     Reply,
 )
-from ticketd.wire.requests import Bookings, Help, List, Ping, Ready, Show, Stats, help_reply
+from ticketd.wire.requests import Bookings, Help, List, Ping, Ready, Show, Stats
 
 
 def list_events(memory: Memory, request: List) -> bytes:

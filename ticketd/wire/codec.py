@@ -6,8 +6,9 @@ from typing import Any, Union
 import msgspec
 
 from ticketd.errors import TicketError
+from ticketd.wire.commands import commands, unknown_command
 from ticketd.wire.replies import Reply
-from ticketd.wire.requests import Request, commands, unknown_command
+from ticketd.wire.requests import Request
 from ticketd.wire.schema import listed
 
 # The unions of all requests and all replies. Their Structs must be defined before this module is imported.

@@ -8,7 +8,7 @@ small letters is not recognized. No browser speaks one.
 
 import re
 
-from ticketd.wire.requests import commands
+from ticketd.wire.commands import commands
 
 # A method, a target, a version, as RFC 9112 has it, but in any case and with any space. No command looks like this.
 _HTTP = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+\s+[^\s\"]+\s+HTTP/", re.IGNORECASE)

@@ -5,12 +5,10 @@ ticketctl and the tables of protocol.md all come from its docstring and from the
 of its fields. Its class variables say how a client may use it.
 """
 
-from functools import cache
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ticketd.errors import TicketError
 from ticketd.model import (
     CAPACITY_MAX,
     HOLD_SECONDS_DEFAULT,
@@ -36,7 +34,6 @@ from ticketd.wire.replies import (
     StatsReply,
     TicketReply,
 )
-from ticketd.wire.schema import Command, listed, shown
 
 EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
@@ -299,23 +296,3 @@ class Help(Request, tag="help"):
         ]
         | UnsetType
     ) = UNSET
-
-
-@cache
-def commands() -> dict[str, Command]:
-    """Return all commands by name. Cached, so every Struct must be defined before the first call."""
-    return {command.name: command for command in map(Command, Request.__subclasses__())}
-
-
-def unknown_command(name: object) -> TicketError:
-    """Return the error for a command that does not exist."""
-    return TicketError("unknown_command", f"there is no command {shown(name)}; there are {listed(commands())}")
-
-
-def help_reply(request: Help) -> HelpReply:
-    """Return the reply to ``help``. Raises TicketError (unknown_command)."""
-    if request.command is UNSET:
-        return HelpReply([command.help for command in commands().values()])
-    if request.command not in commands():
-        raise unknown_command(request.command)
-    return HelpReply([commands()[request.command].help])

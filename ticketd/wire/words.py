@@ -14,7 +14,8 @@ from msgspec import UNSET
 
 from ticketd.errors import TicketError
 from ticketd.wire.codec import from_fields
-from ticketd.wire.requests import Request, commands, unknown_command
+from ticketd.wire.commands import commands, unknown_command
+from ticketd.wire.requests import Request
 from ticketd.wire.schema import Field, shown
 
 # Only names need quotes, and no request with a name is longer. For a line of 16 KiB, shlex would take milliseconds, in
