@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
+from tests.faults import order
 from tests.faults.history import (
     CHANGES_OF_BOOKINGS,
     NOT_DONE,
@@ -45,10 +46,16 @@ _CROSSED = {
 _VALID, _REDEMPTION, _REDEEMED = 1, 2, 3
 
 
-def check(history: Sequence[Operation], events: Iterable[Row], daemons: Mapping[int, float] | None = None) -> None:
+def check(
+    history: Sequence[Operation],
+    events: Iterable[Row],
+    daemons: Mapping[int, float] | None = None,
+    changes: Sequence[order.Change] = (),
+) -> None:
     """Raise AssertionError unless the history is right. ``events`` are those of the beginning, as ``list`` tells them.
 
-    ``daemons`` are the ports of those that shared the ledger, and when each of them began.
+    ``daemons`` are the ports of those that shared the ledger, and when each of them began; ``changes`` are those of the
+    primary of their database.
     It must be a whole history: what was of unknown outcome was asked again, with the same id, until it was answered,
     and at the end all bookings were read. A hold whose ``confirm`` nobody was answered is not cancelled.
     """
@@ -56,7 +63,7 @@ def check(history: Sequence[Operation], events: Iterable[Row], daemons: Mapping[
     tickets = tickets_of(lives)
     redeemed = redemptions_of(history)
     states, steps = states_of(history, {event["id"]: event for event in events}, lives)
-    Claims(history, lives, tickets, redeemed, states, steps).check(daemons or {})
+    Claims(history, lives, tickets, redeemed, states, steps).check(daemons or {}, changes)
 
 
 class Claims:
@@ -89,7 +96,7 @@ class Claims:
         }
         self._by_subject: dict[tuple[str, str], dict[Operation, Claim]] = defaultdict(dict)
 
-    def check(self, daemons: Mapping[int, float]) -> None:
+    def check(self, daemons: Mapping[int, float], changes: Sequence[order.Change]) -> None:
         """Raise AssertionError if a reply is not true, or is at odds with what was before it or after it."""
         self._check_changes()
         self._check_redemptions()
@@ -101,7 +108,7 @@ class Claims:
         places = {operation: place for place, operation in enumerate(self._history)}
         for of_subject in self._by_subject.values():
             claims = sorted(of_subject.values(), key=lambda claim: places[claim.operation])
-            check_order(claims, daemons)
+            check_order(claims, daemons, changes)
 
     def _claim(self, what: str, id: str, operation: Operation, first: float, last: float) -> None:
         """Note what an operation claims about the versions of an event, or the states of a ticket."""

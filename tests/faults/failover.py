@@ -27,6 +27,7 @@ from tests.faults.crowd import CAPACITIES, Crowd, connect
 from tests.faults.fleet import Fleet
 from tests.faults.history import NOT_DONE, Operation
 from tests.faults.many import prove
+from tests.faults.order import Change
 from tests.faults.pair import Pair
 from tests.postgres import Postgres, Row, name_of, query
 
@@ -74,6 +75,8 @@ class Story:
         self.crowd.clients = self.crowd.clients[:CLIENTS]
         self._newcomers = count()
         self.slowest_seconds = 0.0
+        # From before each promotion until all daemons sold after it, by the monotonic clock.
+        self.changes: list[Change] = []
         self.figures: Counter[str] = Counter()
 
     async def live(self, rounds: Iterator[tuple[str, "Round"]]) -> None:
@@ -191,10 +194,12 @@ class Story:
 
     async def _promote(self, asleep: Daemon | None = None) -> None:
         """Promote the standby, and wake a daemon that slept meanwhile. Soon, all sell."""
+        began = time.monotonic()
         await asyncio.to_thread(self._pair.promote)
         if asleep:
             asleep.process.send_signal(signal.SIGCONT)
         seconds = await self._see_sales()
+        self.changes.append((began, time.monotonic()))
         self.slowest_seconds = max(self.slowest_seconds, seconds)
         assert seconds <= SALES_SECONDS_MAX, f"only {seconds:.1f} s after the promotion all daemons sold"
 
@@ -293,7 +298,7 @@ def fail_over_again_and_again(
     with Fleet(folder, pair.url(database, chance, target_session_attrs="primary")) as fleet:
         story = Story(chance, pair, fleet, database)
         story.crowd.meet(fleet.ports, partial(story.live, drawn))
-        figures = prove(story.crowd, fleet) + story.figures
+        figures = prove(story.crowd, fleet, story.changes) + story.figures
     # Or else each promoted standby would have more to copy.
     pair.primary.drop(pair.primary.url(database))
     return figures, story.slowest_seconds

@@ -6,6 +6,7 @@ What all of them answered is one history, and it is proved right.
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.daemon import Daemon, write_events
@@ -13,6 +14,7 @@ from tests.faults.checker import check
 from tests.faults.crowd import CAPACITIES, Client, Connection, Crowd, figures_of
 from tests.faults.fleet import Fleet
 from tests.faults.history import NOT_DONE
+from tests.faults.order import Change
 from tests.postgres import Postgres
 
 DAEMONS = 3
@@ -86,11 +88,11 @@ async def replace(crowd: Crowd, fleet: Fleet, daemon: Daemon) -> None:
     crowd.ports.append((await asyncio.to_thread(fleet.start)).port)
 
 
-def prove(crowd: Crowd, fleet: Fleet) -> Counter[str]:
-    """Prove that all replies are right, and return what it came to."""
+def prove(crowd: Crowd, fleet: Fleet, changes: Sequence[Change] = ()) -> Counter[str]:
+    """Prove that all replies are right, and return what it came to. ``changes`` are those of the primary."""
     crowd.settle(fleet.ports)
     fleet.see_no_bug()
-    check(crowd.history, crowd.events, fleet.began)
+    check(crowd.history, crowd.events, fleet.began, changes)
     sold = sum(event["sold"] for event in fleet.events())
     fleet.end()
     return figures_of(crowd.history) + Counter({"daemons": len(fleet.began), "sold": sold})

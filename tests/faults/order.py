@@ -3,6 +3,9 @@
 Daemons that share a ledger show events as each of them knows them, and others may have changed these meanwhile. But no
 daemon shows what was before its own commits, before what it has shown, or before it began; and no connection is shown
 what was before anything that it was shown.
+
+While the primary of their database changes, a daemon that does not know it yet answers what needs no commit as the old
+primary has it: as it was at some moment before.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +28,30 @@ class Claim(NamedTuple):
         return self._replace(last=inf)
 
 
-def check_order(claims: Sequence[Claim], daemons: Mapping[int, float]) -> None:
+# When it began, and when it was over, by the monotonic clock.
+Change = tuple[float, float]
+
+
+def check_order(claims: Sequence[Claim], daemons: Mapping[int, float], changes: Sequence[Change] = ()) -> None:
     """Raise AssertionError unless this is in order. ``claims`` are about one event or ticket, in order.
 
-    ``daemons`` are the ports of those that share a ledger, and when each of them began.
+    ``daemons`` are the ports of those that share a ledger, and when each of them began; ``changes`` are those of their
+    primary.
     """
-    _check_real_time([claim.is_of_the_past if daemons and _is_as_known(claim.operation) else claim for claim in claims])
+    _check_real_time(
+        [
+            claim.is_of_the_past if daemons and _may_be_of_the_past(claim.operation, changes) else claim
+            for claim in claims
+        ]
+    )
     for port, began in daemons.items():
         _check_real_time(list(_known_by(port, began, claims)))
     _check_connections(claims)
+
+
+def _may_be_of_the_past(operation: Operation, changes: Sequence[Change]) -> bool:
+    asked_meanwhile = any(operation.invoked < over and operation.answered > began for began, over in changes)
+    return _is_as_known(operation) or (asked_meanwhile and not operation.changed)
 
 
 def _is_as_known(operation: Operation) -> bool:
