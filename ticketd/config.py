@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT
 from ticketd.wire.lines import FRAME_BYTES_MAX
 
 STATUS_ENDED = 0
@@ -51,6 +52,9 @@ class Limits(Struct, frozen=True):
     queue_seconds_max: Annotated[Seconds, Meta(description="how long a request waits in its queue")] = 8.0
     commit_seconds_max: Annotated[Seconds, Meta(description="how long a commit may take")] = 30.0
     drain_seconds_max: Annotated[Seconds, Meta(description="how long the daemon takes to end")] = 10.0
+    hold_seconds_total_max: Annotated[
+        int, Meta(ge=1, le=31_536_000, description="how long a hold may last in all, however often it is extended")
+    ] = HOLD_SECONDS_TOTAL_MAX_DEFAULT
     events_max: Annotated[Count, Meta(description="events in the catalogue")] = 100_000
     rows_per_event_max: Annotated[Count, Meta(description="bookings and tickets of one event in one commit")] = 1_024
     rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 2_048

@@ -178,10 +178,17 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
 
 async def _open_ledger(options: Options) -> tuple[Ledger, str]:
     """Return the ledger and its name for the log. Raises CannotOpenError."""
-    seconds, events_max = options.limits.commit_seconds_max, options.limits.events_max
+    limits = options.limits
+    seconds, events_max, hold_max = limits.commit_seconds_max, limits.events_max, limits.hold_seconds_total_max
     if not is_database_url(options.ledger):
         path = Path(options.ledger)
-        ledger = EmbeddedLedger(path, seconds, accept_losses=options.accept_losses, events_max=events_max)
+        ledger = EmbeddedLedger(
+            path,
+            seconds,
+            accept_losses=options.accept_losses,
+            events_max=events_max,
+            hold_seconds_total_max=hold_max,
+        )
         return ledger, options.ledger
     try:
         from ticketd.ledger.postgres.ledger import PostgresLedger
@@ -189,7 +196,7 @@ async def _open_ledger(options: Options) -> tuple[Ledger, str]:
         raise CannotOpenError(
             f"{error.name} is missing, and selling from PostgreSQL needs it: pip install {error.name}"
         ) from None
-    shared = await PostgresLedger.open(options.ledger, seconds, events_max)
+    shared = await PostgresLedger.open(options.ledger, seconds, events_max, hold_max)
     return shared, f"postgresql://{shared.name}"
 
 

@@ -8,8 +8,8 @@ The capacity law holds for every event at every moment::
 import re
 import unicodedata
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -17,8 +17,12 @@ CAPACITY_MAX = 1_000_000_000
 TICKETS_PER_BOOKING_MAX = 1_000
 HOLD_SECONDS_MAX = 86_400
 HOLD_SECONDS_DEFAULT = 300
+# How long a hold may last in all, however often it is extended, unless --hold-seconds-total-max says otherwise.
+HOLD_SECONDS_TOTAL_MAX_DEFAULT = 86_400
 ID_CHARS_MAX = 64
 NAME_BYTES_MAX = 200
+BUYER_BYTES_MAX = 200
+REASON_BYTES_MAX = 200
 
 # The title of a type says what a value must be, in error messages and help texts. A type with bounds (``ge``, ``le``)
 # needs no title: the text is made from its bounds.
@@ -35,14 +39,19 @@ TicketId = Annotated[
         title=f"1 to {_TICKET_ID_CHARS_MAX} of A-Z a-z 0-9 . _ -",
     ),
 ]
-Name = Annotated[str, Meta(title=f"1 to {NAME_BYTES_MAX} bytes of text without control characters")]
+_TEXT = "bytes of text without control characters"
+Name = Annotated[str, Meta(title=f"1 to {NAME_BYTES_MAX} {_TEXT}")]
+Buyer = Annotated[str, Meta(title=f"1 to {BUYER_BYTES_MAX} {_TEXT}")]
+Reason = Annotated[str, Meta(title=f"1 to {REASON_BYTES_MAX} {_TEXT}")]
 Date = Annotated[datetime, Meta(tz=True, title="a day and time with its zone, such as 2027-03-11T20:00:00Z")]
 Capacity = Annotated[int, Meta(ge=1, le=CAPACITY_MAX)]
 Quantity = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
+# With a limit, so few bookings of a buyer can count that they are all read before the next one is decided.
+PerBuyer = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
 Seconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 
 BookingState = Literal["held", "confirmed", "released", "expired", "cancelled"]
-TicketState = Literal["valid", "redeemed", "cancelled"]
+TicketState = Literal["valid", "redeemed", "cancelled", "reissued"]
 
 # Characters that could forge a line or reorder text on a terminal: controls (C0, DEL, C1), line and paragraph
 # separators, bidi embeddings, overrides and isolates (Unicode Standard Annex 9); and lone surrogates.
@@ -54,16 +63,19 @@ def is_id(text: str) -> bool:
     return bool(_ID.match(text))
 
 
-def checked_text(name: str) -> str:
-    """Return a name unchanged if it is safe to show and not too long. Raises ValueError, which says what is wrong."""
-    if unsafe := UNSAFE.search(name):
+def checked_text(field: str, text: str, bytes_max: int) -> str:
+    """Return text unchanged if it is safe to show and not too long. Raises ValueError, which says what is wrong.
+
+    ``field`` is what the message calls it.
+    """
+    if unsafe := UNSAFE.search(text):
         if "\ud800" <= unsafe[0] <= "\udfff":
-            raise ValueError("name must be text in UTF-8")
-        raise ValueError(f"name must not have the control or direction character U+{ord(unsafe[0]):04X} in it")
-    size = len(name.encode())
-    if not 1 <= size <= NAME_BYTES_MAX:
-        raise ValueError(f"name must be 1 to {NAME_BYTES_MAX} bytes in UTF-8, and it has {size}")
-    return name
+            raise ValueError(f"{field} must be text in UTF-8")
+        raise ValueError(f"{field} must not have the control or direction character U+{ord(unsafe[0]):04X} in it")
+    size = len(text.encode())
+    if not 1 <= size <= bytes_max:
+        raise ValueError(f"{field} must be 1 to {bytes_max} bytes in UTF-8, and it has {size}")
+    return text
 
 
 def checked_name(name: str) -> str:
@@ -71,7 +83,9 @@ def checked_name(name: str) -> str:
 
     Only for new names: what is in NFC by the Unicode tables of one Python may not be by those of the next.
     """
-    checked_text(name)
+    checked_text("name", name, NAME_BYTES_MAX)
+    if name.strip() != name:
+        raise ValueError("name must not be blank, nor begin or end with a blank")
     if not unicodedata.is_normalized("NFC", name):
         raise ValueError("name must be in Unicode NFC, where an accent and its letter are one; normalize it")
     return name
@@ -90,14 +104,22 @@ def utc(date: datetime) -> datetime:
         raise ValueError("date must be within the years 1 to 9999 in UTC") from None
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def milliseconds(time: datetime) -> int:
-    """Return a time as whole milliseconds since 1970 in UTC, as ledgers keep it."""
-    return round(time.timestamp() * 1_000)
+    """Return a time as whole milliseconds since 1970 in UTC, rounded up, as ledgers keep it."""
+    return -((_EPOCH - time) // timedelta(milliseconds=1))
 
 
 def time_of(count: int) -> datetime:
     """Return the time that so many milliseconds since 1970 stand for, in UTC."""
-    return datetime.fromtimestamp(count / 1_000, UTC)
+    return _EPOCH + timedelta(milliseconds=count)
+
+
+def opt_time_of(count: int | None) -> datetime | None:
+    """Return ``time_of`` of a count, or None for None."""
+    return None if count is None else time_of(count)
 
 
 def ticket_id(booking: str, ticket: str) -> str:
@@ -115,12 +137,29 @@ def ticket_parts(id: str) -> tuple[str, str]:
 # the columns of the ledger, in this order: encoded as arrays they are its rows.
 
 
+class EventTerms(NamedTuple):
+    """What people decide about an event. Times of the sale are in milliseconds since 1970; ``date`` is when it begins.
+
+    It is on sale from ``opens``, and before ``closes``, unless it is ``paused``. A buyer may hold and have bought
+    ``per_buyer`` tickets at most.
+    """
+
+    name: str
+    date: datetime
+    capacity: int
+    opens: int | None = None
+    closes: int | None = None
+    paused: bool = False
+    per_buyer: int | None = None
+
+
 class Event(Struct, array_like=True, gc=False):
     """An event and how many of its tickets are where.
 
-    ``version`` counts its changes one by one. ``sold_elsewhere`` is the part of ``sold`` whose bookings are not in the
-    ledger, so ``sold - sold_elsewhere`` is how many of its tickets in the ledger are not cancelled. ``original`` is the
-    name, date and capacity with which it was created, or None if it was never amended.
+    ``version`` counts its changes one by one, and ``amendments`` those of them that were no bookings.
+    ``sold_elsewhere`` is the part of ``sold`` whose bookings are not in the ledger, so ``sold - sold_elsewhere`` is how
+    many of its tickets in the ledger are not cancelled. ``original`` is with what it was created, or None if it was
+    never amended. For the other fields, see EventTerms.
     """
 
     id: str
@@ -132,7 +171,23 @@ class Event(Struct, array_like=True, gc=False):
     sold: int
     version: int
     sold_elsewhere: int
-    original: tuple[str, datetime, int] | None = None
+    opens: int | None = None
+    closes: int | None = None
+    paused: bool = False
+    per_buyer: int | None = None
+    amendments: int = 0
+    original: EventTerms | None = None
+
+    @property
+    def terms(self) -> EventTerms:
+        """What people have decided about it."""
+        return EventTerms(self.name, self.date, self.capacity, self.opens, self.closes, self.paused, self.per_buyer)
+
+    def is_on_sale(self, now: int) -> bool:
+        """Whether it may be booked at a time in milliseconds since 1970."""
+        if self.paused or (self.opens is not None and now < self.opens):
+            return False
+        return self.closes is None or now < self.closes
 
     def shift(self, *, available: int = 0, held: int = 0, sold: int = 0) -> None:
         """Move tickets between the parts of the capacity: one change. The caller has checked that they are there."""
@@ -148,14 +203,17 @@ class Event(Struct, array_like=True, gc=False):
 class Change(Struct, array_like=True, gc=False):
     """A change of a booking after it was made, by a command or because the hold ran out (``expire``).
 
-    ``available`` and ``version`` are the event's, right after the change. ``tickets`` are those that a ``cancel``
-    cancelled.
+    ``available`` and ``version`` are the event's, right after the change. ``at`` is when it was. ``tickets`` are those
+    that a ``cancel`` cancelled, or for a ``reissue``, the old one and the new one. ``expires`` is set by ``extend``.
+    Times are in milliseconds since 1970.
     """
 
-    what: Literal["confirm", "release", "expire", "cancel"]
+    what: Literal["extend", "confirm", "release", "expire", "cancel", "reissue"]
     available: int
     version: int
+    at: int
     tickets: Sequence[str] = ()
+    expires: int | None = None
 
 
 _STATE_AFTER: dict[str, BookingState] = {"confirm": "confirmed", "release": "released", "expire": "expired"}
@@ -166,14 +224,20 @@ def state_after(seconds: int | None, quantity: int, changes: Sequence[Change]) -
     state: BookingState = "confirmed" if seconds is None else "held"
     for change in changes:
         state = _STATE_AFTER.get(change.what, state)
-    return "cancelled" if sum(len(change.tickets) for change in changes) == quantity else state
+    return "cancelled" if len(cancelled_by(changes)) == quantity else state
+
+
+def cancelled_by(changes: Sequence[Change]) -> set[str]:
+    """Return the tickets that these changes of a booking cancelled."""
+    return {ticket for change in changes if change.what == "cancel" for ticket in change.tickets}
 
 
 class Booking(Struct, array_like=True, gc=False):
     """What one buyer has, or had. ``available`` and ``version`` are the event's right after it was booked or held.
 
     ``tickets`` are the last parts of the ids of its tickets; there are none until it is confirmed. ``seconds`` and
-    ``expires``, in milliseconds since 1970, are there if it was held first. ``changes`` are there if it has any.
+    ``expires`` are there if it was held first. ``changes`` are there if it has any. ``buyer`` is what the seller calls
+    the buyer, if it said so. Times are in milliseconds since 1970.
     """
 
     id: str
@@ -183,18 +247,49 @@ class Booking(Struct, array_like=True, gc=False):
     tickets: list[str]
     available: int
     version: int
+    booked_at: int
     seconds: int | None = None
     expires: int | None = None
+    buyer: str | None = None
     changes: list[Change] | None = None
+
+    @property
+    def first_expires(self) -> int | None:
+        """When it would have expired if it had never been extended."""
+        return None if self.seconds is None else self.booked_at + self.seconds * 1_000
 
     def cancelled(self) -> set[str]:
         """Return those of its tickets that are cancelled."""
-        return {ticket for change in self.changes or () for ticket in change.tickets}
+        return cancelled_by(self.changes or ())
+
+    def replaced(self) -> dict[str, str]:
+        """Return the tickets that were reissued, each with the one that came in its place."""
+        return dict(change.tickets for change in self.changes or () if change.what == "reissue")  # type: ignore[misc]
+
+    def had(self, ticket: str) -> bool:
+        """Whether this is one of its tickets, or was until it was reissued."""
+        return ticket in self.tickets or ticket in self.replaced()
+
+    def owned(self) -> int:
+        """Return how many of its tickets are held, or sold and not cancelled."""
+        return self.quantity - len(self.cancelled()) if self.state in ("held", "confirmed") else 0
 
 
 class Redemption(Struct, array_like=True, gc=False):
-    """A ticket that was used, and when, in milliseconds since 1970."""
+    """What happened to a ticket at the door. ``number`` counts this for each ticket, from 1.
+
+    ``note`` is the id of the scan that redeemed it, or the reason why its redemption was annulled, or None. ``at`` is
+    in milliseconds since 1970.
+    """
 
     booking: str
     ticket: str
+    number: int
+    what: Literal["redeem", "annul"]
     at: int
+    note: str | None = None
+
+
+def redeemed_at(history: Sequence[Redemption]) -> int | None:
+    """Return when a ticket with this history was redeemed, in milliseconds since 1970; None if it is not."""
+    return history[-1].at if history and history[-1].what == "redeem" else None

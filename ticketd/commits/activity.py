@@ -1,21 +1,30 @@
-"""Owns the counts that ``stats`` shows, and logs what was committed.
+"""Owns the counts that ``stats`` shows, and logs what was committed and what was refused.
 
 Each change gets a log line of its own, up to LINES_PER_SECOND_MAX. The other changes of a second are summed up in one
-line: a log record costs as much as a booking.
+line, and its refusals in one line for each code: a log record costs as much as a booking.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
+from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.queues import Submission
+from ticketd.ledger.base import Answers
 from ticketd.rules.commands import TABLE
-from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply, TicketReply
+from ticketd.rules.working_set import LedgerRequest
+from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, EventStats, Reply, TicketReply
+from ticketd.wire.requests import Hold
 from ticketd.wire.schema import quoted
 
 log = logging.getLogger(__name__)
 
 LINES_PER_SECOND_MAX = 50
+# Of so many events, the first with any requests, counts are kept, and of so many ``stats`` shows them.
+EVENTS_COUNTED_MAX = 10_000
+EVENTS_SHOWN_MAX = 100
 
 
 @dataclass(slots=True)
@@ -38,38 +47,44 @@ class Counts:
 
 
 class Activity:
-    """Counts and logs. Times are in seconds of the loop's clock."""
+    """Counts and logs, for the events in a catalogue. Times are in seconds of the loop's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
         # Since the start.
         self.counts = Counts()
+        self._events: dict[str, EventStats] = {}
         self._second = 0.0
         self._lines = 0
-        # Changes of this second without lines of their own.
+        # Changes of this second without lines of their own, and its refusals by code.
         self._unlogged = Counts()
+        self._refused: Counter[str] = Counter()
+        self._busiest: list[EventStats] | None = None
 
-    def record(self, submissions: Sequence[Submission], replies: Sequence[Reply], now: float, *, changed: bool) -> None:
+    def record(self, submissions: Sequence[Submission], answers: Answers, now: float) -> None:
         """Count and log the outcome of a batch. The replies are in the order of its requests."""
         self.log_summary(now)
-        if not changed:
-            self.counts.refused += sum([type(reply) is ErrorReply for reply in replies])
-            return
-        log_each = self._lines + len(replies) <= LINES_PER_SECOND_MAX
-        done = Counts(commits=1)
-        answers = iter(replies)
+        for event_id, tickets in answers.expired.items():
+            if stats := self._of(event_id):
+                stats.expired += tickets
+        log_each = self._lines + len(answers.replies) <= LINES_PER_SECOND_MAX
+        done = Counts(commits=1 if answers.changed else 0)
+        replies = iter(answers.replies)
         for submission in submissions:
             for request in submission.requests:
-                reply = next(answers)
+                reply = next(replies)
                 if type(reply) is ErrorReply:
-                    done.refused += 1
+                    self.count_refusal(request, reply)
                     continue
                 row = TABLE[type(request)]
                 if row.verb is None or getattr(reply, "replayed", False):
                     continue
                 done.changes += 1
-                if row.sells and type(reply) is BookingReply:
-                    done.bookings += 1
-                    done.tickets += reply.quantity
+                if type(reply) is BookingReply:
+                    self._count_booking(request, reply)
+                    if row.sells:
+                        done.bookings += 1
+                        done.tickets += reply.quantity
                 if log_each:
                     self._lines += 1
                     log.info("%s %s peer=%s", row.verb, _describe(reply), submission.client.peer)
@@ -77,22 +92,61 @@ class Activity:
         if not log_each:
             self._unlogged.add(done)
 
+    def count_refusal(self, request: LedgerRequest, refusal: ErrorReply) -> None:
+        """Count a request that was refused."""
+        code = refusal.code
+        self.counts.refused += 1
+        self._refused[code] += 1
+        event_id = getattr(request, "event", None)
+        if isinstance(event_id, str) and (stats := self._of(event_id)):
+            stats.refused[code] = stats.refused.get(code, 0) + 1
+
+    def busiest(self) -> list[EventStats]:
+        """Return the counts of the EVENTS_SHOWN_MAX events with the most of them. They are renewed every second."""
+        if self._busiest is None:
+            self._busiest = nlargest(EVENTS_SHOWN_MAX, self._events.values(), key=_total)
+        return self._busiest
+
+    def _of(self, event_id: str) -> EventStats | None:
+        """Return the counts of an event, or None if they are not kept."""
+        stats = self._events.get(event_id)
+        # Whoever asks for events that do not exist must not fill the memory.
+        if stats is None and len(self._events) < EVENTS_COUNTED_MAX and self._catalogue.get(event_id):
+            self._events[event_id] = stats = EventStats(event_id, refused={})
+        return stats
+
+    def _count_booking(self, request: LedgerRequest, reply: BookingReply) -> None:
+        stats = self._of(reply.event)
+        if stats is None:
+            return
+        if type(request) is Hold:
+            stats.held += reply.quantity
+        elif TABLE[type(request)].sells:
+            stats.sold += reply.quantity
+
     def log_summary(self, now: float) -> None:
         """Log the summary of a second that is over. With ``now`` = infinity, it is over."""
         if now // 1 == self._second:
             return
         self._second, self._lines = now // 1, 0
+        self._busiest = None
         unlogged = self._unlogged
         if unlogged.changes:
             self._unlogged = Counts()
             log.info(
-                "committed changes=%d commits=%d bookings=%d tickets=%d refused=%d",
+                "committed changes=%d commits=%d bookings=%d tickets=%d",
                 unlogged.changes,
                 unlogged.commits,
                 unlogged.bookings,
                 unlogged.tickets,
-                unlogged.refused,
             )
+        for code, requests in self._refused.items():
+            log.info("refused code=%s requests=%d", code, requests)
+        self._refused.clear()
+
+
+def _total(stats: EventStats) -> int:
+    return stats.sold + stats.held + stats.expired + sum(stats.refused.values())
 
 
 def _describe(reply: Reply) -> str:

@@ -65,6 +65,7 @@ class Committer:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self.held = ledger.held
+        self.now = ledger.now
         self._exclusive = not isinstance(ledger, SharedLedger)
         self._queues = Queues(limits, ledger.held, queue_per_connection=not self._exclusive)
         self.reader = Reader(ledger, catalogue, self._end)
@@ -72,7 +73,7 @@ class Committer:
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self.health = Health()
-        self.activity = Activity()
+        self.activity = Activity(catalogue)
 
     @property
     def queued(self) -> int:
@@ -220,6 +221,8 @@ class Committer:
         self.health.note_end(batch)
         self._queues.done(batch)
         self.health.note_success(self._loop.time(), changed=answers.changed)
+        if answers.removed:
+            self._catalogue.remove(answers.removed)
         self._catalogue.publish(answers.events)
         if answers.changed and self._queues.ready:
             self.reader.read_slice()
@@ -227,7 +230,7 @@ class Committer:
         # Before the replies go out: a client could ask again at once, and its commit would keep the reader waiting.
         self._continue()
         batch.deliver(answers.replies)
-        self.activity.record(batch.submissions, answers.replies, self._loop.time(), changed=answers.changed)
+        self.activity.record(batch.submissions, answers, self._loop.time())
 
     def _continue(self) -> None:
         self.reader.schedule()

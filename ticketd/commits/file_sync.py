@@ -146,7 +146,7 @@ class FileSync:
             known = self._catalogue.get(event.id)
             if known is None:
                 unknown.append(event)
-            elif (known.name, known.date, known.capacity) != (event.name, event.date, event.capacity):
+            elif event.event().terms != known.terms._replace(paused=False, per_buyer=None):
                 edited.append(event.id)
         if edited:
             log.warning("ignored edits of known events=%s in %s", ",".join(edited), self._file.path)

@@ -51,9 +51,9 @@ async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) ->
 async def _poll(ledger: SharedLedger, catalogue: Catalogue) -> None:
     """Publish what has changed. Raises LedgerUnavailableError if that cannot be read, or if no commit is possible."""
     changes = await ledger.fetch_changes()
-    catalogue.publish(changes.events)
     if changes.removed:
         catalogue.remove(changes.removed)
-        log.info("events=%d are not in the ledger any more", len(changes.removed))
+        log.info("events=%d were removed from the ledger", len(changes.removed))
+    catalogue.publish(changes.events)
     if changes.blocked:
         raise LedgerUnavailableError(changes.blocked)

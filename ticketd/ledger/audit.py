@@ -1,15 +1,15 @@
 """Audits a whole sale, row by row: the counts of its events must match its bookings, tickets and redemptions."""
 
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
 
 from ticketd.ledger.offline import LedgerReader, Row
-from ticketd.ledger.rows import BOOKINGS, EVENTS, REDEMPTIONS, TABLES, Table, booking_of, event_of
-from ticketd.model import TICKET_CHARS, Booking, Event, state_after
+from ticketd.ledger.rows import BOOKINGS, EVENTS, REDEMPTIONS, REMOVALS, TABLES, Table, booking_of, event_of
+from ticketd.model import TICKET_CHARS, Booking, Event, Redemption, redeemed_at, state_after
 
 # Only so many faults are listed; the rest is counted.
 SHOWN_MAX = 100
@@ -87,11 +87,13 @@ class _Audit:
         async for rows in self._read(EVENTS):
             for row in rows:
                 self._take_event(row)
+        async for _ in self._read(REMOVALS):
+            pass
         redemptions = _Redemptions(self._read(REDEMPTIONS))
         async for rows in self._read(BOOKINGS):
             redeemed = await redemptions.up_to(rows[-1][0])
             for row in rows:
-                self._check_booking(row, redeemed.pop(row[0], set()))
+                self._check_booking(row, redeemed.pop(row[0], {}))
             self._report_orphans(redeemed)
         self._report_orphans(await redemptions.up_to(None))
         for event in self._events.values():
@@ -124,7 +126,7 @@ class _Audit:
         for fault in _event_faults(event, self._held[event.id], self._sold[event.id]):
             self._findings.wrong("events", f"event {event.id}: {fault}")
 
-    def _check_booking(self, row: Row, redeemed: set[str]) -> None:
+    def _check_booking(self, row: Row, histories: Mapping[str, Sequence[Redemption]]) -> None:
         where = f"booking {row[0]} of event {row[1]}"
         try:
             booking = booking_of(row)
@@ -137,7 +139,8 @@ class _Audit:
         state = state_after(booking.seconds, booking.quantity, booking.changes or ())
         if state != booking.state:
             self._findings.wrong("bookings", f"{where}: it is {booking.state}, and its changes led to {state}")
-        for fault in _ticket_faults(booking, redeemed):
+        redeemed = {ticket for ticket, history in histories.items() if redeemed_at(history) is not None}
+        for fault in (*_ticket_faults(booking, redeemed), *_history_faults(booking, histories)):
             self._findings.wrong("tickets", f"{where}: {fault}")
         tickets = set(booking.tickets)
         cancelled = booking.cancelled() & tickets
@@ -148,7 +151,7 @@ class _Audit:
         if booking.state == "held":
             self._held[booking.event] += booking.quantity
 
-    def _report_orphans(self, redeemed: Mapping[str, set[str]]) -> None:
+    def _report_orphans(self, redeemed: Mapping[str, Mapping[str, Sequence[Redemption]]]) -> None:
         for booking, tickets in redeemed.items():
             for ticket in sorted(tickets):
                 self._findings.wrong("tickets", f"ticket {ticket} of booking {booking} was redeemed: no such booking")
@@ -162,13 +165,13 @@ class _Redemptions:
         # Reversed: the last one comes next.
         self._rows: list[Row] = []
 
-    async def up_to(self, booking: str | None) -> dict[str, set[str]]:
-        """Return the next redeemed tickets by booking, up to this booking, or all that are left if it is None."""
-        found: defaultdict[str, set[str]] = defaultdict(set)
+    async def up_to(self, booking: str | None) -> dict[str, dict[str, list[Redemption]]]:
+        """Return the next redemptions by booking and ticket, up to this booking, or all that are left if it is None."""
+        found: dict[str, dict[str, list[Redemption]]] = {}
         while True:
             while self._rows and (booking is None or self._rows[-1][0] <= booking):
-                id, ticket, _ = self._rows.pop()
-                found[id].add(ticket)
+                redemption = Redemption(*self._rows.pop())
+                found.setdefault(redemption.booking, {}).setdefault(redemption.ticket, []).append(redemption)
             if self._rows:
                 return found
             rows = await anext(self._batches, None)
@@ -207,11 +210,23 @@ def _ticket_faults(booking: Booking, redeemed: set[str]) -> list[str]:
     faults += [f"its ticket {ticket} is too short or too long" for ticket in tickets if len(ticket) != TICKET_CHARS]
     if booking.changes:
         cancelled = booking.cancelled()
-        if sum(len(change.tickets) for change in booking.changes) != len(cancelled):
+        if sum(len(change.tickets) for change in booking.changes if change.what == "cancel") != len(cancelled):
             faults.append("it cancelled a ticket twice")
         faults += [f"ticket {ticket} was cancelled, and it has no such ticket" for ticket in cancelled - tickets]
         faults += [f"ticket {ticket} was redeemed and cancelled" for ticket in cancelled & redeemed]
     faults += [f"ticket {ticket} was redeemed, and it has no such ticket" for ticket in redeemed - tickets]
+    return faults
+
+
+def _history_faults(booking: Booking, histories: Mapping[str, Sequence[Redemption]]) -> list[str]:
+    """Return sentences about redemptions that cannot have been, whatever became of the ticket later."""
+    faults = []
+    for ticket, history in histories.items():
+        expected = [(number, ("annul", "redeem")[number % 2]) for number in range(1, len(history) + 1)]
+        if [(each.number, each.what) for each in history] != expected:
+            faults.append(f"ticket {ticket} was not redeemed and annulled in turns")
+        if redeemed_at(history) is None and not booking.had(ticket):
+            faults.append(f"a redemption of ticket {ticket} was annulled, and it has no such ticket")
     return faults
 
 

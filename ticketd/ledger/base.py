@@ -3,7 +3,7 @@
 A ledger loads what a batch names, lets the rules decide, and saves the changes, all in one commit.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ticketd.model import Event
@@ -17,17 +17,20 @@ class Answers(NamedTuple):
 
     ``events`` are at least the changed events in their new state. A SharedLedger returns all events that the replies
     show, in that state or a later one, so that the catalogue never falls behind a reply. ``rows`` says how much of a
-    slice was read for them.
+    slice was read for them. ``removed`` are events that are gone, though those of them that are in ``events`` were
+    created again. ``expired`` is how many tickets of each event were in holds that ended.
     """
 
     replies: Sequence[Reply]
     events: Sequence[Event] = ()
     changed: bool = False
     rows: int = 0
+    removed: Collection[str] = ()
+    expired: Mapping[str, int] = {}
 
 
 class Changes(NamedTuple):
-    """Events in their new states, and the ids of events that the ledger does not have any more.
+    """Events in their new states, and the ids of events that were removed, even if they were created again.
 
     ``blocked`` says why no commit is possible now, although the ledger can be read; it is empty if one is.
     """

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ticketd.model import Booking, Change, Event
+from ticketd.model import Booking, Change, Event, EventTerms
 
-EVENT_COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere, original"
-BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version, seconds, expires, changes"
-REDEMPTION_COLUMNS = "booking, ticket, at"
+EVENT_COLUMNS = (
+    "id, name, date, capacity, available, held, sold, version, sold_elsewhere, opens, closes, paused, per_buyer,"
+    " amendments, original"
+)
+BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, changes"
+REDEMPTION_COLUMNS = "booking, ticket, number, what, at, note"
 
 
 class Table(NamedTuple):
@@ -21,27 +24,45 @@ class Table(NamedTuple):
     order: str
 
 
-# In the order in which rows refer to each other: a booking has an event, a redemption has a booking.
+# In the order in which rows refer to each other: a booking has an event, a redemption has a booking. Events that were
+# removed must not come back from a file.
 EVENTS = Table("events", f"number, {EVENT_COLUMNS}", "number")
 BOOKINGS = Table("bookings", BOOKING_COLUMNS, "id")
-REDEMPTIONS = Table("redemptions", REDEMPTION_COLUMNS, "booking, ticket")
-TABLES = (EVENTS, BOOKINGS, REDEMPTIONS)
+REDEMPTIONS = Table("redemptions", REDEMPTION_COLUMNS, "booking, ticket, number")
+REMOVALS = Table("removals", "event", "event")
+TABLES = (EVENTS, BOOKINGS, REDEMPTIONS, REMOVALS)
 
-_original = msgspec.json.Decoder(tuple[str, datetime, int]).decode
+_original = msgspec.json.Decoder(EventTerms).decode
 _tickets = msgspec.json.Decoder(list[str]).decode
 _changes = msgspec.json.Decoder(list[Change]).decode
 
 
 def event_of(row: Iterable[Any]) -> Event:
     """Return the event that a row of EVENT_COLUMNS holds. Its date may be text."""
-    id, name, date, capacity, available, held, sold, version, elsewhere, original = row
-    when = date if isinstance(date, datetime) else datetime.fromisoformat(date)
-    first = None if original is None else _original(original)
-    return Event(id, name, when, capacity, available, held, sold, version, elsewhere, first)
+    event = Event(*row)
+    # Some columns are kept in another form.
+    if isinstance(event.date, str):
+        event.date = datetime.fromisoformat(event.date)
+    event.paused = bool(event.paused)
+    if event.original is not None:
+        event.original = _original(event.original)  # type: ignore[arg-type]
+    return event
 
 
 def booking_of(row: Iterable[Any]) -> Booking:
     """Return the booking that a row of BOOKING_COLUMNS holds."""
-    id, event, quantity, state, tickets, available, version, seconds, expires, changes = row
-    past = None if changes is None else _changes(changes)
-    return Booking(id, event, quantity, state, _tickets(tickets), available, version, seconds, expires, past)
+    id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, changes = row
+    return Booking(
+        id,
+        event,
+        quantity,
+        state,
+        _tickets(tickets),
+        available,
+        version,
+        booked_at,
+        seconds,
+        expires,
+        buyer,
+        None if changes is None else _changes(changes),
+    )

@@ -1,16 +1,14 @@
-"""Decides ``book``, ``hold``, ``confirm``, ``release`` and ``cancel``, and ends holds that have run out."""
+"""Decides ``book``, ``hold``, ``extend``, ``confirm`` and ``release``, and ends holds that have run out."""
 
-from collections.abc import Iterable
-
+import msgspec
 from msgspec import UNSET
 
-from ticketd.model import Booking, BookingState, Change, Event, state_after, ticket_id, ticket_parts, time_of
-from ticketd.rules.door import not_valid
-from ticketd.rules.events import no_event
+from ticketd.model import Booking, BookingState, Change, Event, time_of
 from ticketd.rules.memory import Memory
+from ticketd.rules.showing import booking_reply, no_booking, no_event, replay_of, too_late
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply
-from ticketd.wire.requests import Book, Cancel, Confirm, Hold, Release
+from ticketd.wire.requests import Book, Confirm, Extend, Hold, Release
 
 
 def expire_due(working_set: WorkingSet) -> None:
@@ -20,7 +18,7 @@ def expire_due(working_set: WorkingSet) -> None:
         # All holds of an event that have run out by now count as one change of the event.
         event.shift(held=-quantity, available=quantity)
         working_set.put_event(event)
-        working_set.expired[event_id] = Change("expire", event.available, event.version)
+        working_set.expired[event_id] = Change("expire", event.available, event.version, working_set.now)
     if working_set.expired:
         for booking in working_set.bookings.values():
             _expire(working_set, booking)
@@ -31,68 +29,7 @@ def _expire(working_set: WorkingSet, booking: Booking) -> None:
     change = working_set.expired.get(booking.event)
     if change and booking.state == "held" and booking.expires is not None and booking.expires <= working_set.now:
         booking.state = "expired"
-        booking.changes = [change]
-
-
-def booking_reply(booking: Booking, changes: int | None = None, *, replayed: bool = False) -> BookingReply:
-    """Return the reply that shows a booking after its first ``changes`` changes, or after all if that is None."""
-    id = booking.id
-    past = booking.changes[:changes] if booking.changes else None
-    if past is None and booking.seconds is None:
-        # By far the most common case: booked, and not changed since.
-        return BookingReply(
-            id,
-            booking.event,
-            booking.quantity,
-            "confirmed",
-            [f"{id}.{ticket}" for ticket in booking.tickets],
-            booking.available,
-            booking.version,
-            replayed=replayed,
-        )
-    past = past or []
-    cancelled = {ticket for change in past for ticket in change.tickets}
-    state = state_after(booking.seconds, booking.quantity, past)
-    last = past[-1] if past else booking
-    return BookingReply(
-        id,
-        booking.event,
-        booking.quantity,
-        state,
-        [] if state == "held" else ticket_ids(booking, booking.tickets),
-        last.available,
-        last.version,
-        time_of(booking.expires) if state == "held" and booking.expires is not None else None,
-        ticket_ids(booking, [ticket for ticket in booking.tickets if ticket in cancelled]) if cancelled else (),
-        replayed=replayed,
-    )
-
-
-def ticket_ids(booking: Booking, tickets: Iterable[str]) -> list[str]:
-    """Return the full ids of these tickets of a booking."""
-    return [ticket_id(booking.id, ticket) for ticket in tickets]
-
-
-def _replay(booking: Booking, change: Change) -> BookingReply:
-    return booking_reply(booking, (booking.changes or []).index(change) + 1, replayed=True)
-
-
-def no_booking(booking: str) -> ErrorReply:
-    """Return the refusal for a booking that does not exist."""
-    return ErrorReply("booking_not_found", f"there is no booking {booking}")
-
-
-def _too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
-    """Return the refusal of a command that the state of the booking does not allow."""
-    event = working_set.events[booking.event]
-    code, message = {
-        "confirmed": ("already_confirmed", f"booking {booking.id} is confirmed; cancel takes it back"),
-        "released": ("already_released", f"booking {booking.id} was released; hold or book again, with a new id"),
-        "cancelled": ("already_cancelled", f"booking {booking.id} is cancelled; book again, with a new id"),
-        "expired": ("hold_expired", f"booking {booking.id} ran out, {event.available} left; hold again, with a new id"),
-        "held": ("bad_request", f"booking {booking.id} is only held; release it"),
-    }[booking.state]
-    return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
+        booking.changes = [*(booking.changes or ()), change]
 
 
 def book(working_set: WorkingSet, request: Book) -> Reply:
@@ -109,19 +46,28 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
     id = str(request.booking)
     known = working_set.bookings.get(id)
     if known is not None:
-        if (known.event, known.quantity, known.seconds) == (request.event, request.quantity, seconds):
+        same = (known.event, known.quantity, known.seconds, known.buyer or UNSET)
+        if same == (request.event, request.quantity, seconds, request.buyer):
             return booking_reply(known, 0, replayed=True)
         return ErrorReply(
             "booking_conflict",
             f"booking {known.id} exists already: {_parameters(known)}; use a new booking id",
         )
     event = working_set.events.get(request.event)
-    if event is None or request.quantity > event.available:
-        return _refusal(event, request)
+    if event is None:
+        return no_event(request.event)
+    if refusal := _refusal(event, request, working_set.now):
+        return refusal
+    buyer = None if request.buyer is UNSET else request.buyer
+    if buyer is not None:
+        if over := _over_limit(working_set, event, buyer, request.quantity):
+            return over
+        working_set.own(event.id, buyer, request.quantity)
     if seconds is None:
         event.shift(available=-request.quantity, sold=request.quantity)
     else:
         event.shift(available=-request.quantity, held=request.quantity)
+    now = working_set.now
     booking = Booking(
         id,
         event.id,
@@ -130,8 +76,10 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
         [],
         event.available,
         event.version,
+        now,
         seconds,
-        None if seconds is None else working_set.now + seconds * 1_000,
+        None if seconds is None else now + seconds * 1_000,
+        buyer,
     )
     if seconds is None:
         booking.tickets = _new_tickets(working_set, request.quantity)
@@ -140,11 +88,46 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
     return booking_reply(booking)
 
 
-def _refusal(event: Event | None, request: Book | Hold) -> ErrorReply:
-    if event is None:
-        return no_event(request.event)
-    left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
-    return ErrorReply("sold_out", f"event {event.id} has {left}", available=event.available, version=event.version)
+def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
+    """Return why an event cannot be booked now, whatever its buyer has already, or None."""
+    if not event.is_on_sale(now):
+        return _not_on_sale(event, now)
+    if event.per_buyer is not None and request.buyer is UNSET:
+        message = f"event {event.id} limits how many tickets a buyer may have, so buyer is needed: an order number, say"
+        return ErrorReply("bad_request", message)
+    if request.quantity > event.available:
+        left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
+        return ErrorReply("sold_out", f"event {event.id} has {left}", available=event.available, version=event.version)
+    return None
+
+
+def _not_on_sale(event: Event, now: int) -> ErrorReply:
+    opens = None if event.opens is None or event.opens <= now else time_of(event.opens)
+    if event.closes is not None and event.closes <= now:
+        when = f"closed at {msgspec.to_builtins(time_of(event.closes))}"
+    elif opens:
+        when = f"opens at {msgspec.to_builtins(opens)}"
+    else:
+        when = "is paused; try again later"
+    message = f"the sale of event {event.id} {when}"
+    return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
+
+
+def _over_limit(working_set: WorkingSet, event: Event, buyer: str | None, quantity: int) -> ErrorReply | None:
+    """Return the refusal if so many tickets more are too many for the buyer, or None."""
+    if event.per_buyer is None or buyer is None:
+        return None
+    owned = working_set.owned.get((event.id, buyer), 0)
+    if owned + quantity <= event.per_buyer:
+        return None
+    left = max(0, event.per_buyer - owned)
+    return ErrorReply(
+        "buyer_limit",
+        f"event {event.id} sells at most {event.per_buyer} tickets to a buyer, and this one has {owned}; {left} left",
+        available=event.available,
+        version=event.version,
+        left=left,
+    )
 
 
 def is_refused(memory: Memory, request: Book | Hold) -> bool:
@@ -152,12 +135,16 @@ def is_refused(memory: Memory, request: Book | Hold) -> bool:
     if request.booking is not UNSET:
         return False
     event = memory.event(request.event)
-    return (event is None or request.quantity > event.available) and memory.is_settled(request.event)
+    refused = event is None or _refusal(event, request, memory.now()) is not None
+    return refused and memory.is_settled(request.event)
 
 
 def refuse(memory: Memory, request: Book | Hold) -> Reply:
     """Return the refusal for a booking for which ``is_refused`` holds."""
-    return _refusal(memory.event(request.event), request)
+    event = memory.event(request.event)
+    refusal = _refusal(event, request, memory.now()) if event else no_event(request.event)
+    # Its sale has opened since.
+    return refusal or ErrorReply("busy", "the sale begins at this moment; try again", retry_after=0.1)
 
 
 def _parameters(booking: Booking) -> str:
@@ -175,12 +162,34 @@ def _new_tickets(working_set: WorkingSet, quantity: int) -> list[str]:
     return tickets
 
 
-def _change(working_set: WorkingSet, booking: Booking, change: Change, state: BookingState) -> BookingReply:
+def change(working_set: WorkingSet, booking: Booking, change: Change, state: BookingState) -> BookingReply:
+    """Record a change of a booking, whose event has changed already. Returns the reply that shows it."""
+    owned = booking.owned()
     booking.state = state
     booking.changes = [*(booking.changes or ()), change]
+    if booking.buyer is not None:
+        working_set.own(booking.event, booking.buyer, booking.owned() - owned)
     working_set.put_event(working_set.events[booking.event])
     working_set.put_booking(booking)
     return booking_reply(booking)
+
+
+def extend(working_set: WorkingSet, request: Extend) -> Reply:
+    """Keep what is held for longer, unless that is longer than a hold may last."""
+    booking = working_set.bookings.get(request.booking)
+    if booking is None:
+        return no_booking(request.booking)
+    if booking.state != "held" or booking.expires is None:
+        return too_late(working_set, booking)
+    ceiling = booking.booked_at + working_set.hold_seconds_total_max * 1_000
+    expires = min(working_set.now + request.seconds * 1_000, ceiling)
+    if expires <= booking.expires:
+        return booking_reply(booking, replayed=True)
+    event = working_set.events[booking.event]
+    event.shift()
+    booking.expires = expires
+    extension = Change("extend", event.available, event.version, working_set.now, (), expires)
+    return change(working_set, booking, extension, "held")
 
 
 def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
@@ -190,13 +199,19 @@ def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
         return no_booking(request.booking)
     confirmed = next((change for change in booking.changes or () if change.what == "confirm"), None)
     if booking.state == "confirmed" and confirmed:
-        return _replay(booking, confirmed)
-    if booking.state != "held":
-        return _too_late(working_set, booking)
+        return replay_of(booking, confirmed)
     event = working_set.events[booking.event]
-    event.shift(held=-booking.quantity, sold=booking.quantity)
+    if booking.state == "held":
+        event.shift(held=-booking.quantity, sold=booking.quantity)
+    elif booking.state == "expired" and request.late and booking.quantity <= event.available:
+        if over := _over_limit(working_set, event, booking.buyer, booking.quantity):
+            return over
+        event.shift(available=-booking.quantity, sold=booking.quantity)
+    else:
+        return too_late(working_set, booking)
     booking.tickets = _new_tickets(working_set, booking.quantity)
-    return _change(working_set, booking, Change("confirm", event.available, event.version), "confirmed")
+    confirmation = Change("confirm", event.available, event.version, working_set.now)
+    return change(working_set, booking, confirmation, "confirmed")
 
 
 def release(working_set: WorkingSet, request: Release) -> Reply:
@@ -207,42 +222,7 @@ def release(working_set: WorkingSet, request: Release) -> Reply:
     if booking.state == "released":
         return booking_reply(booking, replayed=True)
     if booking.state != "held":
-        return _too_late(working_set, booking)
+        return too_late(working_set, booking)
     event = working_set.events[booking.event]
     event.shift(held=-booking.quantity, available=booking.quantity)
-    return _change(working_set, booking, Change("release", event.available, event.version), "released")
-
-
-def cancel(working_set: WorkingSet, request: Cancel) -> Reply:
-    """Put tickets that were sold back on sale."""
-    booking = working_set.bookings.get(request.booking)
-    if booking is None:
-        return no_booking(request.booking)
-    if booking.state not in ("confirmed", "cancelled"):
-        return _too_late(working_set, booking)
-    gone = booking.cancelled()
-    if request.tickets is UNSET:
-        wanted = set(booking.tickets) - gone
-    else:
-        wanted = set()
-        for id in request.tickets:
-            its_booking, ticket = ticket_parts(id)
-            if its_booking != booking.id or ticket not in booking.tickets:
-                return ErrorReply("ticket_not_found", f"booking {booking.id} has no ticket {id}")
-            wanted.add(ticket)
-    cancels = [change for change in booking.changes or () if change.what == "cancel"]
-    if request.tickets is UNSET and not wanted:
-        return _replay(booking, cancels[-1])
-    for change in cancels:
-        if wanted == set(change.tickets):
-            return _replay(booking, change)
-    event = working_set.events[booking.event]
-    redeemed = working_set.redemptions.get(booking.id, {})
-    for ticket in sorted(wanted):
-        if refusal := not_valid(booking, ticket, redeemed, gone):
-            refusal.available, refusal.version = event.available, event.version
-            return refusal
-    event.shift(sold=-len(wanted), available=len(wanted))
-    tickets = [ticket for ticket in booking.tickets if ticket in wanted]
-    state: BookingState = "cancelled" if len(gone) + len(wanted) == booking.quantity else "confirmed"
-    return _change(working_set, booking, Change("cancel", event.available, event.version, tickets), state)
+    return change(working_set, booking, Change("release", event.available, event.version, working_set.now), "released")

@@ -7,23 +7,27 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from ticketd.model import ticket_parts
-from ticketd.rules import bookings, door, events, reading
+from ticketd.rules import bookings, door, events, reading, tickets
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import (
     Amend,
+    Annul,
     Book,
     Bookings,
     Cancel,
     Confirm,
     Create,
+    Delete,
+    Extend,
     Help,
     Hold,
     List,
     Ping,
     Ready,
     Redeem,
+    Reissue,
     Release,
     Show,
     Stats,
@@ -74,6 +78,10 @@ def _tickets_of_cancellation(_memory: Memory, _request: Any) -> int:
     return TICKETS_OF_A_CANCELLATION
 
 
+def _tickets_of_redemption(_memory: Memory, request: Redeem) -> int:
+    return 0 if ticket_parts(request.ticket)[0] else TICKETS_OF_A_REPLAY
+
+
 def _always(_memory: Memory, _request: Any) -> bool:
     return True
 
@@ -119,21 +127,35 @@ def _event(reads: ReadSet, request: Amend) -> None:
     reads.events.add(request.event)
 
 
+def _event_to_delete(reads: ReadSet, request: Delete) -> None:
+    reads.events.add(request.event)
+    reads.removals.add(request.event)
+
+
 def _new_event(reads: ReadSet, request: Create) -> None:
     reads.events.add(str(request.id))
 
 
 def _adopted_event(reads: ReadSet, request: Adopt) -> None:
     reads.events.add(request.event.id)
+    reads.removals.add(request.event.id)
 
 
 def _new_booking(reads: ReadSet, request: Book | Hold) -> None:
     reads.events.add(request.event)
     reads.new_bookings.add(str(request.booking))
+    if request.buyer is not UNSET:
+        reads.buyers.add((request.event, request.buyer))
 
 
-def _booking(reads: ReadSet, request: Confirm | Release) -> None:
+def _booking(reads: ReadSet, request: Confirm | Extend | Release) -> None:
     reads.bookings.add(request.booking)
+
+
+def _booking_and_buyer(reads: ReadSet, request: Confirm) -> None:
+    reads.bookings.add(request.booking)
+    if request.late:
+        reads.buyers_of.add(request.booking)
 
 
 def _booking_and_redemptions(reads: ReadSet, request: Cancel) -> None:
@@ -144,10 +166,16 @@ def _booking_and_redemptions(reads: ReadSet, request: Cancel) -> None:
         reads.redemptions.update(map(ticket_parts, request.tickets))
 
 
-def _ticket(reads: ReadSet, request: Redeem) -> None:
-    parts = ticket_parts(request.ticket)
-    reads.bookings.add(parts[0])
-    reads.redemptions.add(parts)
+def _ticket(reads: ReadSet, request: Redeem | Annul | Reissue) -> None:
+    if (parts := ticket_parts(request.ticket))[0]:
+        reads.bookings.add(parts[0])
+        reads.redemptions.add(parts)
+
+
+def _ticket_or_booking(reads: ReadSet, request: Redeem) -> None:
+    _ticket(reads, request)
+    reads.bookings.add(request.ticket)
+    reads.redemptions_of.add(request.ticket)
 
 
 def _anything_with_the_id(reads: ReadSet, request: Show) -> None:
@@ -160,7 +188,7 @@ def _anything_with_the_id(reads: ReadSet, request: Show) -> None:
 
 
 def _page(reads: ReadSet, request: Bookings) -> None:
-    reads.page = Page(request.after or "", request.limit)
+    reads.page = Page(request.after or "", request.limit, request.event or None, request.buyer or None)
 
 
 _EVENT_ID = attrgetter("event")
@@ -196,9 +224,10 @@ TABLE: dict[type, Row] = {
         in_memory=bookings.is_refused,
         shows_events=True,
     ),
+    Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,
-        reads=_booking,
+        reads=_booking_and_buyer,
         booking=_BOOKING_ID,
         cost=_cost_of_hold,
         tickets_listed=_tickets_of_confirm,
@@ -207,15 +236,24 @@ TABLE: dict[type, Row] = {
     ),
     Release: Row(decide=bookings.release, reads=_booking, booking=_BOOKING_ID, verb="released"),
     Cancel: Row(
-        decide=bookings.cancel,
+        decide=tickets.cancel,
         reads=_booking_and_redemptions,
         booking=_BOOKING_ID,
         cost=_cost_of_cancellation,
         tickets_listed=_tickets_of_cancellation,
         verb="cancelled",
     ),
-    Redeem: Row(decide=door.redeem, reads=_ticket, cost=_cost_of_booking, verb="redeemed"),
+    Reissue: Row(decide=tickets.reissue, reads=_ticket, cost=_cost_of_booking, verb="reissued"),
+    Redeem: Row(
+        decide=door.redeem,
+        reads=_ticket_or_booking,
+        cost=_cost_of_booking,
+        tickets_listed=_tickets_of_redemption,
+        verb="redeemed",
+    ),
+    Annul: Row(decide=door.annul, reads=_ticket, cost=_cost_of_booking, verb="annulled"),
     Amend: Row(decide=events.amend, reads=_event, event=_EVENT_ID, verb="amended"),
+    Delete: Row(decide=events.delete, reads=_event_to_delete, event=_EVENT_ID, verb="deleted"),
     # The connection streams it.
     Watch: Row(shows_events=True),
     Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),

@@ -1,49 +1,108 @@
-"""Decides ``redeem``: each ticket is redeemed at most once."""
+"""Decides ``redeem`` and ``annul``: at any time, each ticket is redeemed at most once."""
 
-from datetime import datetime
+from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET
 
-from ticketd.model import Booking, Redemption, ticket_id, ticket_parts, time_of
+from ticketd.model import Booking, Redemption, redeemed_at, ticket_parts, time_of
+from ticketd.rules.showing import (
+    booking_reply,
+    no_ticket,
+    not_valid,
+    show_redeemed,
+    ticket_reply,
+    too_late,
+)
 from ticketd.rules.working_set import WorkingSet
-from ticketd.wire.replies import ErrorReply, Reply, TicketReply
-from ticketd.wire.requests import Redeem
-
-
-def ticket_reply(booking: Booking, ticket: str, redeemed: dict[str, int]) -> TicketReply:
-    """Return the reply that shows a ticket. ``redeemed`` has the times of all redeemed tickets of its booking."""
-    at = redeemed.get(ticket)
-    id = ticket_id(booking.id, ticket)
-    if at is not None:
-        return TicketReply(id, booking.event, booking.id, "redeemed", time_of(at))
-    return TicketReply(id, booking.event, booking.id, "cancelled" if ticket in booking.cancelled() else "valid")
-
-
-def no_ticket(ticket: str) -> ErrorReply:
-    """Return the refusal for a ticket that does not exist."""
-    return ErrorReply("ticket_not_found", f"there is no ticket {ticket}")
-
-
-def not_valid(booking: Booking, ticket: str, redeemed: dict[str, int], cancelled: set[str]) -> ErrorReply | None:
-    """Return the refusal of a command for a ticket that is redeemed or cancelled, or None if it is valid."""
-    if (at := redeemed.get(ticket)) is not None:
-        time: datetime = time_of(at)
-        message = f"ticket {ticket_id(booking.id, ticket)} was redeemed at {msgspec.to_builtins(time)}"
-        return ErrorReply("already_redeemed", message, redeemed_at=time)
-    if ticket in cancelled:
-        return ErrorReply("already_cancelled", f"ticket {ticket_id(booking.id, ticket)} was cancelled")
-    return None
+from ticketd.wire.replies import BookingReply, ErrorReply, Reply
+from ticketd.wire.requests import Annul, Redeem
 
 
 def redeem(working_set: WorkingSet, request: Redeem) -> Reply:
-    """Redeem a ticket."""
+    """Redeem a ticket, or all valid tickets of a booking."""
     booking_id, ticket = ticket_parts(request.ticket)
     booking = working_set.bookings.get(booking_id)
-    if booking is None or ticket not in booking.tickets:
-        return no_ticket(request.ticket)
-    redeemed = working_set.redemptions.get(booking_id, {})
-    if refusal := not_valid(booking, ticket, redeemed, booking.cancelled()):
+    if booking is None or not booking.had(ticket):
+        whole = working_set.bookings.get(request.ticket)
+        return _redeem_all(working_set, whole, request) if whole else no_ticket(request.ticket)
+    if refusal := _wrong_event(booking, request):
         return refusal
-    redemption = Redemption(booking_id, ticket, working_set.now)
-    working_set.redeem(redemption)
-    return TicketReply(request.ticket, booking.event, booking_id, "redeemed", time_of(redemption.at))
+    history = working_set.history(booking_id, ticket)
+    if redeemed := _redeemed_by(history, request):
+        return ticket_reply(booking, ticket, redeemed, replayed=True)
+    if refusal := not_valid(working_set, booking, ticket):
+        return refusal
+    _redeem(working_set, booking, ticket, request)
+    return ticket_reply(booking, ticket, working_set.history(booking_id, ticket))
+
+
+def _redeem_all(working_set: WorkingSet, booking: Booking, request: Redeem) -> Reply:
+    if booking.state not in ("confirmed", "cancelled"):
+        return too_late(working_set, booking)
+    if refusal := _wrong_event(booking, request):
+        return refusal
+    if any(_redeemed_by(working_set.history(booking.id, ticket), request) for ticket in booking.tickets):
+        return _redeemed(working_set, booking, replayed=True)
+    refusals = {ticket: not_valid(working_set, booking, ticket) for ticket in booking.tickets}
+    valid = [ticket for ticket, refusal in refusals.items() if refusal is None]
+    if not valid:
+        return _none_valid(working_set, booking)
+    for ticket in valid:
+        _redeem(working_set, booking, ticket, request)
+    return _redeemed(working_set, booking)
+
+
+def _redeemed(working_set: WorkingSet, booking: Booking, *, replayed: bool = False) -> BookingReply:
+    reply = booking_reply(booking, replayed=replayed)
+    show_redeemed(working_set, booking, reply)
+    return reply
+
+
+def _none_valid(working_set: WorkingSet, booking: Booking) -> ErrorReply:
+    times = [redeemed_at(working_set.history(booking.id, ticket)) for ticket in booking.tickets]
+    last = max((at for at in times if at is not None), default=None)
+    if last is None:
+        return ErrorReply("already_cancelled", f"booking {booking.id} is cancelled")
+    time = time_of(last)
+    message = f"all tickets of booking {booking.id} were redeemed, the last at {msgspec.to_builtins(time)}"
+    return ErrorReply("already_redeemed", message, redeemed_at=time)
+
+
+def annul(working_set: WorkingSet, request: Annul) -> Reply:
+    """Take back the redemption of a ticket."""
+    booking_id, ticket = ticket_parts(request.ticket)
+    booking = working_set.bookings.get(booking_id)
+    if booking is None or not booking.had(ticket):
+        return no_ticket(request.ticket)
+    if refusal := _wrong_event(booking, request):
+        return refusal
+    history = working_set.history(booking_id, ticket)
+    if not history:
+        return ErrorReply("not_redeemed", f"ticket {request.ticket} was never redeemed, so there is nothing to annul")
+    if redeemed_at(history) is None:
+        return ticket_reply(booking, ticket, history, replayed=True)
+    note = None if request.reason is UNSET else request.reason
+    working_set.redeem(Redemption(booking_id, ticket, len(history) + 1, "annul", working_set.now, note))
+    return ticket_reply(booking, ticket, working_set.history(booking_id, ticket))
+
+
+def _redeem(working_set: WorkingSet, booking: Booking, ticket: str, request: Redeem) -> None:
+    number = len(working_set.history(booking.id, ticket)) + 1
+    working_set.redeem(Redemption(booking.id, ticket, number, "redeem", working_set.now, str(request.scan)))
+
+
+def _redeemed_by(history: Sequence[Redemption], request: Redeem) -> Sequence[Redemption]:
+    """Return a history up to the redemption by this very scan; it is empty if there is none."""
+    for number, each in enumerate(history, 1):
+        if each.what == "redeem" and each.note == request.scan:
+            return history[:number]
+    return ()
+
+
+def _wrong_event(booking: Booking, request: Redeem | Annul) -> ErrorReply | None:
+    if request.event is UNSET or request.event == booking.event:
+        return None
+    return ErrorReply(
+        "wrong_event", f"{request.ticket} is for event {booking.event}, not {request.event}; it is as it was"
+    )

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from ticketd.model import Event
 from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
-from ticketd.wire.requests import List
+from ticketd.wire.requests import List, Request
 
 
 class Memory(Protocol):
@@ -12,6 +12,10 @@ class Memory(Protocol):
 
     # The number of requests received. Sessions count them.
     requests: int
+
+    def now(self) -> int:
+        """Return the time by the clock of the ledger, in milliseconds since 1970."""
+        ...
 
     def has_due_holds(self) -> bool:
         """Whether holds may have run out that still count as held, and a commit could end them now."""
@@ -29,7 +33,7 @@ class Memory(Protocol):
         """Return the event and the quantity of a booking that is held, if that is known."""
         ...
 
-    def count_refusal(self) -> None:
+    def count_refusal(self, request: Request, refusal: ErrorReply) -> None:
         """Count a request that was refused from memory."""
         ...
 

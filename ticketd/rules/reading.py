@@ -1,20 +1,25 @@
 """Answers the commands that only read what is committed, from memory or from the ledger."""
 
-from collections.abc import Sequence
-from datetime import datetime
-
 import msgspec
 from msgspec import UNSET
 
-from ticketd.model import Booking, ticket_parts, time_of
-from ticketd.rules.bookings import booking_reply, no_booking, ticket_ids
-from ticketd.rules.door import no_ticket, ticket_reply
-from ticketd.rules.events import event_reply, no_event
+from ticketd.model import Booking, opt_time_of, ticket_parts
 from ticketd.rules.memory import Memory
+from ticketd.rules.showing import (
+    booking_reply,
+    changes_of,
+    event_reply,
+    no_booking,
+    no_event,
+    no_ticket,
+    show_redeemed,
+    ticket_reply,
+)
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.commands import help_reply
 from ticketd.wire.replies import (
     BookingRecord,
+    BookingReply,
     BookingsReply,
     ErrorReply,
     Made,
@@ -70,17 +75,15 @@ def _booking(working_set: WorkingSet, id: str) -> Reply | None:
     booking = working_set.bookings.get(id)
     if booking is None:
         return None
-    reply = booking_reply(booking)
-    reply.redeemed, reply.redeemed_at = _redeemed(working_set, booking)
-    return reply
+    return _with_history(working_set, booking)
 
 
 def _ticket(working_set: WorkingSet, id: str) -> Reply | None:
     booking_id, ticket = ticket_parts(id)
     booking = working_set.bookings.get(booking_id)
-    if booking is None or ticket not in booking.tickets:
+    if booking is None or not booking.had(ticket):
         return None
-    return ticket_reply(booking, ticket, working_set.redemptions.get(booking_id, {}))
+    return ticket_reply(booking, ticket, working_set.history(booking_id, ticket))
 
 
 # What ``show`` finds, in this order, and the refusal of each.
@@ -100,28 +103,20 @@ def show(working_set: WorkingSet, request: Show) -> Reply:
 
 def bookings(working_set: WorkingSet, _request: Bookings) -> Reply:
     """Show a page of bookings."""
-    return BookingsReply([_record(working_set, booking) for booking in working_set.page], working_set.more)
+    records = [_record(working_set, booking) for booking in working_set.page]
+    return BookingsReply(records, working_set.last is not None, working_set.last)
 
 
 def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:
     # A BookingReply is BookingFacts and one field more.
-    record = BookingRecord(*msgspec.structs.astuple(booking_reply(booking))[:-1])
-    record.redeemed, record.redeemed_at = _redeemed(working_set, booking)
+    record = BookingRecord(*msgspec.structs.astuple(_with_history(working_set, booking))[:-1])
     if booking.changes or booking.seconds is not None:
-        expires = None if booking.expires is None else time_of(booking.expires)
-        record.made = Made(booking.available, booking.version, booking.seconds, expires)
-        # A tuple: the encoder omits an empty one, since it is the default, but not an empty list.
-        record.changes = tuple(
-            msgspec.structs.replace(change, tickets=ticket_ids(booking, change.tickets))
-            for change in booking.changes or ()
-        )
+        record.made = Made(booking.available, booking.version, booking.seconds, opt_time_of(booking.first_expires))
     return record
 
 
-def _redeemed(working_set: WorkingSet, booking: Booking) -> tuple[Sequence[str], Sequence[datetime]]:
-    """Return the ids of the tickets of a booking that were redeemed, and when."""
-    redeemed = working_set.redemptions.get(booking.id)
-    if not redeemed:
-        return (), ()
-    tickets = [ticket for ticket in booking.tickets if ticket in redeemed]
-    return ticket_ids(booking, tickets), [time_of(redeemed[ticket]) for ticket in tickets]
+def _with_history(working_set: WorkingSet, booking: Booking) -> BookingReply:
+    reply = booking_reply(booking)
+    reply.changes = changes_of(booking)
+    show_redeemed(working_set, booking, reply)
+    return reply

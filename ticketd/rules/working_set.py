@@ -5,16 +5,18 @@ ledger saves the changes.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, NamedTuple
 
 from msgspec import Struct
 
-from ticketd.model import Booking, Change, Event, Redemption
+from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Booking, Change, Event, Redemption
 from ticketd.wire.requests import Request
 
 # A page of bookings has at most this many tickets, unless it is a single booking.
 TICKETS_PER_PAGE = 1_000
+# A page of the bookings of one event or buyer is searched for among so many, so that it never takes long.
+BOOKINGS_SEARCHED = 2_000
 
 
 class Adopt(Struct):
@@ -30,10 +32,20 @@ LedgerRequest = Request | Adopt
 
 
 class Page(NamedTuple):
-    """At most ``limit`` bookings in the order of their ids, after the id ``after``."""
+    """At most ``limit`` bookings in the order of their ids, after the id ``after``.
+
+    If there is an ``event`` or a ``buyer``, only those of it, among the next BOOKINGS_SEARCHED.
+    """
 
     after: str
     limit: int
+    event: str | None = None
+    buyer: str | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether not all bookings belong to it."""
+        return self.event is not None or self.buyer is not None
 
 
 class ReadSet:
@@ -41,6 +53,8 @@ class ReadSet:
 
     ``new_bookings`` are ids of bookings to create. If one exists, it is not changed, so its event is not locked.
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
+    ``buyers`` are pairs of an event and a buyer: if the event has a limit per buyer, it is read how many tickets the
+    buyer has. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
     """
 
     def __init__(self) -> None:
@@ -49,6 +63,9 @@ class ReadSet:
         self.new_bookings: set[str] = set()
         self.redemptions: set[tuple[str, str]] = set()
         self.redemptions_of: set[str] = set()
+        self.buyers: set[tuple[str, str]] = set()
+        self.buyers_of: set[str] = set()
+        self.removals: set[str] = set()
         self.page: Page | None = None
 
 
@@ -57,8 +74,10 @@ class WorkingSet:
 
     ``new_ticket`` mints the last parts of the ids of tickets. ``now`` is the time of the batch, in milliseconds since
     1970. ``due`` is how many tickets of an event are in holds that have run out by then. ``redemptions`` are by booking
-    and ticket. ``more`` says that there are bookings after those of the ``page``. ``events_left`` is how many new
-    events there is room for.
+    and ticket, the first one of a ticket first. ``owned`` is how many tickets a buyer of an event with a limit has.
+    ``removed`` are events that were removed. ``last`` says that there may be more bookings than those of the ``page``,
+    after the one with this id. ``events_left`` is how many new events there is room for, and
+    ``hold_seconds_total_max`` how long a hold may last in all.
     """
 
     def __init__(self, new_ticket: Callable[[], str], now: int) -> None:
@@ -66,21 +85,26 @@ class WorkingSet:
         self.now = now
         self.events: dict[str, Event] = {}
         self.bookings: dict[str, Booking] = {}
-        self.redemptions: dict[str, dict[str, int]] = {}
+        self.redemptions: dict[str, dict[str, list[Redemption]]] = {}
+        self.owned: dict[tuple[str, str], int] = {}
+        self.removed: set[str] = set()
         self.due: dict[str, int] = {}
         self.page: list[Booking] = []
-        self.more = False
+        self.last: str | None = None
         self.events_left: float = math.inf
+        self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []
+        # The events that the batch removes. They may be created again later in it.
+        self.deleted_events: set[str] = set()
         # By event, the change that ended its due holds. The ledger saves it in all of these bookings.
         self.expired: dict[str, Change] = {}
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to save."""
-        return bool(self.changed_events or self.new_redemptions)
+        return bool(self.changed_events or self.new_redemptions or self.deleted_events)
 
     def put_event(self, event: Event) -> None:
         """Record an event as changed."""
@@ -94,22 +118,48 @@ class WorkingSet:
         self.put_event(event)
         return True
 
+    def own(self, event: str, buyer: str, tickets: int) -> None:
+        """Count so many tickets more for a buyer of an event; fewer if it is negative."""
+        if (event, buyer) in self.owned or tickets > 0:
+            self.owned[event, buyer] = self.owned.get((event, buyer), 0) + tickets
+
+    def delete_event(self, event: Event) -> None:
+        """Record that an event, which has no bookings, is gone."""
+        self.deleted_events.add(event.id)
+        self.removed.add(event.id)
+        self.events_left += 1
+        del self.events[event.id]
+        self.changed_events.pop(event.id, None)
+
     def put_booking(self, booking: Booking) -> None:
         """Record a booking as new or changed. Its event has changed too."""
         self.bookings[booking.id] = self.changed_bookings[booking.id] = booking
 
-    def fill_page(self, page: Page, bookings: Iterable[Booking]) -> None:
-        """Add bookings, which are in the order of their ids, until the page is full."""
+    def fill_page(self, page: Page, bookings: Iterable[Booking], searched: str | None = None) -> None:
+        """Add bookings, which are in the order of their ids, until the page is full.
+
+        ``searched`` is the id up to which all that belong to the page are there; None if there are no others.
+        """
+        self.last = searched
         tickets = 0
         for booking in bookings:
             tickets += len(booking.tickets)
             if len(self.page) == page.limit or (self.page and tickets > TICKETS_PER_PAGE):
-                self.more = True
+                self.last = self.page[-1].id
                 break
             self.page.append(booking)
             self.bookings[booking.id] = booking
 
+    def history(self, booking: str, ticket: str) -> Sequence[Redemption]:
+        """Return the redemptions of a ticket, the first one first."""
+        return self.redemptions.get(booking, {}).get(ticket, ())
+
+    def add_redemptions(self, redemptions: Iterable[Redemption]) -> None:
+        """Add redemptions that were read, those of a ticket in their order."""
+        for redemption in redemptions:
+            self.redemptions.setdefault(redemption.booking, {}).setdefault(redemption.ticket, []).append(redemption)
+
     def redeem(self, redemption: Redemption) -> None:
         """Record a redemption."""
-        self.redemptions.setdefault(redemption.booking, {})[redemption.ticket] = redemption.at
+        self.add_redemptions([redemption])
         self.new_redemptions.append(redemption)

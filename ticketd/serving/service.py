@@ -13,7 +13,7 @@ from ticketd.serving.fair_share import FairShare
 from ticketd.serving.places import Places
 from ticketd.serving.watchers import Watchers
 from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
-from ticketd.wire.requests import List
+from ticketd.wire.requests import List, Request
 
 
 @dataclass
@@ -37,6 +37,10 @@ class Service:
         self.watchers = Watchers(self.catalogue, self.fair_share)
         self.places = Places(self.limits)
 
+    def now(self) -> int:
+        """See Memory."""
+        return self.committer.now()
+
     def has_due_holds(self) -> bool:
         """See Memory."""
         return self.committer.has_due_holds()
@@ -53,9 +57,9 @@ class Service:
         """See Memory."""
         return self.committer.held(booking)
 
-    def count_refusal(self) -> None:
+    def count_refusal(self, request: Request, refusal: ErrorReply) -> None:
         """See Memory."""
-        self.committer.activity.counts.refused += 1
+        self.committer.activity.count_refusal(request, refusal)
 
     def list_frame(self, request: List) -> bytes:
         """See Memory."""
@@ -83,4 +87,5 @@ class Service:
             refused=counts.refused,
             queued=self.committer.queued,
             watchers=len(self.watchers),
+            busiest=self.committer.activity.busiest(),
         )

@@ -126,8 +126,8 @@ class Session:
                         return "watch"
                     assert command.answer
                     answer = command.answer(self._memory, request)
-                    if command.decide:
-                        self._memory.count_refusal()
+                    if isinstance(answer, ErrorReply):
+                        self._memory.count_refusal(request, answer)
                 except TicketError as error:
                     answer = error_reply(error)
             self._unanswered.popleft()

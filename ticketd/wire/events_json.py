@@ -6,7 +6,20 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from ticketd.model import Capacity, Date, Event, Id, Name, checked_name, checked_text, printable, utc
+from ticketd.model import (
+    NAME_BYTES_MAX,
+    Capacity,
+    Date,
+    Event,
+    Id,
+    Name,
+    checked_name,
+    checked_text,
+    milliseconds,
+    opt_time_of,
+    printable,
+    utc,
+)
 
 Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]
 
@@ -16,6 +29,8 @@ _RENAMED = {
     "date": "Date",
     "capacity": "TotalTickets",
     "available": "AvailableTickets",
+    "opens": "Opens",
+    "closes": "Closes",
 }
 
 
@@ -26,7 +41,7 @@ _END = b"\n  ]\n}"
 _EVENTS_PER_SLICE = 1_000
 
 
-class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, gc=False):
+class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, omit_defaults=True, gc=False):
     """One event of the file. Unknown fields are refused: writing the file back would lose them.
 
     Its name may be one that a new event must not have: see ``check_new_name``.
@@ -37,18 +52,24 @@ class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, gc=False):
     date: Date
     capacity: Capacity
     available: Available
+    opens: Date | None = None
+    closes: Date | None = None
 
     def __post_init__(self) -> None:
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
-        checked_text(self.name)
+        checked_text("name", self.name, NAME_BYTES_MAX)
         self.date = utc(self.date)
+        self.opens, self.closes = (time and utc(time) for time in (self.opens, self.closes))
+        if self.opens and self.closes and self.closes <= self.opens:
+            raise ValueError("Closes must be later than Opens")
         if self.available > self.capacity:
             raise ValueError(f"AvailableTickets is {self.available}, more than TotalTickets, {self.capacity}")
 
     def event(self) -> Event:
         """Return it as a new event of the ledger; tickets that are not available count as sold elsewhere."""
         sold = self.capacity - self.available
-        return Event(self.id, self.name, self.date, self.capacity, self.available, 0, sold, 0, sold)
+        opens, closes = (None if time is None else milliseconds(time) for time in (self.opens, self.closes))
+        return Event(self.id, self.name, self.date, self.capacity, self.available, 0, sold, 0, sold, opens, closes)
 
 
 class _File(Struct, forbid_unknown_fields=True):
@@ -72,7 +93,18 @@ class EventsJsonError(Exception):
 
 def file_events(events: Iterable[Event]) -> list[FileEvent]:
     """Return events in the format of the file."""
-    return [FileEvent(event.id, event.name, event.date, event.capacity, event.available) for event in events]
+    return [
+        FileEvent(
+            event.id,
+            event.name,
+            event.date,
+            event.capacity,
+            event.available,
+            opt_time_of(event.opens),
+            opt_time_of(event.closes),
+        )
+        for event in events
+    ]
 
 
 def check_new_name(event: FileEvent) -> None:

@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
 from ticketd.errors import Code, TicketError
-from ticketd.model import BookingState, Change, TicketState
+from ticketd.model import BookingState, TicketState
 
 
 class Reply(Struct, tag_field="reply", omit_defaults=True, gc=False):
     """The base of all replies. Each subclass is a kind of reply, and its tag is the value of the field ``reply``."""
 
 
-class EventFacts(Struct, gc=False):
-    """One event of an ``events`` reply."""
+class EventFacts(Struct, omit_defaults=True, gc=False):
+    """One event of an ``events`` reply.
+
+    It is on sale from ``opens``, and before ``closes``, unless it is ``paused``. A buyer may have ``per_buyer`` tickets
+    at most.
+    """
 
     id: str
     name: str
@@ -24,6 +29,10 @@ class EventFacts(Struct, gc=False):
     held: int
     sold: int
     version: int
+    opens: datetime | None = None
+    closes: datetime | None = None
+    paused: bool = False
+    per_buyer: int | None = None
 
 
 class EventsReply(Reply, tag="events"):
@@ -34,9 +43,24 @@ class EventsReply(Reply, tag="events"):
 
 
 class EventReply(EventFacts, Reply, tag="event", omit_defaults=True, gc=False):
-    """Answers ``create``, ``amend`` and ``show``: one event, flat. ``watch`` sends one for each change."""
+    """Answers ``create``, ``amend``, ``delete`` and ``show``: one event. ``watch`` sends one for each change."""
 
     replayed: bool = False
+
+
+class ChangeFacts(Struct, omit_defaults=True, gc=False):
+    """One change of a booking, and when it was.
+
+    ``tickets`` are those that a ``cancel`` cancelled, or the old and the new one of a ``reissue``. ``expires`` is set
+    by ``extend``.
+    """
+
+    what: Literal["extend", "confirm", "release", "expire", "cancel", "reissue"]
+    at: datetime
+    available: int
+    version: int
+    tickets: Sequence[str] = ()
+    expires: datetime | None = None
 
 
 class BookingFacts(Struct, omit_defaults=True, gc=False):
@@ -44,7 +68,7 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
 
     ``available`` and ``version`` are the event's right after the booking came to this state. Those of ``tickets`` that
     are in ``cancelled`` or ``redeemed`` are no longer valid. ``redeemed``, and in the same order ``redeemed_at``, are
-    there in replies to ``show`` and ``bookings``.
+    there in replies to ``show``, ``bookings`` and ``redeem``, and ``changes`` in those to ``show`` and ``bookings``.
     """
 
     id: str
@@ -54,14 +78,17 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     tickets: list[str]
     available: int
     version: int
+    booked_at: datetime
     expires: datetime | None = None
+    buyer: str | None = None
     cancelled: Sequence[str] = ()
     redeemed: Sequence[str] = ()
     redeemed_at: Sequence[datetime] = ()
+    changes: Sequence[ChangeFacts] = ()
 
 
 class BookingReply(BookingFacts, Reply, tag="booking", omit_defaults=True, gc=False):
-    """Answers ``book``, ``hold``, ``confirm``, ``release``, ``cancel`` and ``show``: one booking, flat."""
+    """Answers ``show``, and all commands that make or change a booking: one booking, flat."""
 
     replayed: bool = False
 
@@ -82,28 +109,61 @@ class BookingRecord(BookingFacts, omit_defaults=True, gc=False):
     """
 
     made: Made | None = None
-    changes: Sequence[Change] = ()
 
 
 class BookingsReply(Reply, tag="bookings"):
-    """Answers ``bookings``. ``more`` says that there are bookings after these."""
+    """Answers ``bookings``.
+
+    ``more`` says that there may be bookings after these: those after the one with the id ``last``. There may be none
+    here: a page that is asked for those of one event or buyer looks at a limited number of bookings.
+    """
 
     bookings: list[BookingRecord]
     more: bool = False
+    last: str | None = None
+
+
+class RedemptionFacts(Struct, omit_defaults=True, gc=False):
+    """What happened to a ticket at the door, and when. ``reason`` is why it was annulled, if that was said."""
+
+    what: Literal["redeem", "annul"]
+    at: datetime
+    reason: str | None = None
 
 
 class TicketReply(Reply, tag="ticket"):
-    """Answers ``redeem`` and ``show``: one ticket, flat."""
+    """Answers ``redeem``, ``annul``, ``reissue`` and ``show``: one ticket, flat.
+
+    ``history`` is there if a redemption of it was annulled.
+    """
 
     id: str
     event: str
     booking: str
     state: TicketState
     redeemed_at: datetime | None = None
+    history: Sequence[RedemptionFacts] = ()
+    replayed: bool = False
+
+
+class EventStats(Struct, omit_defaults=True, gc=False):
+    """What this daemon did for one event since it started.
+
+    ``sold``, ``held`` and ``expired`` are tickets; ``refused`` are requests, by the code of the refusal.
+    """
+
+    id: str
+    sold: int = 0
+    held: int = 0
+    expired: int = 0
+    refused: dict[str, int] = {}
 
 
 class StatsReply(Reply, tag="stats"):
-    """Answers ``stats``. Counts are since the daemon started; times are in seconds."""
+    """Answers ``stats``. Counts are since the daemon started; times are in seconds.
+
+    ``busiest`` are the events with the most requests that were decided, up to 100 of them.
+    """
 
     version: str
     ready: bool
@@ -119,6 +179,7 @@ class StatsReply(Reply, tag="stats"):
     refused: int
     queued: int
     watchers: int
+    busiest: list[EventStats] = []
 
 
 class ReadyReply(Reply, tag="ready"):
@@ -156,7 +217,10 @@ class HelpReply(Reply, tag="help"):
 
 
 class ErrorReply(Reply, tag="error"):
-    """Answers a request that was refused. ``retry_after`` is in seconds."""
+    """Answers a request that was refused. ``retry_after`` is in seconds.
+
+    ``opens`` is when the sale of the event begins. ``left`` is how many tickets the buyer may still have.
+    """
 
     code: Code
     message: str
@@ -164,6 +228,8 @@ class ErrorReply(Reply, tag="error"):
     version: int | None = None
     retry_after: float | None = None
     redeemed_at: datetime | None = None
+    opens: datetime | None = None
+    left: int | None = None
 
 
 def error_reply(error: TicketError) -> ErrorReply:

@@ -5,21 +5,28 @@ ticketctl and the tables of protocol.md all come from its docstring and from the
 of its fields. Its class variables say how a client may use it.
 """
 
-from typing import Annotated, ClassVar, Literal
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ticketd.model import (
+    BUYER_BYTES_MAX,
     CAPACITY_MAX,
     HOLD_SECONDS_DEFAULT,
+    REASON_BYTES_MAX,
+    Buyer,
     Capacity,
     Date,
     Id,
     Name,
+    PerBuyer,
     Quantity,
+    Reason,
     Seconds,
     TicketId,
     checked_name,
+    checked_text,
     utc,
 )
 from ticketd.wire.replies import (
@@ -34,6 +41,7 @@ from ticketd.wire.replies import (
     StatsReply,
     TicketReply,
 )
+from ticketd.wire.schema import listed
 
 EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
@@ -45,6 +53,7 @@ REPLY_BYTES_MAX = 1024 * 1024
 BookingId = Annotated[Id, Meta(description="the id of the booking")]
 NewBookingId = Annotated[Id, Meta(description="the id of the new booking; sent again, it books nothing new")]
 EventId = Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
+OnlyEvent = Annotated[Id, Meta(description="refuse a ticket of another event", extra={"completes": "events"})]
 TicketIds = Annotated[
     list[TicketId],
     Meta(
@@ -54,6 +63,31 @@ TicketIds = Annotated[
         description="only these tickets; all of the booking if left out",
     ),
 ]
+
+
+Opens = Annotated[Date, Meta(description="when its sale begins; without it, at once")]
+Closes = Annotated[Date, Meta(description="when its sale ends; without it, never")]
+Paused = Annotated[bool, Meta(title="true or false", description="whether nothing is sold for now")]
+Limit = Annotated[PerBuyer, Meta(description="how many tickets one buyer may have; without it, any number")]
+BuyerRef = Annotated[
+    Buyer, Meta(description="who buys: an order number or an address; needed if the event limits tickets per buyer")
+]
+
+
+def _checked_sale(request: "Create | Amend") -> None:
+    """Bring the times of a sale to UTC. Raises ValueError if they contradict each other."""
+    opens, closes = request.opens, request.closes
+    if isinstance(opens, datetime):
+        request.opens = opens = utc(opens)
+    if isinstance(closes, datetime):
+        request.closes = closes = utc(closes)
+        if isinstance(opens, datetime) and closes <= opens:
+            raise ValueError("closes must be later than opens")
+
+
+def _checked_buyer(buyer: str | UnsetType) -> None:
+    if buyer is not UNSET:
+        checked_text("buyer", buyer, BUYER_BYTES_MAX)
 
 
 class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
@@ -140,11 +174,16 @@ class Create(Request, tag="create"):
         ]
         | UnsetType
     ) = UNSET
+    opens: Opens | UnsetType | None = UNSET
+    closes: Closes | UnsetType | None = UNSET
+    paused: Paused = False
+    per_buyer: Limit | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
         checked_name(self.name)
         self.date = utc(self.date)
+        _checked_sale(self)
         if self.available is not UNSET and self.available > self.capacity:
             raise ValueError(f"available must not be more than capacity, {self.capacity}, and it is {self.available}")
 
@@ -159,6 +198,11 @@ class Book(Request, tag="book"):
     event: EventId
     quantity: Annotated[Quantity, Meta(description="how many tickets")]
     booking: NewBookingId | UnsetType = UNSET
+    buyer: BuyerRef | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        _checked_buyer(self.buyer)
 
 
 class Hold(Request, tag="hold"):
@@ -172,6 +216,21 @@ class Hold(Request, tag="hold"):
     quantity: Annotated[Quantity, Meta(description="how many tickets")]
     seconds: Annotated[Seconds, Meta(description="for how long")] = HOLD_SECONDS_DEFAULT
     booking: NewBookingId | UnsetType = UNSET
+    buyer: BuyerRef | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        _checked_buyer(self.buyer)
+
+
+class Extend(Request, tag="extend"):
+    """Keep what is held for longer."""
+
+    replies = (BookingReply,)
+    writes: ClassVar[bool] = True
+
+    booking: BookingId
+    seconds: Annotated[Seconds, Meta(description="for how long from now; the daemon limits how long in all")]
 
 
 class Confirm(Request, tag="confirm"):
@@ -181,6 +240,9 @@ class Confirm(Request, tag="confirm"):
     writes: ClassVar[bool] = True
 
     booking: BookingId
+    late: Annotated[
+        bool, Meta(title="true or false", description="also if the hold has run out and its tickets are still there")
+    ] = False
 
 
 class Release(Request, tag="release"):
@@ -202,20 +264,48 @@ class Cancel(Request, tag="cancel"):
     tickets: TicketIds | UnsetType = UNSET
 
 
-class Redeem(Request, tag="redeem"):
-    """Let the owner of a ticket in, once."""
+class Reissue(Request, tag="reissue"):
+    """Replace a ticket by one with a new id, for the same place."""
 
     replies = (TicketReply,)
     writes: ClassVar[bool] = True
-    # The second attempt is refused, as it must be.
+
+    ticket: Annotated[TicketId, Meta(description="the id of the old ticket")]
+
+
+class Redeem(Request, tag="redeem"):
+    """Let the owner of a ticket in, once; or the owners of all valid tickets of a booking."""
+
+    replies = (TicketReply, BookingReply)
+    writes: ClassVar[bool] = True
+    minted: ClassVar[str | None] = "scan"
+
+    ticket: Annotated[TicketId, Meta(description="the id of the ticket, or of the booking")]
+    event: OnlyEvent | UnsetType = UNSET
+    scan: Annotated[Id, Meta(description="the id of this scan; sent again, it lets nobody else in")] | UnsetType = UNSET
+
+
+class Annul(Request, tag="annul"):
+    """Take a redemption back, so that the ticket is valid again."""
+
+    replies = (TicketReply,)
+    writes: ClassVar[bool] = True
+    # It could undo a redemption that came in between.
     repeatable: ClassVar[bool] = False
     outcome_shown_by: ClassVar[str | None] = "ticket"
 
     ticket: Annotated[TicketId, Meta(description="the id of the ticket")]
+    event: OnlyEvent | UnsetType = UNSET
+    reason: Annotated[Reason, Meta(description="why; it stays in the history of the ticket")] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        if self.reason is not UNSET:
+            checked_text("reason", self.reason, REASON_BYTES_MAX)
 
 
 class Amend(Request, tag="amend"):
-    """Change the name, the date or the capacity of an event."""
+    """Change what was decided about an event, such as its name, its capacity or its sale."""
 
     replies = (EventReply,)
     writes: ClassVar[bool] = True
@@ -229,15 +319,39 @@ class Amend(Request, tag="amend"):
         Annotated[Capacity, Meta(description="the new number of tickets; at least as many as are sold and held")]
         | UnsetType
     ) = UNSET
+    opens: Opens | UnsetType | None = UNSET
+    closes: Closes | UnsetType | None = UNSET
+    paused: Paused | UnsetType = UNSET
+    per_buyer: Limit | UnsetType | None = UNSET
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The new values, by the names of their fields."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__ if name != "event"}
+        return {name: value for name, value in values.items() if value is not UNSET}
 
     def __post_init__(self) -> None:
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
-        if self.name is UNSET and self.date is UNSET and self.capacity is UNSET:
-            raise ValueError("amend needs name, date or capacity, else there is nothing to change")
+        if not self.given:
+            fields = listed(name for name in self.__struct_fields__ if name != "event")
+            raise ValueError(f"there is nothing to change; amend takes {fields}")
+        _checked_sale(self)
         if self.name is not UNSET:
             checked_name(self.name)
         if self.date is not UNSET:
             self.date = utc(self.date)
+
+
+class Delete(Request, tag="delete"):
+    """Remove an event of which nothing was ever sold or held."""
+
+    replies = (EventReply,)
+    writes: ClassVar[bool] = True
+    # The second attempt finds nothing.
+    repeatable: ClassVar[bool] = False
+    outcome_shown_by: ClassVar[str | None] = "event"
+
+    event: EventId
 
 
 class Watch(Request, tag="watch"):
@@ -260,6 +374,14 @@ class Bookings(Request, tag="bookings"):
 
     after: Annotated[Id, Meta(description="only bookings after the one with this id")] | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=BOOKINGS_PER_PAGE_MAX, description="how many at most")] = BOOKINGS_PER_PAGE_MAX
+    event: Annotated[Id, Meta(description="only those of this event", extra={"completes": "events"})] | UnsetType = (
+        UNSET
+    )
+    buyer: Annotated[Buyer, Meta(description="only those of this buyer")] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
+        _checked_buyer(self.buyer)
 
 
 class Stats(Request, tag="stats"):

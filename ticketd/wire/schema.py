@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -24,11 +25,12 @@ class Field:
     def __init__(self, name: str, annotation: Any, required: bool) -> None:
         self.name = name
         self.required = required
-        # The type of an optional field is the union of an Annotated type and UnsetType.
+        # The type of an optional field is the union of an Annotated type, UnsetType, and NoneType if it can be cleared.
         annotated = annotation if hasattr(annotation, "__metadata__") else get_args(annotation)[0]
+        self.clearable = NoneType in get_args(annotation)
         self.type: Any = get_origin(annotated.__origin__) or annotated.__origin__
         metas: tuple[Meta, ...] = annotated.__metadata__
-        self.must_be = must_be(annotated)
+        self.must_be = must_be(annotated) + (", or none" if self.clearable else "")
         self.description = next(meta.description for meta in metas if meta.description)
         extra = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
         self.positional = required or bool(extra.get("positional"))
@@ -45,9 +47,16 @@ class Field:
             self.metavar = "ID" if pattern else {int: "N", list: "ID,ID", datetime: "TIME"}.get(self.type, name.upper())
 
     @property
+    def option(self) -> str:
+        """Its name as people type it after ``--``."""
+        return self.name.replace("_", "-")
+
+    @property
     def usage(self) -> str:
-        """The field as it is typed: ``EVENT``, ``[COMMAND]`` or ``[--booking ID]``."""
-        typed = self.metavar if self.positional else f"--{self.name} {self.metavar}"
+        """The field as it is typed: ``EVENT``, ``[COMMAND]``, ``[--booking ID]`` or ``[--[no-]late]``."""
+        if self.type is bool:
+            return f"[--[no-]{self.option}]"
+        typed = self.metavar if self.positional else f"--{self.option} {self.metavar}"
         return typed if self.required else f"[{typed}]"
 
 

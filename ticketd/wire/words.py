@@ -1,12 +1,14 @@
 """The same requests typed as words: ``book 1 2``, ``create "Jazz Night" 2027-03-11T20:00:00Z 100``. Pure.
 
 The grammar comes from the Structs in ``requests``: positional fields are words in their order, the others are
-``--name value`` or ``--name=value``, anywhere. After ``--`` every word is taken literally. Quotes and backslashes work
-as in the POSIX shell.
+``--name value`` or ``--name=value``, anywhere; true is ``--name``, false is ``--no-name``, and the word ``none`` clears
+a field that can be cleared. After ``--`` every word is taken literally. Quotes and backslashes work as in the POSIX
+shell.
 """
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -52,7 +54,7 @@ def parse(words: list[str]) -> Request:
     command = commands().get(name)
     if command is None:
         raise unknown_command(name)
-    fields = {field.name: field for field in command.fields if not field.positional}
+    fields = {field.option: field for field in command.fields if not field.positional}
     positional = [field for field in command.fields if field.positional]
     given: dict[str, object] = {"cmd": name}
     options_end = False
@@ -62,13 +64,16 @@ def parse(words: list[str]) -> Request:
             options_end = True
         elif not options_end and word.startswith("--"):
             option, equals, value = word[2:].partition("=")
+            if (flag := _flag(fields, option)) and not equals:
+                given[flag.name] = option == flag.option
+                continue
             if option not in fields:
                 raise TicketError("bad_request", f"{name} has no option {shown('--' + option)}; usage: {command.usage}")
             if not equals:
                 if not rest:
                     raise TicketError("bad_request", f"--{option} needs a value; usage: {command.usage}")
                 value = rest.pop(0)
-            given[option] = _value(fields[option], value)
+            given[fields[option].name] = _value(fields[option], value)
         elif positional:
             field = positional.pop(0)
             given[field.name] = _value(field, word)
@@ -90,17 +95,31 @@ def unparse(request: Request) -> list[str]:
         value = _word(field, values[field.name])
         if field.positional:
             words.append(value)
+        elif field.type is bool:
+            options.append(f"--{field.option}" if values[field.name] else f"--no-{field.option}")
         else:
-            options += [f"--{field.name}={value}"] if value.startswith("-") else [f"--{field.name}", value]
+            options += [f"--{field.option}={value}"] if value.startswith("-") else [f"--{field.option}", value]
     separator = ["--"] if any(word.startswith("-") for word in words) else []
     return [command.name, *options, *separator, *words]
 
 
+def _flag(fields: Mapping[str, Field], option: str) -> Field | None:
+    """Return the field that an option without a value sets to true or false, or None."""
+    field = fields.get(option) or fields.get(option.removeprefix("no-"))
+    return field if field and field.type is bool else None
+
+
 def _word(field: Field, value: Any) -> str:
+    if value is None:
+        return "none"
     return ",".join(value) if field.type is list else str(value)
 
 
 def _value(field: Field, word: str) -> object:
+    if field.clearable and word == "none":
+        return None
+    if field.type is bool and word in ("true", "false"):
+        return word == "true"
     # int() accepts more than JSON does, such as 1_000. Such a word stays text, which its type refuses later.
     if field.type is int and re.fullmatch(r"-?[0-9]{1,20}", word):
         return int(word)

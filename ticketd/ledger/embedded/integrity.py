@@ -23,12 +23,13 @@ INTERRUPT_INTERVAL_SECONDS = 0.05
 
 # How many tickets of a booking were cancelled. JSON is read only where there are some.
 _CANCELLED = """CASE WHEN instr(changes, '"cancel"')
-    THEN (SELECT sum(json_array_length(value, '$[3]')) FROM json_each(changes)) ELSE 0 END"""
+    THEN (SELECT sum(json_array_length(value, '$[4]')) FROM json_each(changes) WHERE value ->> 0 = 'cancel')
+    ELSE 0 END"""
 # Reads every page of all tables and indexes. SQLite's own check does not notice a booking that is in the index of holds
 # but no longer held.
 _SUMS = f"""
-SELECT ledger.total, event.total + booking.number + redemption.number, booking.other, booking.holds, hold.number,
-    event.held, hold.held, event.sold, booking.sold, entry.number
+SELECT ledger.total, event.total + booking.number + redemption.number + removal.number, booking.other, booking.holds,
+    hold.number, event.held, hold.held, event.sold, booking.sold, entry.number
 FROM ledger, (
     SELECT count(*) + ifnull(sum(version), 0) AS total, ifnull(sum(held), 0) AS held,
         ifnull(sum(sold - sold_elsewhere), 0) AS sold
@@ -40,6 +41,7 @@ FROM ledger, (
     FROM bookings NOT INDEXED
 ) AS booking,
 (SELECT count(*) AS number FROM redemptions) AS redemption,
+(SELECT count(*) AS number FROM removals) AS removal,
 (SELECT count(*) AS number FROM events INDEXED BY sqlite_autoindex_events_1) AS entry,
 (
     SELECT count(*) AS number, ifnull(sum(quantity), 0) AS held

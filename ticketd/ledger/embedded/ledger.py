@@ -31,19 +31,27 @@ from ticketd.ledger.embedded.holds import Holds
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import total_of
 from ticketd.ledger.embedded.writer import Writer
-from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
-from ticketd.model import HOLD_SECONDS_MAX, Event, time_of
+from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
+from ticketd.model import HOLD_SECONDS_MAX, HOLD_SECONDS_TOTAL_MAX_DEFAULT, Event, Redemption, time_of
 from ticketd.rules.commands import TABLE, decide_all, read_set
-from ticketd.rules.working_set import LedgerRequest, Page, ReadSet, WorkingSet
+from ticketd.rules.working_set import BOOKINGS_SEARCHED, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
-# The year 1: a time at which no hold has run out, however wrong the clock was when it was made.
-LONG_AGO = -62_135_596_800_000
-
 _SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
+# If a page is searched for, :searched is the last booking to look at, or null if there are no more.
+_PAGE = f"""
+{_SELECT_BOOKINGS} WHERE id > :after AND (:searched IS NULL OR id <= :searched)
+AND (:event IS NULL OR event = :event) AND (:buyer IS NULL OR buyer = :buyer) ORDER BY id
+"""
+_SEARCHED = f"SELECT id FROM bookings WHERE id > ? ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
+# No more than the limit per buyer are needed: each of them has a ticket at least.
+_BOOKINGS_OF_BUYER = f"""
+{_SELECT_BOOKINGS} WHERE event = ? AND buyer = ? AND state IN ('held', 'confirmed')
+AND NOT (state = 'held' AND expires <= ?) LIMIT ?
+"""
 _ACTIVE_HOLDS = "SELECT id, event, quantity, expires FROM bookings WHERE state = 'held'"
 
 _encode = msgspec.json.Encoder().encode
@@ -59,7 +67,7 @@ class EmbeddedLedger:
 
     ``commit_seconds_max`` is how long a commit with its checkpoint may take; ``clock`` returns milliseconds since 1970.
     ``accept_losses`` opens a ledger even if acknowledged commits are missing from it. ``events_max`` is how many events
-    there may be.
+    there may be, and ``hold_seconds_total_max`` how long a hold may last in all.
     """
 
     commits_at_once = 1
@@ -72,10 +80,12 @@ class EmbeddedLedger:
         *,
         accept_losses: bool = False,
         events_max: float = math.inf,
+        hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT,
     ) -> None:
         # See Ledger.
         self.now = clock
         self._events_max = events_max
+        self._hold_seconds_total_max = hold_seconds_total_max
         opened = open_ledger(path, Use(accept_losses=accept_losses))
         self._connection = opened.connection
         self._cursor = self._connection.cursor()
@@ -104,7 +114,7 @@ class EmbeddedLedger:
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
-        working_set = self._load(read_set(requests), self.now())
+        working_set = self._load(read_set(requests), due=True)
         total_before = total_of(working_set)
         replies = decide_all(working_set, requests)
         if not working_set.changed:
@@ -117,7 +127,7 @@ class EmbeddedLedger:
         """See Ledger."""
         replies: list[Reply] = []
         for request in requests:
-            working_set = self._load(read_set([request]), LONG_AGO)
+            working_set = self._load(read_set([request]), due=False)
             [reply] = decide_all(working_set, [request])
             replies.append(refusal if working_set.changed else reply)
         return Answers(replies)
@@ -132,12 +142,15 @@ class EmbeddedLedger:
         replies: list[Reply] = []
         rows = 0
         for request in requests:
-            working_set = self._load(read_set([request]), LONG_AGO)
+            reads = read_set([request])
+            working_set = self._load(reads, due=False)
             read = TABLE[type(request)].read
             assert read is not None
             replies.append(read(working_set, request))
             # What finds nothing costs something too.
             rows += 1 + sum(1 + len(booking.tickets) for booking in working_set.bookings.values())
+            if reads.page and reads.page.searches:
+                rows += ROWS_PER_SLICE
             if rows >= ROWS_PER_SLICE:
                 break
         return Answers(replies, rows=rows)
@@ -161,11 +174,14 @@ class EmbeddedLedger:
         await self._writer.do(self._database.close)
         self._writer.close()
 
-    def _load(self, reads: ReadSet, now: int) -> WorkingSet:
+    def _load(self, reads: ReadSet, *, due: bool) -> WorkingSet:
+        """Return what is to be read. ``due`` says that due holds are to be ended; else they are still held."""
+        now = self.now()
         working_set = WorkingSet(new_ticket, now)
         working_set.events_left = self._events_max - len(self._events)
+        working_set.hold_seconds_total_max = self._hold_seconds_total_max
         expiry = self._holds.next_expiry
-        if expiry is not None and expiry <= now:
+        if due and expiry is not None and expiry <= now:
             working_set.due = self._holds.take_due(now)
             reads.events |= working_set.due.keys()
         bookings = working_set.bookings
@@ -178,6 +194,12 @@ class EmbeddedLedger:
                 self._load_page(working_set, reads, reads.page)
             if reads.redemptions or reads.redemptions_of:
                 self._load_redemptions(working_set, reads)
+            if reads.buyers or reads.buyers_of:
+                self._load_owned(working_set, reads)
+            if reads.removals:
+                ids = _encode(list(reads.removals)).decode()
+                rows = self._cursor.execute("SELECT event FROM removals, json_each(?) WHERE event = value", (ids,))
+                working_set.removed = {event for (event,) in rows}
         except UNREADABLE as error:
             # A disk that cannot be read must not be written to either.
             raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error
@@ -194,12 +216,13 @@ class EmbeddedLedger:
     def _load_page(self, working_set: WorkingSet, reads: ReadSet, page: Page) -> None:
         # A statement that is not read to its end would block the next checkpoint; closing the cursor resets it.
         with closing(self._connection.cursor()) as cursor:
-            rows = cursor.execute(f"{_SELECT_BOOKINGS} WHERE id > ? ORDER BY id", (page.after,))
-            working_set.fill_page(page, map(booking_of, rows))
+            searched = cursor.execute(_SEARCHED, (page.after,)).get if page.searches else None
+            of = {"after": page.after, "searched": searched, "event": page.event, "buyer": page.buyer}
+            working_set.fill_page(page, map(booking_of, cursor.execute(_PAGE, of)), searched)
         reads.redemptions_of.update(booking.id for booking in working_set.page)
 
     def _load_redemptions(self, working_set: WorkingSet, reads: ReadSet) -> None:
-        select = "SELECT booking, ticket, at FROM redemptions"
+        select = f"SELECT {REDEMPTION_COLUMNS} FROM redemptions"
         rows: list[tuple[Any, ...]] = []
         if of := [id for id in reads.redemptions_of if id in working_set.bookings]:
             ids = _encode(of).decode()
@@ -208,8 +231,20 @@ class EmbeddedLedger:
             pairs = _encode(tickets).decode()
             wanted = "(SELECT value ->> 0, value ->> 1 FROM json_each(?))"
             rows += self._cursor.execute(f"{select} WHERE (booking, ticket) IN {wanted}", (pairs,))
-        for booking, ticket, at in rows:
-            working_set.redemptions.setdefault(booking, {})[ticket] = at
+        # A ticket that was wanted in both ways comes twice.
+        working_set.add_redemptions(Redemption(*row) for row in sorted(set(rows), key=_in_order))
+
+    def _load_owned(self, working_set: WorkingSet, reads: ReadSet) -> None:
+        late = [booking for id in reads.buyers_of if (booking := working_set.bookings.get(id))]
+        pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
+        for event_id, buyer in pairs:
+            event = self._events.get(event_id)
+            if event is None or event.per_buyer is None:
+                continue
+            # A hold that is due counts as held only if it is not ended now.
+            now = working_set.now if event_id in working_set.due else 0
+            rows = self._cursor.execute(_BOOKINGS_OF_BUYER, (event_id, buyer, now, event.per_buyer))
+            working_set.owned[event_id, buyer] = sum(booking_of(row).owned() for row in rows)
 
     def _committed(self, working_set: WorkingSet, replies: list[Reply], done: Done, error: Exception | None) -> None:
         if error:
@@ -217,6 +252,20 @@ class EmbeddedLedger:
             done(error)
             return
         events = working_set.changed_events
+        for event_id in working_set.deleted_events:
+            self._events.pop(event_id, None)
         self._events.update(events)
         self._holds.apply(working_set.changed_bookings.values(), expired=bool(working_set.expired))
-        done(Answers(replies, list(events.values()), changed=True))
+        done(
+            Answers(
+                replies,
+                list(events.values()),
+                changed=True,
+                removed=working_set.deleted_events,
+                expired=working_set.due,
+            )
+        )
+
+
+def _in_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[:3]

@@ -20,23 +20,27 @@ def _insert(table: str, columns: str) -> str:
 # To be run once for each connection. Columns that ON CONFLICT does not set never change. The LIMIT makes SQLite build
 # an indexed table of the expired events; without it, the JSON would be parsed again for each due hold.
 SETUP = f"""
-CREATE TEMP VIEW batch (events, bookings, redemptions, expired, now, commits, total, folded) AS
-SELECT 0, 0, 0, 0, 0, 0, 0, 0;
+CREATE TEMP VIEW batch (events, bookings, redemptions, removals, expired, now, commits, total, folded) AS
+SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0;
 CREATE TEMP TRIGGER save_batch INSTEAD OF INSERT ON batch BEGIN
+DELETE FROM events WHERE NEW.removals IS NOT NULL AND id IN (SELECT value FROM json_each(NEW.removals));
+INSERT INTO removals SELECT value FROM json_each(NEW.removals) WHERE true ON CONFLICT DO NOTHING;
 {_insert("events", EVENT_COLUMNS)}
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
     available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
-    sold_elsewhere = excluded.sold_elsewhere, original = excluded.original;
+    opens = excluded.opens, closes = excluded.closes, paused = excluded.paused, per_buyer = excluded.per_buyer,
+    amendments = excluded.amendments, original = excluded.original;
 {_insert("bookings", BOOKING_COLUMNS)}
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, tickets = excluded.tickets, changes = excluded.changes;
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, tickets = excluded.tickets, expires = excluded.expires,
+    changes = excluded.changes;
 {_insert("redemptions", REDEMPTION_COLUMNS)};
-UPDATE bookings SET state = 'expired', changes = change.value
+UPDATE bookings SET state = 'expired', changes = json_insert(ifnull(changes, '[]'), '$[#]', json(change.value))
 FROM (SELECT key, value FROM json_each(NEW.expired) LIMIT -1) AS change
 WHERE NEW.now IS NOT NULL AND state = 'held' AND expires <= NEW.now AND bookings.event = change.key;
 UPDATE ledger SET commits = NEW.commits, total = NEW.total, folded = NEW.folded;
 END;
 """
-SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,7 +48,8 @@ _encode = msgspec.json.Encoder().encode
 def total_of(working_set: WorkingSet) -> int:
     """Return what the content of a working set adds to the total of the ledger (see ``schema``)."""
     versions = sum([event.version for event in working_set.events.values()])
-    return len(working_set.events) + versions + len(working_set.bookings) + len(working_set.new_redemptions)
+    others = len(working_set.new_redemptions) + len(working_set.removed)
+    return len(working_set.events) + versions + len(working_set.bookings) + others
 
 
 def parameters(working_set: WorkingSet, commits: int, total: int) -> tuple[Any, ...]:
@@ -57,7 +62,8 @@ def parameters(working_set: WorkingSet, commits: int, total: int) -> tuple[Any, 
         _encode(list(working_set.changed_events.values())).decode(),
         _encode(list(working_set.changed_bookings.values())).decode(),
         _encode(working_set.new_redemptions).decode() if working_set.new_redemptions else "[]",
-        _encode({event: [change] for event, change in expired.items()}).decode() if expired else "{}",
+        _encode(list(working_set.deleted_events)).decode() if working_set.deleted_events else None,
+        _encode(expired).decode() if expired else "{}",
         working_set.now if expired else None,
         commits,
         total,

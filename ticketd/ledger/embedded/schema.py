@@ -3,12 +3,12 @@
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 
 APPLICATION_ID = 0x7469636B  # "tick", which identifies the file as a ledger
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # What ``total`` of the ledger must be.
 TOTAL = """(
     (SELECT count(*) + ifnull(sum(version), 0) FROM events) + (SELECT count(*) FROM bookings)
-    + (SELECT count(*) FROM redemptions)
+    + (SELECT count(*) FROM redemptions) + (SELECT count(*) FROM removals)
 )"""
 # The digest of a booking with many tickets or changes. Such a row continues on overflow pages.
 DIGEST = "sha1(id || tickets || ifnull(changes, ''))"
@@ -17,9 +17,10 @@ SHORT_BYTES_MAX = 500
 
 # A booking is one row in one B-tree, and its tickets stand in it, as a JSON array. What becomes of a ticket is written
 # only when it happens: in the changes of the booking, or as a row of redemptions. The index `holds` has active holds
-# only, so a plain booking does not touch it. `ledger` is one row: the number of commits, the number when the log was
-# last folded into the file, a total that shows whether rows are missing (the number of rows in events, bookings and
-# redemptions, and the versions of all events), and the mark of a move. Times are in milliseconds since 1970.
+# only, and `buyers` has bookings with a buyer, so a plain booking does not touch them. `removals` are events that were
+# removed. `ledger` is one row: the number of commits, the number when the log was last folded into the file, a total
+# that shows whether rows are missing (the number of rows in all other tables, and the versions of all events), and the
+# mark of a move. Times are in milliseconds since 1970.
 SCHEMA = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
@@ -32,6 +33,11 @@ CREATE TABLE events (
     sold INTEGER NOT NULL CHECK (sold >= sold_elsewhere),
     version INTEGER NOT NULL CHECK (version >= 0),
     sold_elsewhere INTEGER NOT NULL CHECK (sold_elsewhere >= 0),
+    opens INTEGER,
+    closes INTEGER,
+    paused INTEGER NOT NULL,
+    per_buyer INTEGER,
+    amendments INTEGER NOT NULL CHECK (amendments BETWEEN 0 AND version),
     original TEXT,
     CHECK (sold + held + available = capacity)
 ) STRICT;
@@ -42,8 +48,10 @@ CREATE TABLE bookings (
     state TEXT NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
     available INTEGER NOT NULL CHECK (available >= 0),
     version INTEGER NOT NULL CHECK (version > 0),
+    booked_at INTEGER NOT NULL,
     seconds INTEGER,
     expires INTEGER,
+    buyer TEXT,
     digest TEXT AS (
         CASE WHEN octet_length(tickets) + ifnull(octet_length(changes), 0) > {SHORT_BYTES_MAX} THEN {DIGEST} END
     ) STORED,
@@ -53,12 +61,17 @@ CREATE TABLE bookings (
     CHECK (state <> 'held' OR expires IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('held', 'confirmed');
 CREATE TABLE redemptions (
     booking TEXT NOT NULL,
     ticket TEXT NOT NULL,
+    number INTEGER NOT NULL CHECK (number > 0),
+    what TEXT NOT NULL CHECK (what IN ('redeem', 'annul')),
     at INTEGER NOT NULL,
-    PRIMARY KEY (booking, ticket)
+    note TEXT,
+    PRIMARY KEY (booking, ticket, number)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE removals (event TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE ledger (
     commits INTEGER NOT NULL,
     folded INTEGER NOT NULL,

@@ -20,9 +20,9 @@ FENCED = "TD002"
 NOT_DURABLE = "TD003"
 
 _TYPES = {
-    EVENT_COLUMNS: "text text timestamptz int int int int bigint int jsonb",
-    BOOKING_COLUMNS: "text text int text jsonb int bigint int bigint jsonb",
-    REDEMPTION_COLUMNS: "text text bigint",
+    EVENT_COLUMNS: "text text timestamptz int int int int bigint int bigint bigint boolean int int jsonb",
+    BOOKING_COLUMNS: "text text int text jsonb int bigint bigint int bigint text jsonb",
+    REDEMPTION_COLUMNS: "text text int text bigint text",
 }
 
 
@@ -36,10 +36,20 @@ def _values(columns: str, **others: str) -> str:
     return ", ".join({**values, **others}.values())
 
 
-def _value(place: int, type: str) -> str:
-    """Return the SQL expression for one element of ``value``. The first is at place 0."""
-    return f"nullif(value -> {place}, 'null')" if type == "jsonb" else f"(value ->> {place})::{type}"
+def _value(place: int, type: str, row: str = "value") -> str:
+    """Return the SQL expression for one element of a row in JSON. The first is at place 0."""
+    return f"nullif({row} -> {place}, 'null')" if type == "jsonb" else f"({row} ->> {place})::{type}"
 
+
+def _amended() -> str:
+    """Return the SQL assignments of the columns that only ``amend`` changes. ``amended`` is the new row, or null."""
+    typed = list(zip(EVENT_COLUMNS.split(", "), _TYPES[EVENT_COLUMNS].split(), strict=True))
+    columns = ("name", "date", "opens", "closes", "paused", "per_buyer", "amendments", "original")
+    values = {name: _value(place, type, "amended") for place, (name, type) in enumerate(typed) if name in columns}
+    return ", ".join(f"{name} = CASE WHEN amended IS NULL THEN {name} ELSE {new} END" for name, new in values.items())
+
+
+_NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 
 # The parameters of ``save``. Those in JSON are null if they would be empty. Rows are JSON arrays, counted from
 # 0; the row of a table has the columns that ``rows`` names.
@@ -57,12 +67,16 @@ def _value(place: int, type: str) -> str:
 #   1: the version that the event must have, or null if any will do
 #   2: the lowest number of available tickets after any request of the batch, as a difference
 #   3 to 7: the differences of capacity, available, held, sold and version
-#   8 to 10: the new name, date and original, or null if they stay
-#   11, 12: available and version after the batch, as decided
-#   13: the rows of its new bookings
-#   14: a row for each of its changed bookings: 0 id, 1 new state, 2 tickets, or null if they stay, 3 new changes
+#   8: the row of the event if it was amended, from which the columns are taken that sales do not change; else null
+#   9, 10: available and version after the batch, as decided
+#   11: the rows of its new bookings
+#   12: a row for each of its changed bookings: 0 id, 1 new state, 2 tickets, 3 new changes, 4 expires; 2 and 4 are null
+#       if they stay
+#   13: how many tickets a buyer may have, as decided
 # - in_redemptions: the rows of new redemptions.
-# - in_expired: an object. By the id of each event whose due holds end, an array of the change that ends them.
+# - in_expired: an object. By the id of each event whose due holds end, the change that ends them.
+# - in_deleted: a row for each event that is deleted: 0 id, 1 the version that it must have.
+# - in_buyers: a row for each buyer with new or changed bookings, who must not have too many tickets: 0 event, 1 buyer.
 #
 # It returns the events of in_shifts as they are now. ``shifted`` adds to available and version of a booking's changes.
 SAVE_FUNCTION = f"""
@@ -74,7 +88,7 @@ LANGUAGE sql IMMUTABLE AS $$
 $$;
 CREATE FUNCTION save(
     in_connection text, in_batch text, in_now bigint, in_now_is_known boolean, in_locks text[], in_checks jsonb,
-    in_shifts jsonb, in_events jsonb, in_redemptions jsonb, in_expired jsonb
+    in_shifts jsonb, in_events jsonb, in_redemptions jsonb, in_expired jsonb, in_deleted jsonb, in_buyers jsonb
 ) RETURNS SETOF events LANGUAGE plpgsql AS $$
 DECLARE
     expected integer;
@@ -99,6 +113,14 @@ BEGIN
             RAISE EXCEPTION 'a booking has changed' USING ERRCODE = '{STALE}';
         END IF;
     END IF;
+    IF in_deleted IS NOT NULL THEN
+        DELETE FROM events USING jsonb_array_elements(in_deleted)
+        WHERE id = value ->> 0 AND version = (value ->> 1)::bigint;
+        GET DIAGNOSTICS done = ROW_COUNT;
+        IF done <> jsonb_array_length(in_deleted) THEN
+            RAISE EXCEPTION 'an event has changed' USING ERRCODE = '{STALE}';
+        END IF;
+    END IF;
     IF in_events IS NOT NULL THEN
         INSERT INTO events ({EVENT_COLUMNS})
         SELECT {_values(EVENT_COLUMNS)} FROM jsonb_array_elements(in_events);
@@ -109,17 +131,22 @@ BEGIN
         WITH changed AS (
             UPDATE events SET capacity = capacity + (value ->> 3)::int, available = available + (value ->> 4)::int,
                 held = held + (value ->> 5)::int, sold = sold + (value ->> 6)::int,
-                version = version + (value ->> 7)::int, name = coalesce(value ->> 8, name),
-                date = coalesce((value ->> 9)::timestamptz, date),
-                original = coalesce(nullif(value -> 10, 'null'), original), changed = pg_current_xact_id()
-            FROM jsonb_array_elements(in_shifts)
+                version = version + (value ->> 7)::int, changed = pg_current_xact_id(), {_amended()}
+            FROM (
+                SELECT value, nullif(value -> 8, 'null') AS amended FROM jsonb_array_elements(in_shifts)
+            ) AS shifts
             WHERE id = value ->> 0 AND version = coalesce((value ->> 1)::bigint, version)
                 AND available + least((value ->> 2)::int, 0) >= 0
                 AND (held = 0 OR in_expired ? id OR NOT EXISTS (
                     SELECT FROM bookings WHERE state = 'held' AND event = events.id AND expires <= in_now
                 ))
-            RETURNING events, available - (value ->> 11)::int AS by_available,
-                version - (value ->> 12)::bigint AS by_version, value -> 13 AS new_bookings, value -> 14 AS old_bookings
+                -- Whether it is on sale, unless nothing of it may have changed since that was decided.
+                AND (value -> 11 = '[]' OR (in_now_is_known AND value -> 1 <> 'null') OR (
+                    NOT paused AND per_buyer IS NOT DISTINCT FROM (value ->> 13)::int
+                    AND (opens IS NULL OR opens <= {_NOW}) AND (closes IS NULL OR closes > {_NOW})
+                ))
+            RETURNING events, available - (value ->> 9)::int AS by_available,
+                version - (value ->> 10)::bigint AS by_version, value -> 11 AS new_bookings, value -> 12 AS old_bookings
         ), made AS (
             INSERT INTO bookings ({BOOKING_COLUMNS})
             SELECT {
@@ -127,12 +154,13 @@ BEGIN
         BOOKING_COLUMNS,
         available="(value ->> 5)::int + by_available",
         version="(value ->> 6)::bigint + by_version",
-        changes="CASE WHEN value -> 9 <> 'null' THEN shifted(value -> 9, by_available, by_version) END",
+        changes="CASE WHEN value -> 11 <> 'null' THEN shifted(value -> 11, by_available, by_version) END",
     )
 }
             FROM changed, jsonb_array_elements(new_bookings)
         ), altered AS (
             UPDATE bookings SET state = value ->> 1, tickets = coalesce(nullif(value -> 2, 'null'), tickets),
+                expires = coalesce((value ->> 4)::bigint, expires),
                 changes = coalesce(changes, '[]') || shifted(value -> 3, by_available, by_version)
             FROM changed, jsonb_array_elements(old_bookings) WHERE id = value ->> 0
         )
@@ -147,8 +175,21 @@ BEGIN
         SELECT {_values(REDEMPTION_COLUMNS)} FROM jsonb_array_elements(in_redemptions);
     END IF;
     IF in_expired IS NOT NULL THEN
-        UPDATE bookings SET state = 'expired', changes = in_expired -> event
+        UPDATE bookings
+        SET state = 'expired', changes = coalesce(changes, '[]') || jsonb_build_array(in_expired -> event)
         WHERE state = 'held' AND expires <= in_now AND in_expired ? event;
+    END IF;
+    IF in_buyers IS NOT NULL THEN
+        PERFORM FROM jsonb_array_elements(in_buyers) JOIN events ON id = value ->> 0 WHERE per_buyer < (
+            SELECT sum(quantity - (
+                SELECT coalesce(sum(jsonb_array_length(change -> 4)), 0)
+                FROM jsonb_array_elements(changes) AS change WHERE change ->> 0 = 'cancel'
+            ))
+            FROM bookings WHERE event = value ->> 0 AND buyer = value ->> 1 AND state IN ('held', 'confirmed')
+        );
+        IF FOUND THEN
+            RAISE EXCEPTION 'a buyer has too many tickets' USING ERRCODE = '{STALE}';
+        END IF;
     END IF;
     -- Whoever else gets the lock of this row knows that this batch is committed, or never will be.
     INSERT INTO commits (connection, batch) VALUES (in_connection, in_batch)

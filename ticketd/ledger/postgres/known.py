@@ -28,7 +28,12 @@ class Known:
         return (held.event, held.quantity) if held else None
 
     def working_set(self, reads: ReadSet, now: int) -> WorkingSet | None:
-        """Return what a batch reads, or None if not all bookings are known. ``now`` is in milliseconds since 1970."""
+        """Return what a batch reads, or None if not all of it is known. ``now`` is in milliseconds since 1970.
+
+        How many tickets a buyer has is not known: it seems to be none.
+        """
+        if reads.removals:
+            return None
         working_set = WorkingSet(new_ticket, now)
         held: Counter[str] = Counter()
         for id in reads.bookings:
@@ -45,6 +50,8 @@ class Known:
 
     def remember(self, answers: Answers, bookings: Iterable[Booking]) -> Answers:
         """Remember the events of a batch, and its new and changed bookings if they are held. Returns the answers."""
+        for event_id in answers.removed:
+            self.events.pop(event_id, None)
         for event in answers.events:
             # Another commit may have seen a later state meanwhile.
             if event.id not in self.events or event.version >= self.events[event.id].version:

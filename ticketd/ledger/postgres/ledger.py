@@ -19,6 +19,7 @@ Facts from PostgreSQL's documentation that this depends on (https://www.postgres
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -43,7 +44,7 @@ from ticketd.ledger.postgres.save import Batch
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION
 from ticketd.ledger.postgres.tasks import Tasks
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
-from ticketd.model import Event
+from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Event
 from ticketd.rules.commands import decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import Reply
@@ -67,10 +68,7 @@ EVENTS_PER_SWEEP_MAX = 100
 _CHANGES = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
     (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
-    ARRAY(
-        SELECT event FROM removals
-        WHERE changed >= $1::text::xid8 AND NOT EXISTS (SELECT FROM events WHERE id = removals.event)
-    ),
+    ARRAY(SELECT event FROM removals WHERE changed >= $1::text::xid8),
     {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
 """
@@ -81,14 +79,21 @@ class PostgresLedger:
 
     ``commit_seconds_max`` is how long it tries to find out the outcome of a commit whose connection broke.
     ``events_max`` is how many events there may be. Events that are being created at the same time are not counted, so
-    there may be a few more.
+    there may be a few more. ``hold_seconds_total_max`` is how long a hold may last in all.
     """
 
     commits_at_once = COMMITS_AT_ONCE
 
-    def __init__(self, pool: Pool, commit_seconds_max: float, events_max: float = math.inf) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        commit_seconds_max: float,
+        events_max: float = math.inf,
+        hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT,
+    ) -> None:
         self._pool = pool
         self._events_max = events_max
+        self._hold_seconds_total_max = hold_seconds_total_max
         self.name = pool.name
         self._outcomes = Outcomes(pool, commit_seconds_max)
         self._loop = asyncio.get_running_loop()
@@ -101,11 +106,17 @@ class PostgresLedger:
         self._clock_began = 0.0
 
     @classmethod
-    async def open(cls, url: str, commit_seconds_max: float, events_max: float = math.inf) -> "PostgresLedger":
+    async def open(
+        cls,
+        url: str,
+        commit_seconds_max: float,
+        events_max: float = math.inf,
+        hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT,
+    ) -> "PostgresLedger":
         """Return the ledger at ``url``, and create its tables if there are none. Raises CannotOpenError."""
         pool = Pool(url)
         await pool.open()
-        return cls(pool, commit_seconds_max, events_max)
+        return cls(pool, commit_seconds_max, events_max, hold_seconds_total_max)
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> None:
         """See Ledger."""
@@ -167,9 +178,9 @@ class PostgresLedger:
             )
         self._set_clock(now)
         events = [event_of(row[6:]) for row in rows if row[6] is not None]
-        self._known.events.update((event.id, event) for event in events)
         for event_id in removed:
             self._known.events.pop(event_id, None)
+        self._known.events.update((event.id, event) for event in events)
         return Changes(events, removed, blocked=standby_away(self.name) if standby_is_away else "")
 
     async def _decide_without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply) -> Answers:
@@ -185,7 +196,7 @@ class PostgresLedger:
 
     async def _commit(self, requests: list[LedgerRequest]) -> Answers:
         await self._pool.check_no_commit_hangs()
-        swept: Sequence[Event] = ()
+        swept = Answers(())
         if not requests or (self.next_expiry is not None and self.next_expiry <= self.now()):
             try:
                 swept = await self._sweep()
@@ -194,11 +205,18 @@ class PostgresLedger:
                 raise LedgerUnavailableError(str(error)) from error
         answers = await self._answer(requests) if requests else Answers(())
         # An event of both is shown as it is after the requests.
-        events = {event.id: event for event in (*swept, *answers.events)}
-        return Answers(answers.replies, list(events.values()), changed=answers.changed or bool(swept))
+        events = {event.id: event for event in (*swept.events, *answers.events)}
+        changed = answers.changed or bool(swept.events)
+        return Answers(
+            answers.replies,
+            list(events.values()),
+            changed=changed,
+            removed=answers.removed,
+            expired=Counter(swept.expired) + Counter(answers.expired),
+        )
 
-    async def _sweep(self) -> Sequence[Event]:
-        """End the due holds of up to EVENTS_PER_SWEEP_MAX events, and return the events."""
+    async def _sweep(self) -> Answers:
+        """End the due holds of up to EVENTS_PER_SWEEP_MAX events, and return the events, without replies."""
         # If an event is locked or has changed, another daemon ends its due holds.
         with suppress(EventsLockedError):
             async with self._pool.lend() as connection:
@@ -207,8 +225,8 @@ class PostgresLedger:
                 self.next_expiry = next_expiry
                 batch = Batch(due, [])
                 if batch.changed and await self._save(batch, connection):
-                    return self._remember(batch).events
-        return ()
+                    return self._remember(batch)
+        return Answers(())
 
     async def _answer(self, requests: list[LedgerRequest]) -> Answers:
         """Decide the requests on what is known, and save the changes. If that does not hold, load and try again."""
@@ -249,6 +267,7 @@ class PostgresLedger:
 
     def _decide(self, working_set: WorkingSet, requests: list[LedgerRequest], *, time_is_known: bool = True) -> Batch:
         working_set.events_left = self._events_max - len(self._known.events)
+        working_set.hold_seconds_total_max = self._hold_seconds_total_max
         return Batch(working_set, requests, time_is_known=time_is_known)
 
     async def _save(self, batch: Batch, connection: PooledConnection) -> bool:

@@ -3,6 +3,7 @@
 A booking is loaded with all of its redemptions: there are at most as many as it has tickets.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -11,9 +12,9 @@ import msgspec
 
 from ticketd.ids import new_ticket
 from ticketd.ledger.postgres.connection import PooledConnection
-from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, booking_of, event_of
-from ticketd.model import TICKETS_PER_BOOKING_MAX
-from ticketd.rules.working_set import TICKETS_PER_PAGE, Page, ReadSet, WorkingSet
+from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
+from ticketd.model import TICKETS_PER_BOOKING_MAX, Redemption
+from ticketd.rules.working_set import BOOKINGS_SEARCHED, TICKETS_PER_PAGE, Page, ReadSet, WorkingSet
 
 
 def _milliseconds(time: str) -> str:
@@ -31,7 +32,10 @@ NOW = _milliseconds("clock_timestamp()")
 EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
 _LOCK = "SELECT FROM events WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
 BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id = ANY($1::text[])"
-_REDEEMED = "(SELECT json_object_agg(ticket, at) FROM redemptions WHERE booking = bookings.id)"
+_REDEEMED = f"""(
+    SELECT json_agg(json_build_array({REDEMPTION_COLUMNS}) ORDER BY ticket, number)
+    FROM redemptions WHERE booking = bookings.id
+)"""
 _BOOKING = f"{_REDEEMED}, {_columns('bookings', BOOKING_COLUMNS)}"
 _EVENT = _columns("events", EVENT_COLUMNS)
 # Each booking with its event, by one statement, so on one snapshot. An id may be of a booking, an event, or both. The
@@ -56,22 +60,35 @@ FROM (VALUES (1)) AS once LEFT JOIN (
     ))
 ) AS events ON true
 """
-# A page, and at most one booking more. The number of tickets follows from state and quantity, without reading them.
+# A page, and at most one booking more. If it is searched for, $3 is the last booking to look at, unless there are no
+# more. The number of tickets follows from state and quantity, without reading them.
 _PAGE = f"""
 SELECT {_BOOKING}, {_EVENT}
 FROM (
     SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
     FROM (
         SELECT *, CASE WHEN state IN ('confirmed', 'cancelled') THEN quantity ELSE 0 END AS size
-        FROM bookings WHERE id > $1 ORDER BY id LIMIT $2 + 1
+        FROM bookings WHERE id > $1 AND id <= coalesce($3, id)
+            AND event = coalesce($4, event) AND ($5::text IS NULL OR buyer = $5)
+        ORDER BY id LIMIT $2 + 1
     ) AS bookings
 ) AS bookings
 JOIN events ON events.id = bookings.event
 WHERE bookings.before <= {TICKETS_PER_PAGE} ORDER BY bookings.id
 """
 assert TICKETS_PER_BOOKING_MAX <= TICKETS_PER_PAGE
+_SEARCHED = f"SELECT id FROM bookings WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
+# What buyers have of events: $1 and $2 are pairs. With a limit from the start, a buyer has no more than these.
+_OWNED = f"""
+SELECT {_columns("own", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::text[]) AS wanted (event, buyer), LATERAL (
+    SELECT * FROM bookings
+    WHERE event = wanted.event AND buyer = wanted.buyer AND state IN ('held', 'confirmed')
+    LIMIT {TICKETS_PER_BOOKING_MAX}
+) AS own
+"""
+_REMOVED = "SELECT event FROM removals WHERE event = ANY($1::text[])"
 
-_redeemed = msgspec.json.Decoder(dict[str, int]).decode
+_redemptions = msgspec.json.Decoder(list[Redemption]).decode
 _BOOKING_WIDTH = 1 + len(BOOKING_COLUMNS.split(", "))
 
 
@@ -91,13 +108,31 @@ async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
         working_set.now, due = row[-2:]
         if due:
             working_set.due[row[_BOOKING_WIDTH]] = due
+    if reads.buyers or reads.buyers_of:
+        await _load_owned(connection, reads, working_set)
+    if reads.removals:
+        working_set.removed = {event for [event] in await connection.fetch(_REMOVED, list(reads.removals))}
     return working_set
 
 
+async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
+    late = [booking for id in reads.buyers_of if (booking := working_set.bookings.get(id))]
+    pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
+    events = working_set.events
+    limited = [pair for pair in pairs if pair[0] in events and events[pair[0]].per_buyer is not None]
+    if not limited:
+        return
+    owned: Counter[tuple[str, str]] = Counter()
+    for booking in map(booking_of, await connection.fetch(_OWNED, *zip(*limited, strict=True))):
+        ends = booking.expires is not None and booking.expires <= working_set.now and booking.event in working_set.due
+        if not (ends and booking.state == "held"):
+            owned[booking.event, str(booking.buyer)] += booking.owned()
+    working_set.owned = dict(owned)
+
+
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return the same as it was committed: at the time 0, no hold has run out."""
+    """Return the same as it was committed: no hold is ended."""
     working_set = await load(connection, reads)
-    working_set.now = 0
     working_set.due.clear()
     return working_set
 
@@ -120,8 +155,9 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
 async def load_page(connection: PooledConnection, page: Page) -> WorkingSet:
     """Return a page of committed bookings with their events, on one snapshot. Its time is 0."""
     working_set = WorkingSet(new_ticket, 0)
-    rows = await connection.fetch(_PAGE, page.after, page.limit)
-    working_set.fill_page(page, (booking_of(row[1:_BOOKING_WIDTH]) for row in rows))
+    searched = await connection.fetchval(_SEARCHED, page.after) if page.searches else None
+    rows = await connection.fetch(_PAGE, page.after, page.limit, searched, page.event, page.buyer)
+    working_set.fill_page(page, (booking_of(row[1:_BOOKING_WIDTH]) for row in rows), searched)
     for row in rows:
         _add_redemptions(working_set, row)
         _add_event(working_set, row[_BOOKING_WIDTH:])
@@ -134,10 +170,13 @@ def part_of(working_set: WorkingSet, reads: ReadSet) -> WorkingSet:
     for id in reads.bookings | reads.new_bookings:
         if booking := working_set.bookings.get(id):
             part.bookings[id] = copy(booking)
-            part.redemptions[id] = dict(working_set.redemptions.get(id, {}))
+            part.redemptions[id] = {
+                ticket: [*history] for ticket, history in working_set.redemptions.get(id, {}).items()
+            }
     for id in reads.events.union(booking.event for booking in part.bookings.values()):
         if event := working_set.events.get(id):
             part.events[id] = copy(event)
+    part.owned, part.removed = dict(working_set.owned), set(working_set.removed)
     return part
 
 
@@ -149,7 +188,7 @@ def _add_booking(working_set: WorkingSet, row: Any) -> None:
 
 def _add_redemptions(working_set: WorkingSet, row: Any) -> None:
     if row[0] is not None:
-        working_set.redemptions[row[1]] = _redeemed(row[0])
+        working_set.add_redemptions(_redemptions(row[0]))
 
 
 def _add_event(working_set: WorkingSet, row: Any) -> None:

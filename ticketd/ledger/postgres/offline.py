@@ -72,6 +72,7 @@ def _without_blanks(json: str) -> str:
 # Columns that asyncpg returns in another form than a Row has.
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "date": msgspec.to_builtins,
+    "paused": int,
     "original": _without_blanks,
     "tickets": _without_blanks,
     "changes": _without_blanks,

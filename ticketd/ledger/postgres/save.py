@@ -17,7 +17,7 @@ from ticketd.rules.commands import decide_all
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply
 
-_SAVE = f"SELECT {EVENT_COLUMNS} FROM save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_SAVE = f"SELECT {EVENT_COLUMNS} FROM save($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,6 +26,8 @@ class _BookingBefore(NamedTuple):
     """What a booking was before the batch, which is only saved if that still holds. The last two are counts."""
 
     state: str
+    tickets: Sequence[str]
+    expires: int | None
     changes: int
     redemptions: int
 
@@ -44,7 +46,13 @@ class Batch:
         # What was known before the batch.
         self._events_before = {id: copy(event) for id, event in working_set.events.items()}
         self._bookings_before = {
-            id: _BookingBefore(booking.state, len(booking.changes or ()), len(working_set.redemptions.get(id, ())))
+            id: _BookingBefore(
+                booking.state,
+                booking.tickets,
+                booking.expires,
+                len(booking.changes or ()),
+                sum(map(len, working_set.redemptions.get(id, {}).values())),
+            )
             for id, booking in working_set.bookings.items()
         }
         self._replies = decide_all(working_set, requests)
@@ -72,7 +80,14 @@ class Batch:
     @property
     def answers(self) -> Answers:
         """The replies, and the events as they are after the batch."""
-        return Answers(self._replies, list(self._working_set.events.values()), changed=self.changed)
+        changes = self._working_set
+        return Answers(
+            self._replies,
+            list(changes.events.values()),
+            changed=self.changed,
+            removed=changes.deleted_events,
+            expired=changes.due if self.changed else {},
+        )
 
     async def save(self, connection: PooledConnection, id: str) -> bool:
         """Save all changes, and record ``id``, by which ``Outcomes`` finds the batch.
@@ -92,9 +107,13 @@ class Batch:
                 locks,
                 _json(checks),
                 _json(self._shifts()),
-                _json([event for id, event in changes.changed_events.items() if id not in self._events_before]),
+                _json([event for id, event in changes.changed_events.items() if self._is_new(id)]),
                 _json(changes.new_redemptions),
-                _json({event: [change] for event, change in changes.expired.items()}),
+                _json(changes.expired),
+                _json(
+                    [(id, before.version) for id in changes.deleted_events if (before := self._events_before.get(id))]
+                ),
+                _json(self._buyers()),
             )
         except CONFLICTS:
             return False
@@ -134,8 +153,9 @@ class Batch:
     def _checks(self) -> tuple[list[str], Sequence[Sequence[object]]]:
         """Return ``in_locks`` and ``in_checks``: see ``function``."""
         ids = {*self._working_set.changed_bookings, *(each.booking for each in self._working_set.new_redemptions)}
-        checks = [(id, *self._bookings_before[id]) for id in ids if id in self._bookings_before]
-        locks = {self._working_set.bookings[id].event for id, *_ in checks}
+        known = {id: self._bookings_before[id] for id in ids if id in self._bookings_before}
+        checks = [(id, before.state, before.changes, before.redemptions) for id, before in known.items()]
+        locks = {self._working_set.bookings[id].event for id in known}
         return [*locks, *self._working_set.changed_events], checks
 
     def _shifts(self) -> list[Sequence[object]]:
@@ -144,17 +164,17 @@ class Batch:
         changed: dict[str, list[Sequence[object]]] = {}
         for booking in self.bookings:
             if before := self._bookings_before.get(booking.id):
-                tickets = booking.tickets if before.state == "held" else None
+                tickets = None if booking.tickets is before.tickets else booking.tickets
+                expires = None if booking.expires == before.expires else booking.expires
                 changes = (booking.changes or [])[before.changes :]
-                changed.setdefault(booking.event, []).append((booking.id, booking.state, tickets or None, changes))
+                changed.setdefault(booking.event, []).append((booking.id, booking.state, tickets, changes, expires))
             else:
                 new.setdefault(booking.event, []).append(booking)
         lowest, unchanged = self._lowest_available(), self._events_that_must_be_unchanged()
         rows: list[Sequence[object]] = []
         for id, after in sorted(self._working_set.changed_events.items()):
             # A new event is saved as it is after the batch, and shifts by nothing.
-            known = self._events_before.get(id, after)
-            named, was_named = ((each.name, each.date, each.original) for each in (after, known))
+            known = after if self._is_new(id) else self._events_before[id]
             rows.append(
                 (
                     id,
@@ -165,14 +185,29 @@ class Batch:
                     after.held - known.held,
                     after.sold - known.sold,
                     after.version - known.version,
-                    *((None, None, None) if named == was_named else named),
+                    None if after.amendments == known.amendments else after,
                     after.available,
                     after.version,
                     new.get(id, ()),
                     changed.get(id, ()),
+                    after.per_buyer,
                 )
             )
         return rows
+
+    def _is_new(self, event: str) -> bool:
+        """Whether the batch creates an event, perhaps after it has deleted another one with the same id."""
+        return event not in self._events_before or event in self._working_set.deleted_events
+
+    def _buyers(self) -> list[tuple[str, str]]:
+        """Return ``in_buyers``: see ``function``."""
+        return list(
+            {
+                (booking.event, booking.buyer)
+                for booking in self.bookings
+                if booking.buyer is not None and booking.state in ("held", "confirmed")
+            }
+        )
 
     def _lowest_available(self) -> dict[str, int]:
         """Return the lowest number of available tickets of each event, after any of the requests."""

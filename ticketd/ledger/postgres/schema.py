@@ -1,11 +1,12 @@
 """Owns the tables of the ledger in PostgreSQL. They have a schema of their own, so the database can be shared.
 
 They are like those of the embedded ledger (see ``embedded.schema``). There are no foreign keys: a booking is only added
-under the lock of its event, no daemon deletes anything, and checking keys would take half of the time for which a hot
+under the lock of its event, no daemon deletes a booking, and checking keys would take half of the time for which a hot
 event is locked. ``changed`` is the last transaction that changed an event, by which other daemons find changes, and
-``removals`` has the events that an operator has deleted. ``commits`` has a row for each connection of a daemon, with
-the id of the last batch committed on it. A connection that is ``fenced`` can commit nothing more. ``ledger`` is one
-row, with the mark of a move, and the cluster in which the ledger was last sold from (see ``cluster``).
+``removals`` has the events that were removed, by ``delete`` or by an operator. ``commits`` has a row for each
+connection of a daemon, with the id of the last batch committed on it. A connection that is ``fenced`` can commit
+nothing more. ``ledger`` is one row, with the mark of a move, and the cluster in which the ledger was last sold from
+(see ``cluster``).
 
 The owner of the tables creates and upgrades them. A daemon needs no more rights than ``grant`` gives.
 """
@@ -45,6 +46,11 @@ CREATE TABLE events (
     sold integer NOT NULL,
     version bigint NOT NULL CHECK (version >= 0),
     sold_elsewhere integer NOT NULL CHECK (sold_elsewhere >= 0),
+    opens bigint,
+    closes bigint,
+    paused boolean NOT NULL,
+    per_buyer integer,
+    amendments integer NOT NULL CHECK (amendments BETWEEN 0 AND version),
     original jsonb,
     changed xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CHECK (sold >= sold_elsewhere),
@@ -58,18 +64,24 @@ CREATE TABLE bookings (
     tickets jsonb NOT NULL,
     available integer NOT NULL CHECK (available >= 0),
     version bigint NOT NULL CHECK (version > 0),
+    booked_at bigint NOT NULL,
     seconds integer,
     expires bigint,
+    buyer text COLLATE "C",
     changes jsonb,
     CHECK ((seconds IS NULL) = (expires IS NULL)),
     CHECK (state <> 'held' OR expires IS NOT NULL)
 );
 CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('held', 'confirmed');
 CREATE TABLE redemptions (
     booking text COLLATE "C" NOT NULL,
     ticket text COLLATE "C" NOT NULL,
+    number integer NOT NULL CHECK (number > 0),
+    what text NOT NULL CHECK (what IN ('redeem', 'annul')),
     at bigint NOT NULL,
-    PRIMARY KEY (booking, ticket)
+    note text,
+    PRIMARY KEY (booking, ticket, number)
 );
 CREATE TABLE commits (
     connection text COLLATE "C" PRIMARY KEY,
@@ -77,10 +89,11 @@ CREATE TABLE commits (
     at timestamptz NOT NULL DEFAULT now(),
     fenced boolean NOT NULL DEFAULT false
 );
-CREATE TABLE removals (event text COLLATE "C" NOT NULL, changed xid8 NOT NULL DEFAULT pg_current_xact_id());
+CREATE TABLE removals (event text COLLATE "C" PRIMARY KEY, changed xid8 NOT NULL DEFAULT pg_current_xact_id());
 CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO {SCHEMA}.removals (event) VALUES (OLD.id);
+    INSERT INTO {SCHEMA}.removals (event) VALUES (OLD.id)
+    ON CONFLICT (event) DO UPDATE SET changed = excluded.changed;
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_removal AFTER DELETE ON events FOR EACH ROW EXECUTE FUNCTION note_removal();
@@ -107,7 +120,7 @@ _FORGET_CONNECTIONS = f"DELETE FROM {SCHEMA}.commits WHERE at < now() - interval
 # After a restore into a new cluster, whose transactions have lower numbers, every event would look changed for long.
 _RENUMBER_CHANGES = f"""
 UPDATE {SCHEMA}.events SET changed = pg_current_xact_id() WHERE changed >= pg_snapshot_xmax(pg_current_snapshot());
-DELETE FROM {SCHEMA}.removals WHERE changed >= pg_snapshot_xmax(pg_current_snapshot());
+UPDATE {SCHEMA}.removals SET changed = pg_current_xact_id() WHERE changed >= pg_snapshot_xmax(pg_current_snapshot());
 """
 
 _OWNS = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1"
@@ -115,10 +128,10 @@ _OWNS = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname =
 _GRANTS = f"""
 GRANT USAGE ON SCHEMA {SCHEMA} TO {{role}};
 GRANT SELECT ON ALL TABLES IN SCHEMA {SCHEMA} TO {{role}};
-GRANT INSERT, UPDATE ON {SCHEMA}.events, {SCHEMA}.bookings TO {{role}};
+GRANT INSERT, UPDATE, DELETE ON {SCHEMA}.events TO {{role}};
+GRANT INSERT, UPDATE ON {SCHEMA}.bookings, {SCHEMA}.removals TO {{role}};
 GRANT INSERT ON {SCHEMA}.redemptions TO {{role}};
 GRANT INSERT, UPDATE, DELETE ON {SCHEMA}.commits TO {{role}};
-GRANT DELETE ON {SCHEMA}.removals TO {{role}};
 GRANT UPDATE ON {SCHEMA}.ledger TO {{role}};
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {SCHEMA} TO {{role}};
 """

@@ -1,0 +1,196 @@
+"""Shows events, bookings and tickets as replies, and refuses what does not exist or is over."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ticketd.model import (
+    Booking,
+    Change,
+    Event,
+    Redemption,
+    cancelled_by,
+    opt_time_of,
+    redeemed_at,
+    state_after,
+    ticket_id,
+    time_of,
+)
+from ticketd.rules.working_set import WorkingSet
+from ticketd.wire.replies import BookingReply, ChangeFacts, ErrorReply, EventReply, RedemptionFacts, TicketReply
+
+
+def event_reply(event: Event, *, replayed: bool = False) -> EventReply:
+    """Return the reply that shows an event."""
+    return EventReply(
+        event.id,
+        event.name,
+        event.date,
+        event.capacity,
+        event.available,
+        event.held,
+        event.sold,
+        event.version,
+        opt_time_of(event.opens),
+        opt_time_of(event.closes),
+        event.paused,
+        event.per_buyer,
+        replayed=replayed,
+    )
+
+
+def booking_reply(booking: Booking, changes: int | None = None, *, replayed: bool = False) -> BookingReply:
+    """Return the reply that shows a booking after its first ``changes`` changes, or after all if that is None."""
+    id = booking.id
+    if booking.changes is None and booking.seconds is None:
+        # By far the most common case: booked, and not changed since.
+        return BookingReply(
+            id,
+            booking.event,
+            booking.quantity,
+            "confirmed",
+            [f"{id}.{ticket}" for ticket in booking.tickets],
+            booking.available,
+            booking.version,
+            time_of(booking.booked_at),
+            None,
+            booking.buyer,
+            replayed=replayed,
+        )
+    past = (booking.changes or [])[:changes]
+    state = state_after(booking.seconds, booking.quantity, past)
+    last = past[-1] if past else booking
+    tickets = [] if state == "held" else _tickets_after(booking, len(past))
+    cancelled = cancelled_by(past)
+    return BookingReply(
+        id,
+        booking.event,
+        booking.quantity,
+        state,
+        ticket_ids(booking, tickets),
+        last.available,
+        last.version,
+        time_of(booking.booked_at),
+        opt_time_of(_expires_after(booking, past)) if state == "held" else None,
+        booking.buyer,
+        ticket_ids(booking, [ticket for ticket in tickets if ticket in cancelled]) if cancelled else (),
+        replayed=replayed,
+    )
+
+
+def _tickets_after(booking: Booking, changes: int) -> Sequence[str]:
+    """Return the tickets of a booking as they were after so many changes: none of the later ones is reissued yet."""
+    tickets = booking.tickets
+    for change in reversed((booking.changes or [])[changes:]):
+        if change.what == "reissue":
+            old, new = change.tickets
+            tickets = [old if ticket == new else ticket for ticket in tickets]
+    return tickets
+
+
+def _expires_after(booking: Booking, past: Sequence[Change]) -> int | None:
+    return next((change.expires for change in reversed(past) if change.what == "extend"), booking.first_expires)
+
+
+def replay_of(booking: Booking, change: Change) -> BookingReply:
+    """Return the reply that repeats the one to a change of a booking."""
+    return booking_reply(booking, (booking.changes or []).index(change) + 1, replayed=True)
+
+
+def ticket_ids(booking: Booking, tickets: Iterable[str]) -> list[str]:
+    """Return the full ids of these tickets of a booking."""
+    return [ticket_id(booking.id, ticket) for ticket in tickets]
+
+
+def changes_of(booking: Booking) -> Sequence[ChangeFacts]:
+    """Return the changes of a booking as replies show them."""
+    # A tuple: the encoder omits an empty one, since it is the default, but not an empty list.
+    return tuple(
+        ChangeFacts(
+            change.what,
+            time_of(change.at),
+            change.available,
+            change.version,
+            ticket_ids(booking, change.tickets) if change.tickets else (),
+            opt_time_of(change.expires),
+        )
+        for change in booking.changes or ()
+    )
+
+
+def show_redeemed(working_set: WorkingSet, booking: Booking, reply: BookingReply) -> None:
+    """Add to a reply those tickets of its booking that are redeemed, and when that was."""
+    histories = working_set.redemptions.get(booking.id)
+    if not histories:
+        return
+    times = {ticket: redeemed_at(histories.get(ticket, ())) for ticket in booking.tickets}
+    redeemed = {ticket: at for ticket, at in times.items() if at is not None}
+    if redeemed:
+        reply.redeemed = ticket_ids(booking, redeemed)
+        reply.redeemed_at = [time_of(at) for at in redeemed.values()]
+
+
+def ticket_reply(
+    booking: Booking, ticket: str, history: Sequence[Redemption], *, replayed: bool = False
+) -> TicketReply:
+    """Return the reply that shows a ticket with this history."""
+    at = redeemed_at(history)
+    if at is not None:
+        state = "redeemed"
+    elif ticket in booking.cancelled():
+        state = "cancelled"
+    else:
+        state = "valid" if ticket in booking.tickets else "reissued"
+    reply = TicketReply(ticket_id(booking.id, ticket), booking.event, booking.id, state, opt_time_of(at))  # type: ignore[arg-type]
+    if len(history) > 1:
+        reply.history = [_redemption(each) for each in history]
+    reply.replayed = replayed
+    return reply
+
+
+def _redemption(redemption: Redemption) -> RedemptionFacts:
+    reason = redemption.note if redemption.what == "annul" else None
+    return RedemptionFacts(redemption.what, time_of(redemption.at), reason)
+
+
+def no_event(event: str) -> ErrorReply:
+    """Return the refusal for an event that does not exist."""
+    return ErrorReply("event_not_found", f"there is no event {event}; list shows the events")
+
+
+def no_booking(booking: str) -> ErrorReply:
+    """Return the refusal for a booking that does not exist."""
+    return ErrorReply("booking_not_found", f"there is no booking {booking}")
+
+
+def no_ticket(ticket: str) -> ErrorReply:
+    """Return the refusal for a ticket that does not exist."""
+    return ErrorReply("ticket_not_found", f"there is no ticket {ticket}")
+
+
+def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
+    """Return the refusal of a command that the state of the booking does not allow."""
+    event = working_set.events[booking.event]
+    code, message = {
+        "confirmed": ("already_confirmed", f"booking {booking.id} is confirmed; cancel takes it back"),
+        "released": ("already_released", f"booking {booking.id} was released; hold or book again, with a new id"),
+        "cancelled": ("already_cancelled", f"booking {booking.id} is cancelled; book again, with a new id"),
+        "expired": ("hold_expired", f"booking {booking.id} ran out, {event.available} left; hold again, with a new id"),
+        "held": ("bad_request", f"booking {booking.id} is only held; confirm or release it"),
+    }[booking.state]
+    return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
+
+
+def not_valid(working_set: WorkingSet, booking: Booking, ticket: str) -> ErrorReply | None:
+    """Return the refusal of a command for a ticket of a booking, or None if the ticket is valid."""
+    id = ticket_id(booking.id, ticket)
+    at = redeemed_at(working_set.history(booking.id, ticket))
+    if at is not None:
+        time = time_of(at)
+        message = f"ticket {id} was redeemed at {msgspec.to_builtins(time)}"
+        return ErrorReply("already_redeemed", message, redeemed_at=time)
+    if ticket in booking.cancelled():
+        return ErrorReply("already_cancelled", f"ticket {id} was cancelled")
+    if ticket not in booking.tickets:
+        return ErrorReply("already_reissued", f"ticket {id} was replaced by a new one, with another id")
+    return None

@@ -1,0 +1,67 @@
+"""Decides ``cancel`` and ``reissue``: what becomes of tickets after they were sold."""
+
+from msgspec import UNSET
+
+from ticketd.model import BookingState, Change, ticket_parts
+from ticketd.rules.bookings import change
+from ticketd.rules.showing import no_booking, no_ticket, not_valid, replay_of, ticket_reply, too_late
+from ticketd.rules.working_set import WorkingSet
+from ticketd.wire.replies import ErrorReply, Reply
+from ticketd.wire.requests import Cancel, Reissue
+
+
+def cancel(working_set: WorkingSet, request: Cancel) -> Reply:
+    """Put tickets that were sold back on sale."""
+    booking = working_set.bookings.get(request.booking)
+    if booking is None:
+        return no_booking(request.booking)
+    if booking.state not in ("confirmed", "cancelled"):
+        return too_late(working_set, booking)
+    gone = booking.cancelled()
+    if request.tickets is UNSET:
+        wanted = set(booking.tickets) - gone
+    else:
+        wanted = set()
+        for id in request.tickets:
+            its_booking, ticket = ticket_parts(id)
+            if its_booking != booking.id or not booking.had(ticket):
+                return ErrorReply("ticket_not_found", f"booking {booking.id} has no ticket {id}")
+            wanted.add(ticket)
+    cancels = [change for change in booking.changes or () if change.what == "cancel"]
+    if request.tickets is UNSET and not wanted:
+        return replay_of(booking, cancels[-1])
+    for earlier in cancels:
+        if wanted == set(earlier.tickets):
+            return replay_of(booking, earlier)
+    event = working_set.events[booking.event]
+    for ticket in sorted(wanted):
+        if refusal := not_valid(working_set, booking, ticket):
+            refusal.available, refusal.version = event.available, event.version
+            return refusal
+    event.shift(sold=-len(wanted), available=len(wanted))
+    tickets = [ticket for ticket in booking.tickets if ticket in wanted]
+    state: BookingState = "cancelled" if len(gone) + len(wanted) == booking.quantity else "confirmed"
+    cancellation = Change("cancel", event.available, event.version, working_set.now, tickets)
+    return change(working_set, booking, cancellation, state)
+
+
+def reissue(working_set: WorkingSet, request: Reissue) -> Reply:
+    """Replace a ticket by a new one, in the same booking. Its place is never free in between."""
+    booking_id, ticket = ticket_parts(request.ticket)
+    booking = working_set.bookings.get(booking_id)
+    if booking is None or not booking.had(ticket):
+        return no_ticket(request.ticket)
+    replaced = booking.replaced()
+    if ticket in replaced:
+        return ticket_reply(booking, replaced[ticket], (), replayed=True)
+    if refusal := not_valid(working_set, booking, ticket):
+        return refusal
+    new = working_set.new_ticket()
+    while booking.had(new):
+        new = working_set.new_ticket()
+    event = working_set.events[booking.event]
+    event.shift()
+    booking.tickets = [new if each == ticket else each for each in booking.tickets]
+    reissue = Change("reissue", event.available, event.version, working_set.now, [ticket, new])
+    change(working_set, booking, reissue, booking.state)
+    return ticket_reply(booking, new, ())
