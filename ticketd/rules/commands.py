@@ -125,6 +125,8 @@ class Row(NamedTuple):
 
 def _event(reads: ReadSet, request: Amend) -> None:
     reads.events.add(request.event)
+    if request.per_buyer:
+        reads.limited.add(request.event)
 
 
 def _event_to_delete(reads: ReadSet, request: Delete) -> None:

@@ -53,8 +53,9 @@ class ReadSet:
 
     ``new_bookings`` are ids of bookings to create. If one exists, it is not changed, so its event is not locked.
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
-    ``buyers`` are pairs of an event and a buyer: if the event has a limit per buyer, it is read how many tickets the
-    buyer has. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
+    ``buyers`` are pairs of an event and a buyer: if the event has a limit per buyer, or is one of ``limited``, it is
+    read how many tickets the buyer has. That is read for the bookings ``buyers_of`` too. ``removals`` are events that
+    may have been removed.
     """
 
     def __init__(self) -> None:
@@ -65,6 +66,7 @@ class ReadSet:
         self.redemptions_of: set[str] = set()
         self.buyers: set[tuple[str, str]] = set()
         self.buyers_of: set[str] = set()
+        self.limited: set[str] = set()
         self.removals: set[str] = set()
         self.page: Page | None = None
 

@@ -32,7 +32,14 @@ from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import total_of
 from ticketd.ledger.embedded.writer import Writer
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
-from ticketd.model import HOLD_SECONDS_MAX, HOLD_SECONDS_TOTAL_MAX_DEFAULT, Event, Redemption, time_of
+from ticketd.model import (
+    HOLD_SECONDS_MAX,
+    HOLD_SECONDS_TOTAL_MAX_DEFAULT,
+    TICKETS_PER_BOOKING_MAX,
+    Event,
+    Redemption,
+    time_of,
+)
 from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
@@ -47,10 +54,10 @@ _PAGE = f"""
 AND (:event IS NULL OR event = :event) AND (:buyer IS NULL OR buyer = :buyer) ORDER BY id
 """
 _SEARCHED = f"SELECT id FROM bookings WHERE id > ? ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
-# No more than the limit per buyer are needed: each of them has a ticket at least.
+# No more than the highest limit per buyer are needed: each of them has a ticket at least.
 _BOOKINGS_OF_BUYER = f"""
 {_SELECT_BOOKINGS} WHERE event = ? AND buyer = ? AND state IN ('held', 'confirmed')
-AND NOT (state = 'held' AND expires <= ?) LIMIT ?
+AND NOT (state = 'held' AND expires <= ?) LIMIT {TICKETS_PER_BOOKING_MAX}
 """
 _ACTIVE_HOLDS = "SELECT id, event, quantity, expires FROM bookings WHERE state = 'held'"
 
@@ -104,12 +111,13 @@ class EmbeddedLedger:
 
     def _warn_of_distant_holds(self) -> None:
         """Log how many holds run out later than any hold that is made now: the clock was ahead when they were made."""
-        distant = self._holds.after(self.now() + HOLD_SECONDS_MAX * 1_000)
+        longest = max(HOLD_SECONDS_MAX, self._hold_seconds_total_max)
+        distant = self._holds.after(self.now() + longest * 1_000)
         if distant:
             log.warning(
                 "holds=%d run out more than %d s from now, the last of them at %s, since the clock was ahead when they"
                 " were made; their tickets are held until then: release them, or set the clock right",
-                *(len(distant), HOLD_SECONDS_MAX, time_of(max(distant)).isoformat()),
+                *(len(distant), longest, time_of(max(distant)).isoformat()),
             )
 
     def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
@@ -239,11 +247,11 @@ class EmbeddedLedger:
         pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
         for event_id, buyer in pairs:
             event = self._events.get(event_id)
-            if event is None or event.per_buyer is None:
+            if event is None or (event.per_buyer is None and event_id not in reads.limited):
                 continue
             # A hold that is due counts as held only if it is not ended now.
             now = working_set.now if event_id in working_set.due else 0
-            rows = self._cursor.execute(_BOOKINGS_OF_BUYER, (event_id, buyer, now, event.per_buyer))
+            rows = self._cursor.execute(_BOOKINGS_OF_BUYER, (event_id, buyer, now))
             working_set.owned[event_id, buyer] = sum(booking_of(row).owned() for row in rows)
 
     def _committed(self, working_set: WorkingSet, replies: list[Reply], done: Done, error: Exception | None) -> None:

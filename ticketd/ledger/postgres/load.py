@@ -118,8 +118,8 @@ async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
 async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
     late = [booking for id in reads.buyers_of if (booking := working_set.bookings.get(id))]
     pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
-    events = working_set.events
-    limited = [pair for pair in pairs if pair[0] in events and events[pair[0]].per_buyer is not None]
+    limits = {event.id for event in working_set.events.values() if event.per_buyer is not None} | reads.limited
+    limited = [pair for pair in pairs if pair[0] in limits]
     if not limited:
         return
     owned: Counter[tuple[str, str]] = Counter()
