@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
@@ -112,6 +113,7 @@ def milliseconds(time: datetime) -> int:
     return -((_EPOCH - time) // timedelta(milliseconds=1))
 
 
+@lru_cache(maxsize=1_024)
 def time_of(count: int) -> datetime:
     """Return the time that so many milliseconds since 1970 stand for, in UTC."""
     return _EPOCH + timedelta(milliseconds=count)
@@ -185,9 +187,8 @@ class Event(Struct, array_like=True, gc=False):
 
     def is_on_sale(self, now: int) -> bool:
         """Whether it may be booked at a time in milliseconds since 1970."""
-        if self.paused or (self.opens is not None and now < self.opens):
-            return False
-        return self.closes is None or now < self.closes
+        opens, closes = self.opens, self.closes
+        return not self.paused and (opens is None or opens <= now) and (closes is None or now < closes)
 
     def shift(self, *, available: int = 0, held: int = 0, sold: int = 0) -> None:
         """Move tickets between the parts of the capacity: one change. The caller has checked that they are there."""
@@ -252,6 +253,11 @@ class Booking(Struct, array_like=True, gc=False):
     expires: int | None = None
     buyer: str | None = None
     changes: list[Change] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it was booked at once, by nobody in particular, and has not changed."""
+        return self.seconds is None and self.changes is None and self.buyer is None
 
     @property
     def first_expires(self) -> int | None:

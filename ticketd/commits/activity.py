@@ -5,8 +5,8 @@ line, and its refusals in one line for each code: a log record costs as much as 
 """
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 
@@ -64,11 +64,10 @@ class Activity:
     def record(self, submissions: Sequence[Submission], answers: Answers, now: float) -> None:
         """Count and log the outcome of a batch. The replies are in the order of its requests."""
         self.log_summary(now)
-        for event_id, tickets in answers.expired.items():
-            if stats := self._of(event_id):
-                stats.expired += tickets
         log_each = self._lines + len(answers.replies) <= LINES_PER_SECOND_MAX
         done = Counts(commits=1 if answers.changed else 0)
+        sold: defaultdict[str, int] = defaultdict(int)
+        held: defaultdict[str, int] = defaultdict(int)
         replies = iter(answers.replies)
         for submission in submissions:
             for request in submission.requests:
@@ -81,13 +80,16 @@ class Activity:
                     continue
                 done.changes += 1
                 if type(reply) is BookingReply:
-                    self._count_booking(request, reply)
                     if row.sells:
                         done.bookings += 1
-                        done.tickets += reply.quantity
+                        sold[reply.event] += reply.quantity
+                    elif type(request) is Hold:
+                        held[reply.event] += reply.quantity
                 if log_each:
                     self._lines += 1
                     log.info("%s %s peer=%s", row.verb, _describe(reply), submission.client.peer)
+        done.tickets = sum(sold.values())
+        self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
         if not log_each:
             self._unlogged.add(done)
@@ -115,14 +117,12 @@ class Activity:
             self._events[event_id] = stats = EventStats(event_id, refused={})
         return stats
 
-    def _count_booking(self, request: LedgerRequest, reply: BookingReply) -> None:
-        stats = self._of(reply.event)
-        if stats is None:
-            return
-        if type(request) is Hold:
-            stats.held += reply.quantity
-        elif TABLE[type(request)].sells:
-            stats.sold += reply.quantity
+    def _count_tickets(self, sold: Mapping[str, int], held: Mapping[str, int], expired: Mapping[str, int]) -> None:
+        for event_id in {*sold, *held, *expired}:
+            if stats := self._of(event_id):
+                stats.sold += sold.get(event_id, 0)
+                stats.held += held.get(event_id, 0)
+                stats.expired += expired.get(event_id, 0)
 
     def log_summary(self, now: float) -> None:
         """Log the summary of a second that is over. With ``now`` = infinity, it is over."""
