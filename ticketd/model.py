@@ -256,8 +256,8 @@ class Booking(Struct, array_like=True, gc=False):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it was booked at once, by nobody in particular, and has not changed."""
-        return self.seconds is None and self.changes is None and self.buyer is None
+        """Whether it was booked at once, and has not changed."""
+        return self.seconds is None and self.changes is None
 
     @property
     def first_expires(self) -> int | None:

@@ -13,55 +13,37 @@ What is written, and what follows when it fails, is in ``database``.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import apsw
-import msgspec
 
 from ticketd.ids import new_ticket
 from ticketd.ledger.base import ROWS_PER_SLICE, Answers, Done, LedgerFailedError
 from ticketd.ledger.embedded.database import Database
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
 from ticketd.ledger.embedded.holds import Holds
+from ticketd.ledger.embedded.load import load
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import total_of
 from ticketd.ledger.embedded.writer import Writer
-from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
+from ticketd.ledger.rows import EVENT_COLUMNS, event_of
 from ticketd.model import (
     HOLD_SECONDS_MAX,
     HOLD_SECONDS_TOTAL_MAX_DEFAULT,
-    TICKETS_PER_BOOKING_MAX,
     Event,
-    Redemption,
     time_of,
 )
 from ticketd.rules.commands import TABLE, decide_all, read_set
-from ticketd.rules.working_set import BOOKINGS_SEARCHED, LedgerRequest, Page, ReadSet, WorkingSet
+from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
-_SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
-# If a page is searched for, :searched is the last booking to look at, or null if there are no more.
-_PAGE = f"""
-{_SELECT_BOOKINGS} WHERE id > :after AND (:searched IS NULL OR id <= :searched)
-AND (:event IS NULL OR event = :event) AND (:buyer IS NULL OR buyer = :buyer) ORDER BY id
-"""
-_SEARCHED = f"SELECT id FROM bookings WHERE id > ? ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
-# No more than the highest limit per buyer are needed: each of them has a ticket at least.
-_BOOKINGS_OF_BUYER = f"""
-{_SELECT_BOOKINGS} WHERE event = ? AND buyer = ? AND state IN ('held', 'confirmed')
-AND NOT (state = 'held' AND expires <= ?) LIMIT {TICKETS_PER_BOOKING_MAX}
-"""
 _ACTIVE_HOLDS = "SELECT id, event, quantity, expires FROM bookings WHERE state = 'held'"
-
-_encode = msgspec.json.Encoder().encode
 
 
 def system_clock() -> int:
@@ -192,22 +174,8 @@ class EmbeddedLedger:
         if due and expiry is not None and expiry <= now:
             working_set.due = self._holds.take_due(now)
             reads.events |= working_set.due.keys()
-        bookings = working_set.bookings
         try:
-            if wanted := reads.bookings | reads.new_bookings if reads.bookings else reads.new_bookings:
-                for row in self._rows(_SELECT_BOOKINGS, wanted):
-                    bookings[row[0]] = booking_of(row)
-                reads.events.update([booking.event for booking in bookings.values()])
-            if reads.page:
-                self._load_page(working_set, reads, reads.page)
-            if reads.redemptions or reads.redemptions_of:
-                self._load_redemptions(working_set, reads)
-            if reads.buyers or reads.buyers_of:
-                self._load_owned(working_set, reads)
-            if reads.removals:
-                ids = _encode(list(reads.removals)).decode()
-                rows = self._cursor.execute("SELECT event FROM removals, json_each(?) WHERE event = value", (ids,))
-                working_set.removed = {event for (event,) in rows}
+            load(self._connection, reads, working_set, self._events)
         except UNREADABLE as error:
             # A disk that cannot be read must not be written to either.
             raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error
@@ -215,44 +183,6 @@ class EmbeddedLedger:
             if event := self._events.get(event_id):
                 working_set.events[event_id] = copy(event)
         return working_set
-
-    def _rows(self, select: str, ids: Iterable[str]) -> Iterable[tuple[Any, ...]]:
-        if len(ids := list(ids)) == 1:
-            return self._cursor.execute(f"{select} WHERE id = ?", ids)
-        return self._cursor.execute(f"{select} WHERE id IN (SELECT value FROM json_each(?))", (_encode(ids).decode(),))
-
-    def _load_page(self, working_set: WorkingSet, reads: ReadSet, page: Page) -> None:
-        # A statement that is not read to its end would block the next checkpoint; closing the cursor resets it.
-        with closing(self._connection.cursor()) as cursor:
-            searched = cursor.execute(_SEARCHED, (page.after,)).get if page.searches else None
-            of = {"after": page.after, "searched": searched, "event": page.event, "buyer": page.buyer}
-            working_set.fill_page(page, map(booking_of, cursor.execute(_PAGE, of)), searched)
-        reads.redemptions_of.update(booking.id for booking in working_set.page)
-
-    def _load_redemptions(self, working_set: WorkingSet, reads: ReadSet) -> None:
-        select = f"SELECT {REDEMPTION_COLUMNS} FROM redemptions"
-        rows: list[tuple[Any, ...]] = []
-        if of := [id for id in reads.redemptions_of if id in working_set.bookings]:
-            ids = _encode(of).decode()
-            rows += self._cursor.execute(f"{select} WHERE booking IN (SELECT value FROM json_each(?))", (ids,))
-        if tickets := [parts for parts in reads.redemptions if parts[0] in working_set.bookings]:
-            pairs = _encode(tickets).decode()
-            wanted = "(SELECT value ->> 0, value ->> 1 FROM json_each(?))"
-            rows += self._cursor.execute(f"{select} WHERE (booking, ticket) IN {wanted}", (pairs,))
-        # A ticket that was wanted in both ways comes twice.
-        working_set.add_redemptions(Redemption(*row) for row in sorted(set(rows), key=_in_order))
-
-    def _load_owned(self, working_set: WorkingSet, reads: ReadSet) -> None:
-        late = [booking for id in reads.buyers_of if (booking := working_set.bookings.get(id))]
-        pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
-        for event_id, buyer in pairs:
-            event = self._events.get(event_id)
-            if event is None or (event.per_buyer is None and event_id not in reads.limited):
-                continue
-            # A hold that is due counts as held only if it is not ended now.
-            now = working_set.now if event_id in working_set.due else 0
-            rows = self._cursor.execute(_BOOKINGS_OF_BUYER, (event_id, buyer, now))
-            working_set.owned[event_id, buyer] = sum(booking_of(row).owned() for row in rows)
 
     def _committed(self, working_set: WorkingSet, replies: list[Reply], done: Done, error: Exception | None) -> None:
         if error:
@@ -273,7 +203,3 @@ class EmbeddedLedger:
                 expired=working_set.due,
             )
         )
-
-
-def _in_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return row[:3]

@@ -1,0 +1,108 @@
+"""Loads what a batch reads from the embedded ledger into its working set. Memory has all events already."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from typing import Any
+
+import apsw
+import msgspec
+
+from ticketd.ledger.rows import BOOKING_COLUMNS, REDEMPTION_COLUMNS, booking_of
+from ticketd.model import TICKETS_PER_BOOKING_MAX, Event, Redemption
+from ticketd.rules.working_set import BOOKINGS_SEARCHED, Page, ReadSet, WorkingSet
+
+_SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
+# If a page is searched for, :searched is the last booking to look at, or null if there are no more.
+_PAGE = f"""
+{_SELECT_BOOKINGS} WHERE id > :after AND (:searched IS NULL OR id <= :searched)
+AND (:event IS NULL OR event = :event) AND (:buyer IS NULL OR buyer = :buyer) ORDER BY id
+"""
+_SEARCHED = f"SELECT id FROM bookings WHERE id > ? ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
+_SELECT_REDEMPTIONS = f"SELECT {REDEMPTION_COLUMNS} FROM redemptions"
+# How many tickets buyers have. The parameter has rows in JSON: 0 event, 1 buyer, 2 until when holds have ended. No more
+# bookings than the highest limit are read, since each has a ticket at least.
+_OWNED = f"""
+SELECT wanted.value ->> 0, wanted.value ->> 1, (
+    SELECT sum(owned) FROM (
+        SELECT quantity - (
+            SELECT ifnull(sum(json_array_length(value, '$[4]')), 0) FROM json_each(changes) WHERE value ->> 0 = 'cancel'
+        ) AS owned
+        FROM bookings
+        WHERE event = wanted.value ->> 0 AND buyer = wanted.value ->> 1 AND state IN ('held', 'confirmed')
+            AND NOT (state = 'held' AND expires <= wanted.value ->> 2)
+        LIMIT {TICKETS_PER_BOOKING_MAX}
+    )
+) AS owned
+FROM json_each(?) AS wanted WHERE owned NOTNULL
+"""
+_REMOVED = "SELECT event FROM json_each(?), removals WHERE event = value"
+
+_encode = msgspec.json.Encoder().encode
+
+
+def load(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, events: Mapping[str, Event]) -> None:
+    """Load what a batch reads, and add the events of its bookings to its read set. ``events`` are all events.
+
+    Raises one of UNREADABLE.
+    """
+    bookings = working_set.bookings
+    if wanted := reads.bookings | reads.new_bookings if reads.bookings else reads.new_bookings:
+        for row in _select(connection, _SELECT_BOOKINGS, wanted):
+            bookings[row[0]] = booking_of(row)
+        reads.events.update([booking.event for booking in bookings.values()])
+    if reads.page:
+        _load_page(connection, reads, working_set, reads.page)
+    if reads.redemptions or reads.redemptions_of:
+        _load_redemptions(connection, reads, working_set)
+    if reads.buyers or reads.buyers_of:
+        _load_owned(connection, reads, working_set, events)
+    if reads.removals:
+        working_set.removed = {event for (event,) in connection.execute(_REMOVED, (_json(reads.removals),))}
+
+
+def _select(connection: apsw.Connection, select: str, ids: Iterable[str]) -> Iterable[tuple[Any, ...]]:
+    if len(ids := list(ids)) == 1:
+        return connection.execute(f"{select} WHERE id = ?", ids)
+    return connection.execute(f"{select} WHERE id IN (SELECT value FROM json_each(?))", (_json(ids),))
+
+
+def _load_page(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, page: Page) -> None:
+    # A statement that is not read to its end would block the next checkpoint; closing the cursor resets it.
+    with closing(connection.cursor()) as cursor:
+        searched = cursor.execute(_SEARCHED, (page.after,)).get if page.searches else None
+        of = {"after": page.after, "searched": searched, "event": page.event, "buyer": page.buyer}
+        working_set.fill_page(page, map(booking_of, cursor.execute(_PAGE, of)), searched)
+    reads.redemptions_of.update(booking.id for booking in working_set.page)
+
+
+def _load_redemptions(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet) -> None:
+    rows: list[tuple[Any, ...]] = []
+    if of := [id for id in reads.redemptions_of if id in working_set.bookings]:
+        wanted = "booking IN (SELECT value FROM json_each(?))"
+        rows += connection.execute(f"{_SELECT_REDEMPTIONS} WHERE {wanted}", (_json(of),))
+    if tickets := [parts for parts in reads.redemptions if parts[0] in working_set.bookings]:
+        wanted = "(booking, ticket) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
+        rows += connection.execute(f"{_SELECT_REDEMPTIONS} WHERE {wanted}", (_json(tickets),))
+    # A ticket that was wanted in both ways comes twice.
+    working_set.add_redemptions(Redemption(*row) for row in sorted(set(rows), key=_in_order))
+
+
+def _in_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[:3]
+
+
+def _load_owned(
+    connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, events: Mapping[str, Event]
+) -> None:
+    late = [booking for id in reads.buyers_of if (booking := working_set.bookings.get(id))]
+    pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
+    limited = {id for id, _ in pairs if (event := events.get(id)) and (event.per_buyer or id in reads.limited)}
+    # A hold that is due counts as held only if it is not ended now.
+    ended = dict.fromkeys(working_set.due, working_set.now)
+    if wanted := [(id, buyer, ended.get(id, 0)) for id, buyer in pairs if id in limited]:
+        for id, buyer, owned in connection.execute(_OWNED, (_json(wanted),)):
+            working_set.owned[id, buyer] = owned
+
+
+def _json(values: Iterable[object]) -> str:
+    return _encode(list(values)).decode()
