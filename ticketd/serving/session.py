@@ -126,7 +126,7 @@ class Session:
                         return "watch"
                     assert command.answer
                     answer = command.answer(self._memory, request)
-                    if isinstance(answer, ErrorReply):
+                    if command.decide and isinstance(answer, ErrorReply):
                         self._memory.count_refusal(request, answer)
                 except TicketError as error:
                     answer = error_reply(error)
