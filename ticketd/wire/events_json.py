@@ -19,6 +19,7 @@ from ticketd.model import (
     opt_time_of,
     printable,
     utc,
+    whole_milliseconds,
 )
 
 Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]
@@ -59,7 +60,8 @@ class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, omit_defaul
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
         checked_text("name", self.name, NAME_BYTES_MAX)
         self.date = utc(self.date)
-        self.opens, self.closes = (time and utc(time) for time in (self.opens, self.closes))
+        self.opens = self.opens and whole_milliseconds(self.opens, "Opens")
+        self.closes = self.closes and whole_milliseconds(self.closes, "Closes")
         if self.opens and self.closes and self.closes <= self.opens:
             raise ValueError("Closes must be later than Opens")
         if self.available > self.capacity:

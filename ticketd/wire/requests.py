@@ -28,6 +28,7 @@ from ticketd.model import (
     checked_name,
     checked_text,
     utc,
+    whole_milliseconds,
 )
 from ticketd.wire.replies import (
     BookingReply,
@@ -75,12 +76,12 @@ BuyerRef = Annotated[
 
 
 def _checked_sale(request: "Create | Amend") -> None:
-    """Bring the times of a sale to UTC. Raises ValueError if they contradict each other."""
+    """Bring the times of a sale to what ledgers keep. Raises ValueError if they contradict each other."""
     opens, closes = request.opens, request.closes
     if isinstance(opens, datetime):
-        request.opens = opens = utc(opens)
+        request.opens = opens = whole_milliseconds(opens, "opens")
     if isinstance(closes, datetime):
-        request.closes = closes = utc(closes)
+        request.closes = closes = whole_milliseconds(closes, "closes")
         if isinstance(opens, datetime) and closes <= opens:
             raise ValueError("closes must be later than opens")
 

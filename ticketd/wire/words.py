@@ -87,10 +87,12 @@ def unparse(request: Request) -> list[str]:
     """Return words that ``parse`` turns back into the request."""
     command = commands()[str(request.__struct_config__.tag)]
     values: dict[str, Any] = msgspec.to_builtins(request)
+    defaults = {field.name: field.default for field in msgspec.structs.fields(request)}
     options: list[str] = []
     words: list[str] = []
     for field in command.fields:
-        if getattr(request, field.name) is UNSET:
+        given = getattr(request, field.name)
+        if given is UNSET or (field.type is bool and given is defaults[field.name]):
             continue
         value = _word(field, values[field.name])
         if field.positional:
