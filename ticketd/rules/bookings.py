@@ -3,9 +3,9 @@
 import msgspec
 from msgspec import UNSET
 
-from ticketd.model import Booking, BookingState, Change, Event, time_of
+from ticketd.model import EXTENSIONS_MAX, Booking, BookingState, Change, Event, time_of
 from ticketd.rules.memory import Memory
-from ticketd.rules.showing import booking_reply, no_booking, no_event, replay_of, too_late
+from ticketd.rules.showing import booking_reply, no_booking, no_event, replay_of, too_late, too_often
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply
 from ticketd.wire.requests import Book, Confirm, Extend, Hold, Release
@@ -49,15 +49,19 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
         same = (known.event, known.quantity, known.seconds, known.buyer or UNSET)
         if same == (request.event, request.quantity, seconds, request.buyer):
             return booking_reply(known, 0, replayed=True)
+        other = "" if same[3] == request.buyer else ", for another buyer"
         return ErrorReply(
             "booking_conflict",
-            f"booking {known.id} exists already: {_parameters(known)}; use a new booking id",
+            f"booking {known.id} exists already: {_parameters(known)}{other}; use a new booking id",
         )
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)
     if refusal := _refusal(event, request, working_set.now):
         return refusal
+    if seconds is not None and seconds > working_set.hold_seconds_total_max:
+        longest = working_set.hold_seconds_total_max
+        return ErrorReply("bad_request", f"seconds must be at most {longest} here, the longest that a hold may last")
     buyer = None if request.buyer is UNSET else request.buyer
     if buyer is not None:
         if over := _over_limit(working_set, event, buyer, request.quantity):
@@ -185,6 +189,8 @@ def extend(working_set: WorkingSet, request: Extend) -> Reply:
     expires = min(working_set.now + request.seconds * 1_000, ceiling)
     if expires <= booking.expires:
         return booking_reply(booking, replayed=True)
+    if booking.count("extend") >= EXTENSIONS_MAX:
+        return too_often(f"booking {booking.id}", "extended", EXTENSIONS_MAX)
     event = working_set.events[booking.event]
     event.shift()
     booking.expires = expires

@@ -181,6 +181,11 @@ def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
     return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
 
 
+def too_often(id: str, what: str, times: int) -> ErrorReply:
+    """Return the refusal of what was done so often that its history would grow too long."""
+    return ErrorReply("bad_request", f"{id} was {what} {times} times already, and cannot be {what} again")
+
+
 def not_valid(working_set: WorkingSet, booking: Booking, ticket: str) -> ErrorReply | None:
     """Return the refusal of a command for a ticket of a booking, or None if the ticket is valid."""
     id = ticket_id(booking.id, ticket)

@@ -2,11 +2,11 @@
 
 from msgspec import UNSET
 
-from ticketd.model import BookingState, Change, ticket_parts
+from ticketd.model import REISSUES_MAX, Booking, BookingState, Change, ticket_id, ticket_parts
 from ticketd.rules.bookings import change
-from ticketd.rules.showing import no_booking, no_ticket, not_valid, replay_of, ticket_reply, too_late
+from ticketd.rules.showing import no_booking, no_ticket, not_valid, replay_of, too_late, too_often
 from ticketd.rules.working_set import WorkingSet
-from ticketd.wire.replies import ErrorReply, Reply
+from ticketd.wire.replies import ErrorReply, Reply, TicketReply
 from ticketd.wire.requests import Cancel, Reissue
 
 
@@ -53,9 +53,12 @@ def reissue(working_set: WorkingSet, request: Reissue) -> Reply:
         return no_ticket(request.ticket)
     replaced = booking.replaced()
     if ticket in replaced:
-        return ticket_reply(booking, replaced[ticket], (), replayed=True)
+        # The original reply, whatever has become of the new ticket since.
+        return _reissued(booking, replaced[ticket], replayed=True)
     if refusal := not_valid(working_set, booking, ticket):
         return refusal
+    if booking.count("reissue") >= REISSUES_MAX:
+        return too_often(f"booking {booking.id}", "reissued", REISSUES_MAX)
     new = working_set.new_ticket()
     while booking.had(new):
         new = working_set.new_ticket()
@@ -64,4 +67,8 @@ def reissue(working_set: WorkingSet, request: Reissue) -> Reply:
     booking.tickets = [new if each == ticket else each for each in booking.tickets]
     reissue = Change("reissue", event.available, event.version, working_set.now, [ticket, new])
     change(working_set, booking, reissue, booking.state)
-    return ticket_reply(booking, new, ())
+    return _reissued(booking, new)
+
+
+def _reissued(booking: Booking, new: str, *, replayed: bool = False) -> TicketReply:
+    return TicketReply(ticket_id(booking.id, new), booking.event, booking.id, "valid", replayed=replayed)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Booking, Change, Event, Redemption
 from ticketd.wire.requests import Request
 
-# A page of bookings has at most this many tickets, unless it is a single booking.
+# A page of bookings has at most this many tickets and changes of them, unless it is a single booking.
 TICKETS_PER_PAGE = 1_000
 # A page of the bookings of one event or buyer is searched for among so many, so that it never takes long.
 BOOKINGS_SEARCHED = 2_000
@@ -145,7 +145,7 @@ class WorkingSet:
         self.last = searched
         tickets = 0
         for booking in bookings:
-            tickets += len(booking.tickets)
+            tickets += len(booking.tickets) + len(booking.changes or ())
             if len(self.page) == page.limit or (self.page and tickets > TICKETS_PER_PAGE):
                 self.last = self.page[-1].id
                 break
