@@ -12,18 +12,22 @@ from ticketd.model import (
     TICKET_CHARS,
     UNSAFE,
     Booking,
+    BookingState,
     Change,
     Event,
     Id,
+    Redemption,
     TicketId,
     checked_name,
     milliseconds,
     printable,
+    redeemed_at,
     state_after,
     ticket_id,
     ticket_parts,
     time_of,
     utc,
+    whole_milliseconds,
 )
 
 DIRECTION_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -43,7 +47,7 @@ def test_characters_that_forge_lines_or_reorder_text_are_unsafe() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["x", "  two  spaces ", "Café", "日本語", "שלום", "🎷🎶", 'a"b\\c', "{}", "--id", "x" * 200, "é" * 100, "🎷" * 50],
+    ["x", "two  spaces", "Café", "日本語", "שלום", "🎷🎶", 'a"b\\c', "{}", "--id", "x" * 200, "é" * 100, "🎷" * 50],
 )
 def test_a_good_name_is_kept_as_it_is(name: str) -> None:
     assert checked_name(name) == name
@@ -56,6 +60,11 @@ def test_a_good_name_is_kept_as_it_is(name: str) -> None:
         ("x" * 201, "it has 201"),
         ("é" * 100 + "x", "it has 201"),
         ("e\u0301", "NFC"),
+        (" ", "blank"),
+        (" x", "blank"),
+        ("x ", "blank"),
+        ("\u00a0", "blank"),
+        ("x\u3000", "blank"),
         ("a\nb", r"U\+000A"),
         ("a\x1b[2J", r"U\+001B"),
         ("a\x00", r"U\+0000"),
@@ -107,6 +116,23 @@ def test_milliseconds_and_the_time_they_stand_for_are_one(count: int) -> None:
     assert time_of(count).tzinfo is UTC
 
 
+@pytest.mark.parametrize(
+    ("microsecond", "kept"), [(0, 0), (1, 1_000), (999, 1_000), (1_000, 1_000), (1_001, 2_000), (999_000, 999_000)]
+)
+def test_a_time_of_a_sale_is_rounded_up_to_a_millisecond(microsecond: int, kept: int) -> None:
+    zone = timezone(timedelta(hours=2))
+    time = whole_milliseconds(datetime(2027, 3, 11, 22, 0, 0, microsecond, zone), "opens")
+    assert time.isoformat(timespec="microseconds") == f"2027-03-11T20:00:00.{kept:06}+00:00"
+    assert time_of(milliseconds(time)) == time
+
+
+def test_a_time_of_a_sale_is_not_rounded_past_the_years() -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
+    assert whole_milliseconds(last, "closes") == last
+    with pytest.raises(ValueError, match=r"^closes must be within the years 1 to 9999"):
+        whole_milliseconds(datetime.max.replace(tzinfo=UTC), "closes")
+
+
 def event_with(available: int, held: int, elsewhere: int = 0) -> Event:
     sold = 100 - available - held
     return Event("e", "E", datetime(2027, 3, 11, tzinfo=UTC), 100, available, held, sold, 7, elsewhere)
@@ -138,8 +164,11 @@ def test_tickets_that_are_not_there_cannot_be_moved(available: int, held: int, s
         event_with(available, held, elsewhere=10).shift(**shift)
 
 
-CONFIRM, RELEASE, EXPIRE = Change("confirm", 9, 2), Change("release", 9, 2), Change("expire", 9, 2)
-FIRST, SECOND = Change("cancel", 9, 3, ["t"]), Change("cancel", 9, 4, ["u"])
+CONFIRM, RELEASE, EXPIRE = Change("confirm", 9, 2, 5), Change("release", 9, 2, 5), Change("expire", 9, 2, 5)
+EXTEND = Change("extend", 9, 2, 5, (), 99)
+FIRST, SECOND = Change("cancel", 9, 3, 5, ["t"]), Change("cancel", 9, 4, 5, ["u"])
+REISSUE, AGAIN = Change("reissue", 9, 4, 5, ["u", "v"]), Change("reissue", 9, 5, 5, ["v", "w"])
+THIRD = Change("cancel", 9, 6, 5, ["w"])
 
 
 @pytest.mark.parametrize(
@@ -154,6 +183,13 @@ FIRST, SECOND = Change("cancel", 9, 3, ["t"]), Change("cancel", 9, 4, ["u"])
         (None, [FIRST, SECOND], "cancelled"),
         (60, [CONFIRM, FIRST], "confirmed"),
         (60, [CONFIRM, SECOND, FIRST], "cancelled"),
+        (60, [EXTEND], "held"),
+        (60, [EXTEND, EXPIRE], "expired"),
+        (60, [EXPIRE, CONFIRM], "confirmed"),
+        (60, [EXTEND, CONFIRM, FIRST], "confirmed"),
+        (None, [REISSUE, AGAIN], "confirmed"),
+        (None, [FIRST, REISSUE, AGAIN], "confirmed"),
+        (None, [FIRST, REISSUE, AGAIN, THIRD], "cancelled"),
     ],
 )
 def test_a_booking_is_in_the_state_that_its_changes_left(
@@ -163,10 +199,64 @@ def test_a_booking_is_in_the_state_that_its_changes_left(
 
 
 def test_all_tickets_of_all_cancels_are_cancelled() -> None:
-    booking = Booking("b", "e", 2, "confirmed", ["t", "u"], 9, 1)
+    booking = Booking("b", "e", 2, "confirmed", ["t", "u"], 9, 1, 5)
     assert booking.cancelled() == set()
     booking.changes = [FIRST, SECOND]
     assert booking.cancelled() == {"t", "u"}
+
+
+def test_a_booking_knows_the_tickets_that_it_had() -> None:
+    booking = Booking("b", "e", 2, "confirmed", ["t", "w"], 9, 1, 5, changes=[REISSUE, AGAIN])
+    assert booking.replaced() == {"u": "v", "v": "w"}
+    assert [ticket for ticket in "stuvwx" if booking.had(ticket)] == ["t", "u", "v", "w"]
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "owned"),
+    [
+        ("held", [], 2),
+        ("held", [EXTEND], 2),
+        ("confirmed", [], 2),
+        ("confirmed", [FIRST], 1),
+        ("confirmed", [REISSUE], 2),
+        ("confirmed", [REISSUE, AGAIN, THIRD], 1),
+        ("cancelled", [FIRST, SECOND], 0),
+        ("released", [RELEASE], 0),
+        ("expired", [EXPIRE], 0),
+    ],
+)
+def test_a_buyer_owns_what_is_held_or_sold(state: BookingState, changes: list[Change], owned: int) -> None:
+    assert Booking("b", "e", 2, state, [], 9, 1, 5, changes=changes or None).owned() == owned
+
+
+@pytest.mark.parametrize(
+    ("history", "at"),
+    [("", None), ("redeem", 1), ("redeem annul", None), ("redeem annul redeem", 3)],
+)
+def test_a_ticket_is_redeemed_unless_that_was_annulled(history: str, at: int | None) -> None:
+    rows = [Redemption("b", "t", number, what, number) for number, what in enumerate(history.split(), 1)]  # type: ignore[arg-type]
+    assert redeemed_at(rows) == at
+
+
+@pytest.mark.parametrize(
+    ("opens", "closes", "paused", "on_sale"),
+    [
+        (None, None, False, True),
+        (None, None, True, False),
+        (5, None, False, True),
+        (6, None, False, False),
+        (None, 6, False, True),
+        (None, 5, False, False),
+        (5, 6, False, True),
+        (5, 6, True, False),
+    ],
+)
+def test_an_event_is_on_sale_from_opens_and_before_closes(
+    opens: int | None, closes: int | None, paused: bool, on_sale: bool
+) -> None:
+    event = event_with(5, 0)
+    event.opens, event.closes, event.paused = opens, closes, paused
+    assert event.is_on_sale(5) == on_sale
 
 
 IDS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)

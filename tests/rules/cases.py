@@ -1,15 +1,18 @@
 """What happens before a request, and the replies that are expected after it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import msgspec
+
 from ticketd.model import BookingState, Event, milliseconds
-from ticketd.rules.commands import TABLE, decide_all
+from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
+    ChangeFacts,
     ErrorReply,
     EventReply,
     Reply,
@@ -60,10 +63,88 @@ def committed(working_set: WorkingSet, passed: timedelta = timedelta(0)) -> Work
     fresh.events, fresh.bookings, fresh.redemptions = deepcopy(
         (working_set.events, working_set.bookings, working_set.redemptions)
     )
+    fresh.removed, fresh.hold_seconds_total_max = {*working_set.removed}, working_set.hold_seconds_total_max
     for booking in fresh.bookings.values():
         if booking.state == "held" and booking.expires is not None and booking.expires <= fresh.now:
             fresh.due[booking.event] = fresh.due.get(booking.event, 0) + booking.quantity
+            continue
+        if booking.buyer is not None and fresh.events[booking.event].per_buyer is not None:
+            fresh.own(booking.event, booking.buyer, booking.owned())
     return fresh
+
+
+def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelta = timedelta(0)) -> WorkingSet:
+    """Return the working set for a batch some time later, with no rows in it but those that its read set names."""
+    full = committed(rows, passed)
+    reads = read_set(requests)
+    some = WorkingSet(full.new_ticket, full.now)
+    some.due, some.hold_seconds_total_max = full.due, full.hold_seconds_total_max
+    some.removed = full.removed & reads.removals
+    some.bookings = {id: full.bookings[id] for id in reads.bookings | reads.new_bookings if id in full.bookings}
+    named = {*reads.events, *full.due, *(booking.event for booking in some.bookings.values())}
+    some.events = {id: full.events[id] for id in named if id in full.events}
+    for id in reads.redemptions_of & some.bookings.keys():
+        some.redemptions[id] = full.redemptions.get(id, {})
+    for id, ticket in reads.redemptions:
+        if id in some.bookings and (history := full.history(id, ticket)):
+            some.redemptions.setdefault(id, {})[ticket] = [*history]
+    late = [some.bookings[id] for id in reads.buyers_of if id in some.bookings]
+    for event, buyer in reads.buyers | {(each.event, each.buyer) for each in late if each.buyer is not None}:
+        if event in full.events and (full.events[event].per_buyer is not None or event in reads.limited):
+            theirs = [each for each in full.bookings.values() if (each.event, each.buyer) == (event, buyer)]
+            ended = [each for each in theirs if each.state == "held" and (each.expires or 0) <= full.now]
+            some.owned[event, buyer] = sum(each.owned() for each in theirs if each not in ended)
+    return some
+
+
+def decide_batch(rows: WorkingSet, *requests: LedgerRequest, passed: timedelta = timedelta(0)) -> list[Reply]:
+    """Decide a batch from what its read set names, and keep in ``rows`` what it changed."""
+    some = loaded(rows, requests, passed)
+    replies = decide_all(some, requests)
+    rows.now = some.now
+    for id in some.deleted_events:
+        rows.events.pop(id, None)
+    rows.removed |= some.deleted_events
+    rows.events |= some.changed_events
+    rows.bookings |= some.changed_bookings
+    for booking in rows.bookings.values():
+        ended = some.expired.get(booking.event)
+        if ended and booking.state == "held" and (booking.expires or 0) <= rows.now:
+            booking.state, booking.changes = "expired", [*(booking.changes or ()), ended]
+    rows.add_redemptions(some.new_redemptions)
+    return replies
+
+
+def codes(replies: Iterable[Reply]) -> list[str | None]:
+    """Return the codes of refusals; None for each other reply."""
+    return [reply.code if isinstance(reply, ErrorReply) else None for reply in replies]
+
+
+def refused(earlier: Steps, request: LedgerRequest) -> ErrorReply:
+    """Return the refusal of a request, which has changed nothing."""
+    working_set = working_set_after(earlier)
+    before = committed(working_set)
+    refusal = decide(working_set, request)
+    assert isinstance(refusal, ErrorReply), refusal
+    assert not working_set.changed
+    assert vars(working_set) == vars(before)
+    return refusal
+
+
+def replayed(earlier: Steps, request: LedgerRequest) -> Reply:
+    """Return the reply to a request, which is one of before and has changed nothing."""
+    working_set = working_set_after(earlier)
+    before = committed(working_set)
+    reply = decide(working_set, request)
+    assert getattr(reply, "replayed", False), reply
+    assert not working_set.changed
+    assert vars(working_set) == vars(before)
+    return reply
+
+
+def with_changes(reply: BookingReply, *changes: ChangeFacts) -> BookingReply:
+    """Return a reply as ``show`` gives it, with the history of its booking."""
+    return msgspec.structs.replace(reply, changes=changes)
 
 
 def working_set_after(earlier: Steps) -> WorkingSet:
@@ -80,7 +161,7 @@ def working_set_after(earlier: Steps) -> WorkingSet:
 
 def jazz(available: int, held: int, sold: int, version: int, replayed: bool = False) -> EventReply:
     capacity = available + held + sold
-    return EventReply("jazz", "Jazz", DATE, capacity, available, held, sold, version, replayed)
+    return EventReply("jazz", "Jazz", DATE, capacity, available, held, sold, version, replayed=replayed)
 
 
 def booked(
@@ -91,9 +172,10 @@ def booked(
     replayed: bool = False,
     gone: Sequence[str] = (),
     used: Sequence[str] = (),
+    at: datetime = DATE,
 ) -> BookingReply:
     state: BookingState = "cancelled" if gone == tickets else "confirmed"
-    reply = BookingReply(booking, "jazz", len(tickets), state, tickets, available, version, replayed=replayed)
+    reply = BookingReply(booking, "jazz", len(tickets), state, tickets, available, version, at, replayed=replayed)
     if gone:
         reply.cancelled = gone
     if used:
@@ -103,11 +185,11 @@ def booked(
 
 
 def held(available: int, version: int, replayed: bool = False) -> BookingReply:
-    return BookingReply("h", "jazz", 2, "held", [], available, version, END, replayed=replayed)
+    return BookingReply("h", "jazz", 2, "held", [], available, version, DATE, END, replayed=replayed)
 
 
 def ended(state: BookingState, available: int, version: int, replayed: bool = False) -> BookingReply:
-    return BookingReply("h", "jazz", 2, state, [], available, version, replayed=replayed)
+    return BookingReply("h", "jazz", 2, state, [], available, version, DATE, replayed=replayed)
 
 
 MINE = of("b", 1, 2)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.rules.cases import (
     DATE,
+    END,
     FIRST,
     HOLD,
     JAZZ,
@@ -18,6 +19,7 @@ from tests.rules.cases import (
     SECOND,
     Steps,
     booked,
+    codes,
     committed,
     decide,
     ended,
@@ -27,18 +29,33 @@ from tests.rules.cases import (
     last_part,
     of,
     one,
+    with_changes,
     working_set_after,
 )
-from ticketd.model import Change, Event
-from ticketd.rules.bookings import is_refused, refuse, ticket_ids
+from ticketd.model import Change, Event, redeemed_at
+from ticketd.rules.bookings import is_refused, refuse
 from ticketd.rules.commands import decide_all
 from ticketd.rules.memory import Memory
+from ticketd.rules.showing import ticket_ids
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
+    ChangeFacts,
     ErrorReply,
 )
-from ticketd.wire.requests import Book, Cancel, Confirm, Create, Hold, Redeem, Release, Show
+from ticketd.wire.requests import (
+    Annul,
+    Book,
+    Cancel,
+    Confirm,
+    Create,
+    Extend,
+    Hold,
+    Redeem,
+    Reissue,
+    Release,
+    Show,
+)
 
 
 def test_the_rules_count_a_hold_until_exactly_its_expiry() -> None:
@@ -50,12 +67,12 @@ def test_the_rules_count_a_hold_until_exactly_its_expiry() -> None:
     assert decide_all(late, [Confirm("h"), HOLD, Book("jazz", 3, "b")]) == [
         ErrorReply("hold_expired", "booking h ran out, 3 left; hold again, with a new id", 3, 2),
         held(1, 1, True),
-        booked("b", of("b", 1, 2, 3), 0, 3),
+        booked("b", of("b", 1, 2, 3), 0, 3, at=END),
     ]
     assert decide(late, Show("jazz")) == jazz(0, 0, 3, 3)
-    assert decide(late, Show("h")) == ended("expired", 3, 2)
+    assert decide(late, Show("h")) == with_changes(ended("expired", 3, 2), ChangeFacts("expire", END, 3, 2))
     assert list(late.changed_events) == ["jazz"]
-    assert late.expired == {"jazz": Change("expire", 3, 2)}
+    assert late.expired == {"jazz": Change("expire", 3, 2, late.now)}
 
 
 def test_expired_holds_of_an_event_raise_its_version_once() -> None:
@@ -68,7 +85,8 @@ def test_expired_holds_of_an_event_raise_its_version_once() -> None:
         ("old", 2, 0, 2),
     ]
     assert {booking.state for booking in working_set.bookings.values()} == {"expired"}
-    assert working_set.expired == {"jazz": Change("expire", 3, 3), "old": Change("expire", 2, 2)}
+    now = working_set.now
+    assert working_set.expired == {"jazz": Change("expire", 3, 3, now), "old": Change("expire", 2, 2, now)}
     # The ledger ends them all at once, not one by one.
     assert working_set.changed_bookings == {}
 
@@ -118,6 +136,11 @@ CHANGES = st.one_of(
     st.builds(Cancel, BOOKING_IDS),
     st.builds(cancel_some, BOOKING_IDS, st.lists(st.integers(1, 9), min_size=1, max_size=3)),
     st.builds(redeem, BOOKING_IDS, st.integers(1, 9)),
+    st.builds(Redeem, BOOKING_IDS),
+    st.builds(Annul, st.builds(one, BOOKING_IDS, st.integers(1, 9))),
+    st.builds(Reissue, st.builds(one, BOOKING_IDS, st.integers(1, 9))),
+    st.builds(Extend, BOOKING_IDS, st.sampled_from([1, 90])),
+    st.builds(Confirm, BOOKING_IDS, st.just(True)),
     st.just(LATE),
 )
 
@@ -138,8 +161,12 @@ def test_events_always_count_exactly_what_bookings_have(steps: Steps) -> None:
             assert each.sold - each.sold_elsewhere == sum(map(len, tickets.values()))
             assert all(len({*booking.tickets}) in (0, booking.quantity) for booking in mine)
             assert all(booking.cancelled() <= {*booking.tickets} for booking in mine)
-            # What was used is of its booking, and is not cancelled, ever.
-            assert all({*working_set.redemptions.get(id_, ())} <= valid for id_, valid in tickets.items())
+            # What is used is of its booking, and is not cancelled.
+            for booking in mine:
+                histories = working_set.redemptions.get(booking.id, {})
+                used = {ticket for ticket, history in histories.items() if redeemed_at(history) is not None}
+                assert used <= tickets[booking.id]
+                assert all(map(booking.had, histories))
     assert working_set.redemptions.keys() <= working_set.bookings.keys()
 
 
@@ -147,7 +174,7 @@ NOT_USED: Steps = [JAZZ, Book("jazz", 3, "b")]
 
 
 @pytest.mark.parametrize(
-    ("requests", "codes"),
+    ("requests", "expected"),
     [
         ([Redeem(FIRST), Redeem(FIRST)], [None, "already_redeemed"]),
         ([Redeem(FIRST), Cancel("b", [FIRST])], [None, "already_redeemed"]),
@@ -158,10 +185,9 @@ NOT_USED: Steps = [JAZZ, Book("jazz", 3, "b")]
     ],
 )
 def test_a_batch_sees_what_it_redeemed_and_cancelled_itself(
-    requests: list[LedgerRequest], codes: list[str | None]
+    requests: list[LedgerRequest], expected: list[str | None]
 ) -> None:
-    replies = decide_all(working_set_after(NOT_USED), requests)
-    assert [reply.code if isinstance(reply, ErrorReply) else None for reply in replies] == codes
+    assert codes(decide_all(working_set_after(NOT_USED), requests)) == expected
 
 
 def test_the_tickets_of_a_booking_differ_even_if_chance_repeats() -> None:
@@ -175,7 +201,11 @@ class Settled:
 
     def __init__(self, working_set: WorkingSet, settled: bool) -> None:
         self._events = working_set.events
+        self._now = working_set.now
         self._settled = settled
+
+    def now(self) -> int:
+        return self._now
 
     def event(self, event_id: str) -> Event | None:
         return self._events.get(event_id)

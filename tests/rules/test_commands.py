@@ -1,5 +1,6 @@
 """What each command reads, decides and changes."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -39,13 +40,15 @@ from tests.rules.cases import (
     last_part,
     of,
     one,
+    with_changes,
     working_set_after,
 )
 from ticketd.model import Redemption, ticket_id
 from ticketd.rules.commands import TABLE, read_set
-from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
+    ChangeFacts,
     ErrorReply,
     EventReply,
     Reply,
@@ -53,14 +56,18 @@ from ticketd.wire.replies import (
 )
 from ticketd.wire.requests import (
     Amend,
+    Annul,
     Book,
     Bookings,
     Cancel,
     Confirm,
     Create,
+    Delete,
+    Extend,
     Hold,
     Ping,
     Redeem,
+    Reissue,
     Release,
     Request,
     Show,
@@ -86,7 +93,7 @@ DONE: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("release", HELD, Release("h"), ended("released", 3, 2)),
     ("hold what was released", [JAZZ, Hold("jazz", 3, 9, "a"), Release("a")], HOLD, held(1, 3)),
     ("book what was released", RELEASED, Book("jazz", 3, "c"), booked("c", of("c", 1, 2, 3), 0, 3)),
-    ("book what ran out", EXPIRED, Book("jazz", 3, "c"), booked("c", of("c", 1, 2, 3), 0, 3)),
+    ("book what ran out", EXPIRED, Book("jazz", 3, "c"), booked("c", of("c", 1, 2, 3), 0, 3, at=END)),
     ("book what was cancelled", ALL_GONE, Book("jazz", 3, "c"), booked("c", of("c", 3, 4, 5), 0, 3)),
     ("cancel all", SOLD, Cancel("b"), booked("b", MINE, 3, 2, gone=MINE)),
     ("cancel what was held first", CONFIRMED, Cancel("h"), booked("h", HERS, 3, 3, gone=HERS)),
@@ -134,6 +141,7 @@ DONE: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("shrink to what is held", HELD, Amend("jazz", capacity=2), jazz(0, 2, 0, 2)),
     ("shrink to both", [*FULL, Amend("jazz", capacity=9)], Amend("jazz", capacity=3), jazz(0, 2, 1, 4)),
 ]
+GONE = ChangeFacts("cancel", DATE, 2, 2, [SECOND])
 READ: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("book again", SOLD, BOOK, booked("b", MINE, 1, 1, True)),
     ("book again when the rest is sold", [*SOLD, Book("jazz", 1, "c")], BOOK, booked("b", MINE, 1, 1, True)),
@@ -170,8 +178,13 @@ READ: list[tuple[str, Steps, LedgerRequest, Reply]] = [
     ("show an event whose hold ran out", EXPIRED, Show("jazz"), jazz(3, 0, 0, 2)),
     ("show a booking", [*SOLD, Book("jazz", 1, "c")], Show("b"), booked("b", MINE, 1, 1)),
     ("show a hold", HELD, Show("h"), held(1, 1)),
-    ("show a hold that ran out", EXPIRED, Show("h"), ended("expired", 3, 2)),
-    ("show a booking, one gone", ONE_GONE, Show("b"), booked("b", MINE, 2, 2, gone=[SECOND])),
+    (
+        "show a hold that ran out",
+        EXPIRED,
+        Show("h"),
+        with_changes(ended("expired", 3, 2), ChangeFacts("expire", END, 3, 2)),
+    ),
+    ("show a booking, one gone", ONE_GONE, Show("b"), with_changes(booked("b", MINE, 2, 2, gone=[SECOND]), GONE)),
     ("show a booking, one used", [*SOLD, Redeem(FIRST)], Show("b"), booked("b", MINE, 1, 1, used=[FIRST])),
     ("show a ticket", SOLD, Show(SECOND), TicketReply(SECOND, "jazz", "b", "valid")),
     ("show a cancelled ticket", ONE_GONE, Show(SECOND), TicketReply(SECOND, "jazz", "b", "cancelled")),
@@ -186,7 +199,7 @@ READ: list[tuple[str, Steps, LedgerRequest, Reply]] = [
         "show a booking, one gone, one used",
         [*ONE_GONE, Redeem(FIRST)],
         Show("b"),
-        booked("b", MINE, 2, 2, gone=[SECOND], used=[FIRST]),
+        with_changes(booked("b", MINE, 2, 2, gone=[SECOND], used=[FIRST]), GONE),
     ),
     (
         "show a ticket of a booking with a point",
@@ -249,7 +262,6 @@ REFUSED: list[tuple[str, Steps, LedgerRequest, ErrorReply]] = [
     ("release nothing", [JAZZ], Release("x"), ErrorReply("booking_not_found", "x")),
     ("cancel nothing", [JAZZ], Cancel("x"), ErrorReply("booking_not_found", "x")),
     ("redeem nothing", [JAZZ], Redeem("x"), ErrorReply("ticket_not_found", "x")),
-    ("redeem a booking", SOLD, Redeem("b"), ErrorReply("ticket_not_found", "b")),
     ("redeem a ticket that never was", SOLD, Redeem(one("b", 9)), ErrorReply("ticket_not_found", one("b", 9))),
     ("redeem another's ticket of this", POINTS, Redeem(one("a", 2)), ErrorReply("ticket_not_found", one("a", 2))),
     ("redeem the last part alone", SOLD, Redeem(last_part(1)), ErrorReply("ticket_not_found", last_part(1))),
@@ -312,10 +324,13 @@ def differing(before: dict[str, T], after: dict[str, T]) -> dict[str, T]:
     return {id_: row for id_, row in after.items() if before.get(id_) != row}
 
 
-def redeemed_by(redemptions: list[Redemption] | dict[str, dict[str, int]]) -> dict[str, int]:
-    if isinstance(redemptions, list):
-        return {ticket_id(each.booking, each.ticket): each.at for each in redemptions}
-    return {ticket_id(id_, ticket): at for id_, of_one in redemptions.items() for ticket, at in of_one.items()}
+def by_ticket(redemptions: Iterable[Redemption]) -> dict[str, Redemption]:
+    return {f"{ticket_id(each.booking, each.ticket)}, {each.number}": each for each in redemptions}
+
+
+def redemptions_in(working_set: WorkingSet) -> dict[str, Redemption]:
+    of_all = [history for of_one in working_set.redemptions.values() for history in of_one.values()]
+    return by_ticket(each for history in of_all for each in history)
 
 
 @pytest.mark.parametrize(("earlier", "request_", "reply"), rows(DONE))
@@ -328,13 +343,11 @@ def test_a_change_is_answered_and_recorded_to_be_saved(
     assert working_set.changed
     assert working_set.changed_events == differing(before.events, working_set.events)
     assert working_set.changed_bookings == differing(before.bookings, working_set.bookings)
-    assert redeemed_by(working_set.new_redemptions) == differing(
-        redeemed_by(before.redemptions), redeemed_by(working_set.redemptions)
-    )
+    assert by_ticket(working_set.new_redemptions) == differing(redemptions_in(before), redemptions_in(working_set))
     shown = decide(committed(working_set), Show(reply.id))
     if isinstance(shown, BookingReply):
         # Only show tells these.
-        shown.redeemed = shown.redeemed_at = ()
+        shown.redeemed = shown.redeemed_at = shown.changes = ()
     assert shown == reply
 
 
@@ -369,10 +382,25 @@ def test_a_refusal_says_why_and_changes_nothing(earlier: Steps, request_: Ledger
         (Release("b"), {"bookings": {"b"}}),
         (Cancel("b"), {"bookings": {"b"}, "redemptions_of": {"b"}}),
         (Cancel("b", MINE), {"bookings": {"b"}, "redemptions": {("b", last_part(1)), ("b", last_part(2))}}),
-        (Redeem(FIRST), {"bookings": {"b"}, "redemptions": {("b", last_part(1))}}),
+        (Book("e", 1, "b", "x"), {"events": {"e"}, "new_bookings": {"b"}, "buyers": {("e", "x")}}),
+        (Hold("e", 1, 60, "b", "x"), {"events": {"e"}, "new_bookings": {"b"}, "buyers": {("e", "x")}}),
+        (Extend("b", 60), {"bookings": {"b"}}),
+        (Confirm("b", late=True), {"bookings": {"b"}, "buyers_of": {"b"}}),
+        (
+            Redeem(FIRST),
+            # It may be the id of a booking too.
+            {"bookings": {"b", FIRST}, "redemptions": {("b", last_part(1))}, "redemptions_of": {FIRST}},
+        ),
+        (Redeem("b"), {"bookings": {"b"}, "redemptions_of": {"b"}}),
+        (Annul(FIRST), {"bookings": {"b"}, "redemptions": {("b", last_part(1))}}),
+        (Annul("b"), {}),
+        (Reissue(FIRST), {"bookings": {"b"}, "redemptions": {("b", last_part(1))}}),
+        (Amend("e", per_buyer=2), {"events": {"e"}, "limited": {"e"}}),
+        (Amend("e", per_buyer=None), {"events": {"e"}}),
+        (Delete("e"), {"events": {"e"}, "removals": {"e"}}),
         (JAZZ, {"events": {"jazz"}}),
         (Amend("e", "x"), {"events": {"e"}}),
-        (Adopt(event("e", 1, 1)), {"events": {"e"}}),
+        (Adopt(event("e", 1, 1)), {"events": {"e"}, "removals": {"e"}}),
         (Show("x"), {"events": {"x"}, "bookings": {"x"}, "redemptions_of": {"x"}}),
         (
             Show(FIRST),
@@ -385,6 +413,7 @@ def test_a_refusal_says_why_and_changes_nothing(earlier: Steps, request_: Ledger
         ),
         (Bookings(), {"page": Page("", 100)}),
         (Bookings("b", 5), {"page": Page("b", 5)}),
+        (Bookings(event="e", buyer="x"), {"page": Page("", 100, "e", "x")}),
     ],
 )
 def test_the_read_set_names_every_row_that_a_decision_reads(request_: LedgerRequest, named: dict[str, object]) -> None:

@@ -1,0 +1,322 @@
+"""The door: ``redeem`` with an event and a scan, whole bookings, and ``annul``."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.rules.cases import (
+    ALL_GONE,
+    CONFIRMED,
+    DATE,
+    END,
+    EXPIRED,
+    FIRST,
+    HELD,
+    JAZZ,
+    LATE,
+    MINE,
+    OLD,
+    ONE_GONE,
+    POINTS,
+    RELEASED,
+    SECOND,
+    SOLD,
+    Steps,
+    booked,
+    codes,
+    committed,
+    decide,
+    decide_batch,
+    of,
+    one,
+    refused,
+    replayed,
+    working_set_after,
+)
+from ticketd.model import redeemed_at
+from ticketd.rules.working_set import LedgerRequest
+from ticketd.wire.replies import BookingReply, ErrorReply, RedemptionFacts, TicketReply
+from ticketd.wire.requests import Annul, Book, Cancel, Redeem, Reissue, Show
+
+
+def scan(ticket: str, scan: str = "s", event: str = "jazz") -> Redeem:
+    return Redeem(ticket, event, scan)
+
+
+def used(ticket: str = FIRST, replayed: bool = False) -> TicketReply:
+    return TicketReply(ticket, "jazz", "b", "redeemed", DATE, replayed=replayed)
+
+
+def used_all(replayed: bool = False) -> BookingReply:
+    return booked("b", MINE, 1, 1, replayed, used=MINE)
+
+
+SCANNED: Steps = [*SOLD, scan(FIRST)]
+ANNULLED: Steps = [*SCANNED, Annul(FIRST)]
+NEW = one("b", 3)
+
+
+# Scans
+
+
+def test_the_same_scan_again_is_replayed() -> None:
+    assert decide(working_set_after(SOLD), scan(FIRST)) == used()
+    assert replayed(SCANNED, scan(FIRST)) == used(replayed=True)
+    assert replayed([*SCANNED, LATE], Redeem(FIRST, scan="s")) == used(replayed=True)
+
+
+def test_another_scan_is_refused_with_the_time_of_the_first() -> None:
+    refusal = refused([*SCANNED, LATE], scan(FIRST, "t"))
+    assert refusal == ErrorReply("already_redeemed", refusal.message, redeemed_at=DATE)
+    assert "2027-03-11T20:00:00Z" in refusal.message
+
+
+def test_one_scan_may_have_the_id_of_another_of_another_ticket() -> None:
+    assert decide(working_set_after(SCANNED), scan(SECOND)) == used(SECOND)
+
+
+def test_a_scan_is_replayed_after_an_annulment_and_redeems_nothing() -> None:
+    assert replayed(ANNULLED, scan(FIRST)) == used(replayed=True)
+    shown = decide(working_set_after(ANNULLED), Show(FIRST))
+    assert isinstance(shown, TicketReply)
+    assert shown.state == "valid"
+
+
+def test_each_scan_is_replayed_as_it_was() -> None:
+    earlier: Steps = [*ANNULLED, LATE, scan(FIRST, "t"), LATE]
+    again = replayed(earlier, scan(FIRST, "t"))
+    history = [RedemptionFacts("redeem", DATE), RedemptionFacts("annul", DATE), RedemptionFacts("redeem", END)]
+    assert again == TicketReply(FIRST, "jazz", "b", "redeemed", END, history, replayed=True)
+    assert replayed(earlier, scan(FIRST)) == used(replayed=True)
+    assert refused(earlier, scan(FIRST, "u")).redeemed_at == END
+
+
+def test_a_scan_is_replayed_after_a_reissue() -> None:
+    assert replayed([*ANNULLED, Reissue(FIRST)], scan(FIRST)) == used(replayed=True)
+
+
+# The event
+
+
+@pytest.mark.parametrize("earlier", [SOLD, SCANNED, ANNULLED, [*SOLD, Cancel("b")], [*SOLD, Reissue(FIRST)]])
+@pytest.mark.parametrize("request_", [scan(FIRST, event="old"), Annul(FIRST, "old"), scan("b", event="nope")])
+def test_a_ticket_of_another_event_stays_as_it_is(earlier: Steps, request_: Redeem | Annul) -> None:
+    refusal = refused([OLD, *earlier], request_)
+    assert refusal.code == "wrong_event"
+    assert "event jazz" in refusal.message
+
+
+@pytest.mark.parametrize("earlier", [HELD, RELEASED, EXPIRED])
+def test_a_booking_of_another_event_is_that_first_of_all(earlier: Steps) -> None:
+    assert refused(earlier, scan("h", event="old")).code == "wrong_event"
+
+
+def test_after_a_wrong_door_the_right_one_lets_in() -> None:
+    rows = working_set_after([OLD, *SOLD])
+    assert codes(decide_batch(rows, scan(FIRST, "s", "old"), scan(FIRST, "t", "jazz"))) == ["wrong_event", None]
+
+
+# Whole bookings
+
+
+def test_a_booking_lets_in_all_its_tickets_at_once() -> None:
+    rows = working_set_after(SOLD)
+    assert decide_batch(rows, scan("b")) == [used_all()]
+    assert codes(decide_batch(rows, scan(FIRST, "t"), scan(SECOND, "u"))) == ["already_redeemed"] * 2
+
+
+def test_a_booking_lets_in_only_what_is_valid() -> None:
+    assert decide(working_set_after(ONE_GONE), scan("b")) == booked("b", MINE, 2, 2, gone=[SECOND], used=[FIRST])
+    assert decide(working_set_after([*SOLD, Redeem(FIRST)]), scan("b")) == used_all()
+    working_set = working_set_after([*SOLD, Reissue(FIRST)])
+    assert decide(working_set, scan("b")) == booked("b", [NEW, SECOND], 1, 2, used=[NEW, SECOND])
+    assert [each.ticket for each in working_set.new_redemptions] == [part.rpartition(".")[2] for part in (NEW, SECOND)]
+
+
+def test_a_scan_of_a_booking_is_replayed() -> None:
+    assert replayed([*SOLD, scan("b")], scan("b")) == used_all(replayed=True)
+    # It shows what is used now.
+    annulled: Steps = [*SOLD, scan("b"), Annul(FIRST)]
+    assert replayed(annulled, scan("b")) == booked("b", MINE, 1, 1, True, used=[SECOND])
+    assert decide(working_set_after(annulled), scan("b", "t")) == used_all()
+
+
+def test_a_scan_of_a_booking_is_replayed_after_all_is_reissued() -> None:
+    # A scan that was sent twice, the second time late, must not use what was given for the annulled ticket.
+    earlier: Steps = [JAZZ, Book("jazz", 1, "b"), scan("b"), Annul(FIRST), Reissue(FIRST)]
+    assert replayed(earlier, scan("b")) == booked("b", of("b", 2), 2, 2, True)
+
+
+REFUSED: list[tuple[str, Steps, LedgerRequest, str]] = [
+    ("nothing", [JAZZ], scan("b"), "ticket_not_found"),
+    ("a held booking", HELD, scan("h"), "bad_request"),
+    ("a released booking", RELEASED, scan("h"), "already_released"),
+    ("a booking that ran out", EXPIRED, scan("h"), "hold_expired"),
+    ("a cancelled booking", ALL_GONE, scan("b"), "already_cancelled"),
+    ("a used booking", [*SOLD, scan("b")], scan("b", "t"), "already_redeemed"),
+    ("a booking, used one by one", [*SOLD, scan(FIRST), scan(SECOND)], scan("b", "t"), "already_redeemed"),
+    ("a booking, one used, one gone", [*ONE_GONE, scan(FIRST)], scan("b", "t"), "already_redeemed"),
+    ("an event", SOLD, scan("jazz"), "ticket_not_found"),
+    ("annul nothing", [JAZZ], Annul(FIRST), "ticket_not_found"),
+    ("annul a booking", [*SOLD, scan("b")], Annul("b"), "ticket_not_found"),
+    ("annul no ticket", SOLD, Annul(one("b", 9)), "ticket_not_found"),
+    ("annul what is held", HELD, Annul(one("h", 1)), "ticket_not_found"),
+    ("annul what was never used", SOLD, Annul(FIRST), "not_redeemed"),
+    ("annul a cancelled ticket", ONE_GONE, Annul(SECOND), "not_redeemed"),
+    ("annul a reissued ticket", [*SOLD, Reissue(FIRST)], Annul(FIRST), "not_redeemed"),
+    ("annul a new ticket", [*ANNULLED, Reissue(FIRST)], Annul(NEW), "not_redeemed"),
+    ("cancel what is used again", [*ANNULLED, scan(FIRST, "t")], Cancel("b"), "already_redeemed"),
+]
+
+
+@pytest.mark.parametrize(("earlier", "request_", "code"), [pytest.param(*row, id=name) for name, *row in REFUSED])
+def test_what_cannot_be_let_in_or_taken_back_is_refused(earlier: Steps, request_: LedgerRequest, code: str) -> None:
+    assert refused(earlier, request_).code == code
+
+
+def test_a_used_booking_says_when_its_last_ticket_was_used() -> None:
+    refusal = refused([*SOLD, scan(SECOND), LATE, scan(FIRST)], scan("b", "t"))
+    assert (refusal.redeemed_at, "the last at 2027-03-11T20:01:00Z" in refusal.message) == (END, True)
+
+
+def test_a_ticket_comes_before_a_booking_with_its_id() -> None:
+    # The third booking has the id of the first one's ticket.
+    reply = decide(working_set_after(POINTS), scan(one("a", 1)))
+    assert reply == TicketReply(one("a", 1), "jazz", "a", "redeemed", DATE)
+    whole = one("a", 1)
+    assert isinstance(decide(working_set_after([*POINTS, Cancel("a")]), Show(whole)), BookingReply)
+
+
+def test_a_booking_whose_id_looks_like_a_ticket_is_let_in() -> None:
+    id = one("x", 7)
+    reply = decide(working_set_after([JAZZ, Book("jazz", 1, id)]), scan(id))
+    assert isinstance(reply, BookingReply)
+    assert reply.redeemed == of(id, 1)
+
+
+def test_a_large_booking_is_let_in_with_one_look_at_each_ticket() -> None:
+    # Looking at every ticket for each would take a million looks, in which nobody else is served.
+    rows = working_set_after([JAZZ, Book("jazz", 3, "b")])
+    booking = rows.bookings["b"]
+    looks = 0
+
+    class Counted(list[str]):
+        def __contains__(self, ticket: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().__contains__(ticket)
+
+    booking.tickets = Counted(booking.tickets)
+    assert isinstance(decide(rows, scan("b")), BookingReply)
+    assert looks <= 1
+
+
+# Annul
+
+
+def test_an_annulment_makes_a_ticket_valid_again() -> None:
+    rows = working_set_after([*SCANNED, LATE])
+    [reply] = decide_batch(rows, Annul(FIRST, "jazz", "wrong person"))
+    history = [RedemptionFacts("redeem", DATE), RedemptionFacts("annul", END, "wrong person")]
+    assert reply == TicketReply(FIRST, "jazz", "b", "valid", None, history)
+    assert decide(committed(rows), Show(FIRST)) == reply
+    shown = decide(committed(rows), Show("b"))
+    assert isinstance(shown, BookingReply)
+    assert (shown.redeemed, shown.redeemed_at) == ((), ())
+    assert codes(decide_batch(rows, scan(FIRST, "t"))) == [None]
+
+
+def test_an_annulment_again_is_replayed() -> None:
+    reply = replayed([*ANNULLED, LATE], Annul(FIRST, reason="another"))
+    history = [RedemptionFacts("redeem", DATE), RedemptionFacts("annul", DATE)]
+    assert reply == TicketReply(FIRST, "jazz", "b", "valid", None, history, replayed=True)
+
+
+def test_what_was_annulled_can_be_cancelled() -> None:
+    rows = working_set_after(ANNULLED)
+    assert codes(decide_batch(rows, Cancel("b", [FIRST]), scan(FIRST, "t"))) == [None, "already_cancelled"]
+
+
+def test_a_batch_sees_its_own_scans_and_annulments() -> None:
+    rows = working_set_after(CONFIRMED)
+    hers = one("h", 1)
+    requests = [
+        Annul(hers),
+        scan(hers),
+        scan(hers, "t"),
+        Annul(hers),
+        scan(hers),
+        scan(hers, "t"),
+        scan("h", "u"),
+        scan("h", "v"),
+        Annul(hers),
+        Cancel("h", [hers]),
+        scan("h", "w"),
+    ]
+    assert codes(decide_batch(rows, *requests)) == [
+        "not_redeemed",
+        None,
+        "already_redeemed",
+        None,
+        None,
+        None,
+        None,
+        "already_redeemed",
+        None,
+        None,
+        "already_redeemed",
+    ]
+    numbers = [each.number for each in rows.history("h", hers.rpartition(".")[2])]
+    assert numbers == [1, 2, 3, 4]
+
+
+def test_a_ticket_is_not_annulled_without_end() -> None:
+    # All of it is kept in the history of the ticket, which has to fit into a reply.
+    rows = working_set_after(SOLD)
+    annulled = 0
+    for number in range(200):
+        assert codes(decide_batch(rows, scan(FIRST, f"s{number}"))) == [None]
+        if codes(decide_batch(rows, Annul(FIRST))) != [None]:
+            break
+        annulled += 1
+    assert annulled == 100
+    assert codes(decide_batch(rows, Annul(FIRST))) == ["bad_request"]
+
+
+# In any order
+
+SCANS = st.sampled_from("stu")
+TICKETS = st.integers(1, 5).map(lambda number: one("b", number))
+STEPS = st.one_of(
+    st.builds(lambda ticket, id: Redeem(ticket, scan=id), TICKETS | st.just("b"), SCANS),
+    st.builds(Annul, TICKETS),
+    st.builds(Reissue, TICKETS),
+    st.builds(lambda ticket: Cancel("b", [ticket]), TICKETS),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(STEPS, max_size=30))
+def test_no_place_is_used_twice_and_no_scan_counts_twice(steps: list[LedgerRequest]) -> None:
+    rows = working_set_after(SOLD)
+    done: set[tuple[str, str]] = set()
+    for step in steps:
+        before = committed(rows)
+        [reply] = decide_batch(rows, step, passed=timedelta(seconds=1))
+        booking, histories = rows.bookings["b"], rows.redemptions.get("b", {})
+        used = [ticket for ticket, history in histories.items() if redeemed_at(history) is not None]
+        assert {*used} <= {*booking.tickets} - booking.cancelled()
+        for history in histories.values():
+            assert [each.number for each in history] == list(range(1, len(history) + 1))
+            assert [each.what for each in history] == (["redeem", "annul"] * len(history))[: len(history)]
+        if isinstance(reply, ErrorReply) or getattr(reply, "replayed", False):
+            assert (rows.bookings, rows.redemptions, rows.events) == (
+                before.bookings,
+                before.redemptions,
+                before.events,
+            )
+        elif isinstance(step, Redeem):
+            assert (step.ticket, str(step.scan)) not in done
+            done.add((step.ticket, str(step.scan)))
