@@ -24,3 +24,7 @@ def book(**fields: object) -> bytes:
 
 def create(**fields: object) -> bytes:
     return frame("create", **{"name": "Jazz", "date": "2027-03-11T20:00:00Z", "capacity": 9, **fields})
+
+
+def amend(**fields: object) -> bytes:
+    return frame("amend", **{"event": "1", **fields})

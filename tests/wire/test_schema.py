@@ -32,7 +32,7 @@ def test_a_request_without_cmd_asks_for_it(line: bytes) -> None:
 )
 def test_a_missing_field_is_named(name: str, field: str) -> None:
     good: dict[str, object] = {"name": "x", "date": "2027-03-11T20:00:00Z", "capacity": 1, "id": "1"}
-    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t"}
+    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t", "seconds": 1}
     given = {other.name: good[other.name] for other in commands()[name].fields if other.required}
     given |= {"capacity": 1} if name == "amend" else {}
     decode(frame(name, **given))
@@ -46,7 +46,7 @@ def test_an_unknown_field_is_refused_with_the_known_ones(field: str) -> None:
     error = refused(book(**{field: 1}))
     assert error.code == "bad_request"
     assert error.message.startswith("book has no field ")
-    assert error.message.endswith("; it takes event, quantity, booking")
+    assert error.message.endswith("; it takes event, quantity, booking, buyer")
     assert len(error.message) < 120
     assert not UNSAFE.search(error.message)
 

@@ -118,7 +118,7 @@ def test_a_line_of_words_decodes_to_its_request(line: str, request_: Request) ->
         ("cancel b --tickets a,,b", "bad_request", ["tickets must be 1 to 190 ids of tickets"]),
         ("cancel b --tickets=", "bad_request", ["tickets must be 1 to 190 ids of tickets"]),
         ("cancel b a", "bad_request", ['"a" is one word too many', "usage: cancel BOOKING [--tickets ID,ID]"]),
-        ("amend 1", "bad_request", ["amend needs name, date or capacity"]),
+        ("amend 1", "bad_request", ["there is nothing to change; amend takes name, date"]),
         ("amend 1 --capacity 0", "bad_request", ["capacity must be a whole number from 1 to"]),
         ("watch 1 2", "bad_request", ['"2" is one word too many', "usage: watch [EVENT]"]),
         ("bookings --limit 101", "bad_request", ["limit must be a whole number from 1 to 100, not 101"]),
