@@ -24,21 +24,26 @@ LINE_BYTES_MAX = 64
 
 
 class Remembered:
-    """A memory with one event, "1", with 5 tickets."""
+    """A memory with two events of 5 tickets: "1", and "2", whose sale opens soon."""
 
     def __init__(self, *, stale: bool = False, list_bytes: int = 0, settled: bool = False) -> None:
         self.requests = 0
-        self.refused = 0
+        self.refused: list[tuple[str, str]] = []
         self.settled = settled
         self.stale = stale
         self._list = b'{"reply":"events","events":[]%b}' % (b" " * list_bytes)
         self._event = Event("1", "Jazz", datetime(2027, 3, 11, tzinfo=UTC), 5, 5, 0, 0, 0, 0)
+        self._opening = Event("2", "Rock", datetime(2027, 3, 11, tzinfo=UTC), 5, 5, 0, 0, 0, 0, opens=1_000)
+        self.time = 999
+
+    def now(self) -> int:
+        return self.time
 
     def has_due_holds(self) -> bool:
         return self.stale
 
     def event(self, event_id: str) -> Event | None:
-        return self._event if event_id == "1" else None
+        return {"1": self._event, "2": self._opening}.get(event_id)
 
     def is_settled(self, event_id: str) -> bool:
         return self.settled
@@ -47,8 +52,8 @@ class Remembered:
         """Nothing is known of any booking."""
         return None
 
-    def count_refusal(self) -> None:
-        self.refused += 1
+    def count_refusal(self, request: Request, refusal: ErrorReply) -> None:
+        self.refused.append((echo(request).message, refusal.code))
 
     def list_frame(self, request: List) -> bytes:
         if request.after is not UNSET and request.after != "1":
@@ -64,7 +69,7 @@ class Remembered:
 
 def echo(request: Request) -> ErrorReply:
     """A reply that tells to which request it is one."""
-    fields = [str(value) for value in msgspec.structs.astuple(request) if value is not UNSET]
+    fields = [str(value) for value in msgspec.structs.astuple(request) if value is not UNSET and value is not False]
     return ErrorReply("internal", " ".join([str(request.__struct_config__.tag), *fields]))
 
 
@@ -324,10 +329,26 @@ def test_memory_refuses_what_cannot_be_had_and_nothing_else() -> None:
     assert said.replies[:3] == ["sold_out", "sold_out", "event_not_found"]
     # Whether a given id is known, only the ledger can tell. What is sent after a booking is decided after it.
     assert said.groups("commit") == [["book 1 6 b", "book 1 5", "book 1 6"]]
-    assert memory.refused == 3
+    # Each is counted, by its event and its code.
+    assert memory.refused == [
+        ("book 1 6", "sold_out"),
+        ("hold 1 6 300", "sold_out"),
+        ("book nope 1", "event_not_found"),
+    ]
     # While anything waits that could change the event, it is decided in its turn.
     said = converse(new_session(Remembered(settled=False)), [data])
     assert [len(group) for group in said.groups("commit")] == [6]
+
+
+def test_before_a_sale_opens_memory_refuses_everybody() -> None:
+    memory = Remembered(settled=True)
+    session = new_session(memory)
+    said = converse(session, [b"book 2 1\n" * 100])
+    assert said.replies == ["not_on_sale"] * 100
+    assert not said.groups("commit")
+    # From the very millisecond on, a commit decides.
+    memory.time = 1_000
+    assert converse(session, [b"book 2 1\n"]).groups("commit") == [["book 2 1"]]
 
 
 def test_holds_end_before_memory_refuses() -> None:
