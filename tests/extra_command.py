@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from ticketd.rules.commands import TABLE, Row
-from ticketd.rules.events import event_reply, no_event
 from ticketd.rules.memory import Memory
+from ticketd.rules.showing import event_reply, no_event
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.wire.replies import EventReply, Reply
 from ticketd.wire.requests import EventId, Request
@@ -52,6 +52,7 @@ def grow(working_set: WorkingSet, request: Grow) -> Reply:
         return no_event(request.event)
     event.capacity += request.by
     event.available += request.by
+    event.amendments += 1
     event.version += 1
     working_set.put_event(event)
     return event_reply(event)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from tests.faults.owed import TOKEN, owed
 from ticketd.commits.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.errors import Code
-from ticketd.model import TICKET_CHARS, UNSAFE, Booking, Event, milliseconds
+from ticketd.model import TICKET_CHARS, UNSAFE, Booking, Event, Redemption, milliseconds
 from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.serving.session import Session
@@ -44,17 +44,21 @@ from ticketd.wire.replies import (
 )
 from ticketd.wire.requests import (
     Amend,
+    Annul,
     Book,
     Bookings,
     Cancel,
     Confirm,
     Create,
+    Delete,
+    Extend,
     Help,
     Hold,
     List,
     Ping,
     Ready,
     Redeem,
+    Reissue,
     Release,
     Request,
     Show,
@@ -77,16 +81,20 @@ REQUESTS: list[Request] = [
     List("1", 2),
     Show("1"),
     Show("bought", "booking"),
-    Create("Jazz Café", JAZZ, 100, "jazz", 90),
-    Book("1", 2, "bought"),
-    Hold("1", 3, 86_400, "held"),
-    Confirm("held"),
+    Create("Jazz Café", JAZZ, 100, "jazz", 90, JAZZ - timedelta(days=500), JAZZ, True, 5),
+    Book("1", 2, "bought", "order 5"),
+    Hold("1", 3, 86_400, "held", "order 6"),
+    Extend("held", 86_400),
+    Confirm("held", late=True),
     Release("held"),
     Cancel("bought", ["bought.0123456789ab", "bought.ba9876543210"]),
-    Redeem("bought.0123456789ab"),
-    Amend("jazz", "Jazz Nights", JAZZ, 120),
+    Reissue("bought.0123456789ab"),
+    Redeem("bought.0123456789ab", "1", "scan"),
+    Annul("bought.0123456789ab", "1", "wrong person"),
+    Amend("jazz", "Jazz Nights", JAZZ, 120, None, JAZZ, False, 6),
+    Delete("jazz"),
     Watch("1"),
-    Bookings("a", 2),
+    Bookings("a", 2, "1", "order 5"),
     Stats(),
     Ping(),
     Ready(),
@@ -153,16 +161,25 @@ PACKET_BYTES_MIN = 8
 STORY = b"""
 create Jazz 2027-03-11T20:00:00Z 20 --id 1
 create Rock 2027-03-11T20:00:00Z 5 --available 0 --id 2
+create Pop 2027-03-11T20:00:00Z 5 --per-buyer 2 --id 3
+create Folk 2027-03-11T20:00:00Z 5 --paused --id 4
+create Soul 2027-03-11T20:00:00Z 5 --opens 2027-03-11T20:00:00.001Z --id 5
+delete 4
 book 1 3 --booking b
 redeem b.000000000001
 cancel b --tickets b.000000000002
-book 1 1 --booking c
+reissue b.000000000003
+redeem b --scan s --event 1
+annul b.000000000004 --reason left
+book 1 1 --booking c --buyer x
 cancel c
 hold 1 2 --booking h
+extend h 900
 hold 1 1 --seconds 60 --booking i
 confirm i
 hold 1 1 --booking r
 release r
+book 3 2 --booking p --buyer x
 """
 
 
@@ -174,8 +191,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self._events: dict[str, Event] = {}
+        self._removed: set[str] = set()
         self._bookings: dict[str, Booking] = {}
-        self._redemptions: dict[str, dict[str, int]] = {}
+        self._redemptions: list[Redemption] = []
         self.requests = 0
         # Two of them, for the ids of a batch are minted before it, and those of its tickets within it.
         self._asked = 0
@@ -184,9 +202,12 @@ class Ledger:
     def __copy__(self) -> "Ledger":
         other = Ledger()
         other._events, other._bookings = self._events.copy(), self._bookings.copy()
-        other._redemptions = {id_: redeemed.copy() for id_, redeemed in self._redemptions.items()}
+        other._removed, other._redemptions = self._removed.copy(), self._redemptions.copy()
         other._asked, other._issued = self._asked, self._issued
         return other
+
+    def now(self) -> int:
+        return milliseconds(JAZZ)
 
     def has_due_holds(self) -> bool:
         return False
@@ -198,7 +219,7 @@ class Ledger:
         """Nothing is known of any booking."""
         return None
 
-    def count_refusal(self) -> None:
+    def count_refusal(self, request: Request, refusal: ErrorReply) -> None:
         # In a batch with others it would have got an id.
         self._asked += 1
 
@@ -209,7 +230,7 @@ class Ledger:
         return Catalogue(self._events.values()).list_frame(request)
 
     def stats(self) -> StatsReply:
-        return StatsReply("1", True, 0.0, *[0] * 11)
+        return StatsReply("1", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
     def ready(self) -> ReadyReply:
         return ReadyReply()
@@ -222,16 +243,21 @@ class Ledger:
                 request.booking = f"b{self._asked}"
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = f"e{self._asked}"
+            elif isinstance(request, Redeem) and request.scan is UNSET:
+                request.scan = f"s{self._asked}"
         working_set = self._load(read_set(requests))
         replies = decide_all(working_set, requests)
         for request, decided in zip(requests, replies, strict=True):
             check_kind(request, decided)
         for event in working_set.changed_events.values():
             check_law(event)
+        for event_id in working_set.deleted_events:
+            self._events.pop(event_id, None)
+        self._removed |= working_set.deleted_events
         self._events |= working_set.changed_events
         self._bookings |= working_set.changed_bookings
-        for redemption in working_set.new_redemptions:
-            self._redemptions.setdefault(redemption.booking, {})[redemption.ticket] = redemption.at
+        self._redemptions += working_set.new_redemptions
+        self._check_buyers(working_set)
         return replies
 
     def read(self, request: Request) -> Reply:
@@ -245,18 +271,40 @@ class Ledger:
         return reply
 
     def _load(self, reads: ReadSet) -> WorkingSet:
-        working_set = WorkingSet(self._new_ticket, milliseconds(JAZZ))
+        working_set = WorkingSet(self._new_ticket, self.now())
         working_set.bookings = _copies(self._bookings, reads.bookings | reads.new_bookings)
-        if reads.page:
-            after, limit = reads.page
-            ids = [id_ for id_ in sorted(self._bookings) if id_ > after]
-            working_set.page = [copy(self._bookings[id_]) for id_ in ids[:limit]]
-            working_set.more = len(ids) > limit
-        shown = {*working_set.bookings, *(booking.id for booking in working_set.page)}
-        working_set.redemptions = {id_: self._redemptions.get(id_, {}).copy() for id_ in shown}
+        if page := reads.page:
+            bookings = [self._bookings[id_] for id_ in sorted(self._bookings) if id_ > page.after]
+            of = [each for each in bookings if page.event in (None, each.event) and page.buyer in (None, each.buyer)]
+            working_set.fill_page(page, map(copy, of))
+        shown = {*reads.redemptions_of, *(booking.id for booking in working_set.page)} & working_set.bookings.keys()
+        working_set.add_redemptions(
+            each
+            for each in self._redemptions
+            if each.booking in shown or (each.booking, each.ticket) in reads.redemptions
+        )
         reads.events |= {booking.event for booking in working_set.bookings.values()}
         working_set.events = _copies(self._events, reads.events)
+        working_set.removed = self._removed & reads.removals
+        late = [working_set.bookings[id_] for id_ in reads.buyers_of if id_ in working_set.bookings]
+        for event_id, buyer in reads.buyers | {(each.event, each.buyer) for each in late if each.buyer is not None}:
+            event = self._events.get(event_id)
+            if event and (event.per_buyer is not None or event_id in reads.limited):
+                working_set.owned[event_id, buyer] = self._owned(event_id, buyer)
         return working_set
+
+    def _owned(self, event_id: str, buyer: str) -> int:
+        return sum(each.owned() for each in self._bookings.values() if (each.event, each.buyer) == (event_id, buyer))
+
+    def _check_buyers(self, working_set: WorkingSet) -> None:
+        """Check that what the rules counted is what buyers have."""
+        for (event_id, buyer), counted in working_set.owned.items():
+            event = self._events.get(event_id)
+            # Without a limit, what a buyer had before is not read.
+            if event is None or event.per_buyer is None:
+                continue
+            owned = self._owned(event_id, buyer)
+            assert owned == counted, f"{buyer!r} has {owned} of event {event_id}, not {counted}"
 
     def _new_ticket(self) -> str:
         self._issued += 1
