@@ -340,6 +340,17 @@ def test_memory_refuses_what_cannot_be_had_and_nothing_else() -> None:
     assert [len(group) for group in said.groups("commit")] == [6]
 
 
+def test_whole_bookings_are_redeemed_in_small_groups() -> None:
+    # Each writes a row for each of its tickets.
+    session = new_session()
+    session.receive(b"redeem b\n" * 12)
+    groups = []
+    while session.step() == "commit":
+        groups.append((len(session.group), session.rows))
+        session.receive_replies(list(map(echo, session.group)))
+    assert groups == [(8, 512), (4, 256)]
+
+
 def test_before_a_sale_opens_memory_refuses_everybody() -> None:
     memory = Remembered(settled=True)
     session = new_session(memory)

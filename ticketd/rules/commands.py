@@ -37,7 +37,8 @@ from ticketd.wire.requests import (
 # The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
 # ones one commit loads.
 ROWS_OF_A_BOOKING = 16
-# The same for a cancellation, which also writes the tickets again.
+# The same for a cancellation, which also writes the tickets again, and for the redemption of a whole booking, which
+# writes a row for each of them.
 ROWS_OF_A_CANCELLATION = 64
 # How many tickets are assumed in replies that may list a thousand: that to a ``confirm`` of a booking that is no active
 # hold, since it may have been confirmed before; and that to a cancellation, which lists them twice.
@@ -76,6 +77,10 @@ def _cost_of_cancellation(_memory: Memory, _request: Any) -> int:
 
 def _tickets_of_cancellation(_memory: Memory, _request: Any) -> int:
     return TICKETS_OF_A_CANCELLATION
+
+
+def _cost_of_redemption(_memory: Memory, request: Redeem) -> int:
+    return ROWS_OF_A_BOOKING if ticket_parts(request.ticket)[0] else ROWS_OF_A_CANCELLATION
 
 
 def _tickets_of_redemption(_memory: Memory, request: Redeem) -> int:
@@ -249,7 +254,7 @@ TABLE: dict[type, Row] = {
     Redeem: Row(
         decide=door.redeem,
         reads=_ticket_or_booking,
-        cost=_cost_of_booking,
+        cost=_cost_of_redemption,
         tickets_listed=_tickets_of_redemption,
         verb="redeemed",
     ),
