@@ -187,6 +187,7 @@ class PostgresLedger:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
             await self._pool.sync(connection)
             committed = await load_committed(connection, read_set(requests))
+        committed.hold_seconds_total_max = self._hold_seconds_total_max
         replies: list[Reply] = []
         for request in requests:
             part = part_of(committed, read_set([request]))

@@ -177,6 +177,7 @@ def part_of(working_set: WorkingSet, reads: ReadSet) -> WorkingSet:
         if event := working_set.events.get(id):
             part.events[id] = copy(event)
     part.owned, part.removed = dict(working_set.owned), set(working_set.removed)
+    part.hold_seconds_total_max = working_set.hold_seconds_total_max
     return part
 
 
