@@ -5,7 +5,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["ticketd"]):
-    from tests.faults.input import converse
+    from tests.faults.pure import converse
 
 
 def main() -> None:

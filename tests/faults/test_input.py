@@ -26,13 +26,13 @@ from tests.faults.input import (
     check_kind,
     check_log,
     check_replies,
-    converse,
     cut,
     cut_anyhow,
     run,
     sending,
     typed,
 )
+from tests.faults.pure import converse
 from ticketd.model import ticket_id
 from ticketd.wire import codec, words
 from ticketd.wire.lines import FRAME_BYTES_MAX
