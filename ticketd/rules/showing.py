@@ -80,12 +80,13 @@ def booking_reply(booking: Booking, changes: int | None = None, *, replayed: boo
 
 def _tickets_after(booking: Booking, changes: int) -> Sequence[str]:
     """Return the tickets of a booking as they were after so many changes: none of the later ones is reissued yet."""
-    tickets = booking.tickets
-    for change in reversed((booking.changes or [])[changes:]):
-        if change.what == "reissue":
-            old, new = change.tickets
-            tickets = [old if ticket == new else ticket for ticket in tickets]
-    return tickets
+    reissues = [change.tickets for change in (booking.changes or [])[changes:] if change.what == "reissue"]
+    if not reissues:
+        return booking.tickets
+    places = {ticket: place for place, ticket in enumerate(booking.tickets)}
+    for old, new in reversed(reissues):
+        places[old] = places.pop(new)
+    return sorted(places, key=places.__getitem__)
 
 
 def _expires_after(booking: Booking, past: Sequence[Change]) -> int | None:

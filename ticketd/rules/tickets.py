@@ -2,7 +2,7 @@
 
 from msgspec import UNSET
 
-from ticketd.model import REISSUES_MAX, Booking, BookingState, Change, ticket_id, ticket_parts
+from ticketd.model import REISSUES_MAX, Booking, BookingState, Change, redeemed_at, ticket_id, ticket_parts
 from ticketd.rules.bookings import change
 from ticketd.rules.showing import no_booking, no_ticket, not_valid, replay_of, too_late, too_often
 from ticketd.rules.working_set import WorkingSet
@@ -17,14 +17,16 @@ def cancel(working_set: WorkingSet, request: Cancel) -> Reply:
         return no_booking(request.booking)
     if booking.state not in ("confirmed", "cancelled"):
         return too_late(working_set, booking)
+    # Sets, and no question to the booking for each ticket: there may be a thousand, and as many changes.
     gone = booking.cancelled()
+    current = set(booking.tickets)
     if request.tickets is UNSET:
-        wanted = set(booking.tickets) - gone
+        wanted = current - gone
     else:
-        wanted = set()
+        wanted, had = set(), current | booking.replaced().keys()
         for id in request.tickets:
             its_booking, ticket = ticket_parts(id)
-            if its_booking != booking.id or not booking.had(ticket):
+            if its_booking != booking.id or ticket not in had:
                 return ErrorReply("ticket_not_found", f"booking {booking.id} has no ticket {id}")
             wanted.add(ticket)
     cancels = [change for change in booking.changes or () if change.what == "cancel"]
@@ -34,10 +36,11 @@ def cancel(working_set: WorkingSet, request: Cancel) -> Reply:
         if wanted == set(earlier.tickets):
             return replay_of(booking, earlier)
     event = working_set.events[booking.event]
-    for ticket in sorted(wanted):
-        if refusal := not_valid(working_set, booking, ticket):
-            refusal.available, refusal.version = event.available, event.version
-            return refusal
+    used = {ticket for ticket in wanted if redeemed_at(working_set.history(booking.id, ticket)) is not None}
+    ended = used | (wanted & gone) | (wanted - current)
+    if ended and (refusal := not_valid(working_set, booking, min(ended))):
+        refusal.available, refusal.version = event.available, event.version
+        return refusal
     event.shift(sold=-len(wanted), available=len(wanted))
     tickets = [ticket for ticket in booking.tickets if ticket in wanted]
     state: BookingState = "cancelled" if len(gone) + len(wanted) == booking.quantity else "confirmed"
