@@ -27,7 +27,6 @@ from ticketd.model import (
     ticket_parts,
     time_of,
     utc,
-    whole_milliseconds,
 )
 
 DIRECTION_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -114,23 +113,6 @@ def test_a_date_outside_the_years_of_utc_is_refused(date: datetime) -> None:
 def test_milliseconds_and_the_time_they_stand_for_are_one(count: int) -> None:
     assert milliseconds(time_of(count)) == count
     assert time_of(count).tzinfo is UTC
-
-
-@pytest.mark.parametrize(
-    ("microsecond", "kept"), [(0, 0), (1, 1_000), (999, 1_000), (1_000, 1_000), (1_001, 2_000), (999_000, 999_000)]
-)
-def test_a_time_of_a_sale_is_rounded_up_to_a_millisecond(microsecond: int, kept: int) -> None:
-    zone = timezone(timedelta(hours=2))
-    time = whole_milliseconds(datetime(2027, 3, 11, 22, 0, 0, microsecond, zone), "opens")
-    assert time.isoformat(timespec="microseconds") == f"2027-03-11T20:00:00.{kept:06}+00:00"
-    assert time_of(milliseconds(time)) == time
-
-
-def test_a_time_of_a_sale_is_not_rounded_past_the_years() -> None:
-    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
-    assert whole_milliseconds(last, "closes") == last
-    with pytest.raises(ValueError, match=r"^closes must be within the years 1 to 9999"):
-        whole_milliseconds(datetime.max.replace(tzinfo=UTC), "closes")
 
 
 def event_with(available: int, held: int, elsewhere: int = 0) -> Event:

@@ -20,11 +20,6 @@ HOLD_SECONDS_MAX = 86_400
 HOLD_SECONDS_DEFAULT = 300
 # How long a hold may last in all, however often it is extended, unless --hold-seconds-total-max says otherwise.
 HOLD_SECONDS_TOTAL_MAX_DEFAULT = 86_400
-# Whatever becomes of a booking or a ticket is kept, and shown by one reply. So it must not go on without end: at most
-# so often a hold is extended, tickets of a booking are reissued, and the redemption of a ticket is annulled.
-EXTENSIONS_MAX = 1_000
-REISSUES_MAX = 1_000
-ANNULMENTS_MAX = 100
 ID_CHARS_MAX = 64
 NAME_BYTES_MAX = 200
 BUYER_BYTES_MAX = 200
@@ -102,19 +97,12 @@ def printable(text: str) -> str:
     return UNSAFE.sub(lambda unsafe: f"\\u{ord(unsafe[0]):04x}", text)
 
 
-def utc(date: datetime, field: str = "date") -> datetime:
-    """Return the same moment in UTC. Raises ValueError if that is not within the years 1 to 9999.
-
-    ``field`` is what the message calls it.
-    """
+def utc(date: datetime) -> datetime:
+    """Return the same moment in UTC. Raises ValueError if that is not within the years 1 to 9999."""
     try:
         return date.astimezone(UTC)
     except OverflowError:
-        raise _beyond(field) from None
-
-
-def _beyond(field: str) -> ValueError:
-    return ValueError(f"{field} must be within the years 1 to 9999 in UTC")
+        raise ValueError("date must be within the years 1 to 9999 in UTC") from None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -129,14 +117,6 @@ def milliseconds(time: datetime) -> int:
 def time_of(count: int) -> datetime:
     """Return the time that so many milliseconds since 1970 stand for, in UTC."""
     return _EPOCH + timedelta(milliseconds=count)
-
-
-def whole_milliseconds(time: datetime, field: str) -> datetime:
-    """Return the same moment in UTC, rounded up to what ledgers keep of it. Raises ValueError as ``utc`` does."""
-    try:
-        return time_of(milliseconds(utc(time, field)))
-    except OverflowError:
-        raise _beyond(field) from None
 
 
 def opt_time_of(count: int | None) -> datetime | None:
@@ -283,10 +263,6 @@ class Booking(Struct, array_like=True, gc=False):
     def first_expires(self) -> int | None:
         """When it would have expired if it had never been extended."""
         return None if self.seconds is None else self.booked_at + self.seconds * 1_000
-
-    def count(self, what: str) -> int:
-        """Return how many changes of this kind it has had."""
-        return sum(change.what == what for change in self.changes or ())
 
     def cancelled(self) -> set[str]:
         """Return those of its tickets that are cancelled."""

@@ -76,7 +76,7 @@ def test_one_scan_may_have_the_id_of_another_of_another_ticket() -> None:
     assert decide(working_set_after(SCANNED), scan(SECOND)) == used(SECOND)
 
 
-def test_a_scan_is_replayed_after_an_annulment_and_redeems_nothing() -> None:
+def test_a_scan_replayed_after_an_annulment_redeems_nothing() -> None:
     assert replayed(ANNULLED, scan(FIRST)) == used(replayed=True)
     shown = decide(working_set_after(ANNULLED), Show(FIRST))
     assert isinstance(shown, TicketReply)

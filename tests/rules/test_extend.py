@@ -55,7 +55,7 @@ def test_a_hold_lives_so_many_seconds_from_now() -> None:
     assert decide(committed(rows), Show("jazz")) == jazz(1, 2, 0, 2)
 
 
-def test_an_extended_hold_runs_out_at_its_new_time_to_the_millisecond() -> None:
+def test_an_extended_hold_ends_at_its_new_time_to_the_millisecond() -> None:
     rows = working_set_after([*HELD, 30 * SECOND])
     decide_batch(rows, Extend("h", 60))
     early = committed(rows, 60 * SECOND - MS)

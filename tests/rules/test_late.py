@@ -118,7 +118,7 @@ def test_of_two_late_buyers_the_first_gets_the_last_tickets() -> None:
     assert rows.events["jazz"].available == 1
 
 
-def test_it_is_booked_when_it_was_held_and_confirmed_when_it_was_late() -> None:
+def test_its_history_says_when_it_was_held_and_confirmed() -> None:
     rows = working_set_after([*EXPIRED, timedelta(hours=1)])
     decide_batch(rows, Confirm("h", late=True))
     shown = decide(committed(rows), Show("h"))

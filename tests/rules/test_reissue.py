@@ -67,7 +67,7 @@ def test_asked_again_the_same_new_ticket_comes() -> None:
 
 
 @pytest.mark.parametrize("after", [Reissue(NEW), Cancel("b", [NEW]), Cancel("b"), Redeem(NEW), Redeem("b")])
-def test_the_original_reply_is_replayed_whatever_becomes_of_the_new_one(after: Reissue | Cancel | Redeem) -> None:
+def test_the_original_reply_comes_whatever_became_of_the_new_one(after: Reissue | Cancel | Redeem) -> None:
     assert replayed([*REISSUED, after], Reissue(FIRST)) == valid(NEW, True)
 
 

@@ -7,7 +7,7 @@ from unicodedata import normalize
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from ticketd.model import UNSAFE, ticket_id, whole_milliseconds
+from ticketd.model import UNSAFE, ticket_id
 from ticketd.wire.commands import commands
 from ticketd.wire.requests import (
     Amend,
@@ -32,6 +32,7 @@ from ticketd.wire.requests import (
     Stats,
     Watch,
 )
+from ticketd.wire.window import checked_window
 
 JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)
 IDS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
@@ -50,8 +51,11 @@ BUYERS = TEXTS | st.sampled_from(["none", "--paused", "-", "a,b"])
 
 
 def _sale(window: tuple[Any, Any]) -> bool:
-    opens, closes = ((time and whole_milliseconds(time, "")) if isinstance(time, datetime) else None for time in window)
-    return opens is None or closes is None or opens < closes
+    try:
+        checked_window(*window)
+    except ValueError:
+        return False
+    return True
 
 
 # What an event may have: opens and closes.

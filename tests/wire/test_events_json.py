@@ -30,7 +30,7 @@ def file_of(**fields: Any) -> bytes:
 
 @settings(deadline=None, max_examples=300)
 @given(REQUESTS_OF[Create])
-def test_every_event_that_can_be_made_is_read_again_from_the_file(request: Create) -> None:
+def test_every_event_that_can_be_made_is_read_from_the_file(request: Create) -> None:
     event = created(request)
     written = file_events([event])
     [read] = decode_file(b"".join(encode_file(written)))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.wire.strategies import BUYERS, DATES, IDS, JAZZ, NAMES, OR_NOT, TICKET_IDS
 from ticketd.errors import Code, TicketError
-from ticketd.model import ANNULMENTS_MAX, EXTENSIONS_MAX, REISSUES_MAX, BookingState, TicketState, ticket_id
+from ticketd.model import BookingState, TicketState, ticket_id
+from ticketd.rules.showing import ANNULMENTS_MAX, EXTENSIONS_MAX, REISSUES_MAX
 from ticketd.wire import codec
 from ticketd.wire.codec import encode
 from ticketd.wire.commands import commands, help_reply

@@ -3,9 +3,18 @@
 import msgspec
 from msgspec import UNSET
 
-from ticketd.model import EXTENSIONS_MAX, Booking, BookingState, Change, Event, time_of
+from ticketd.model import Booking, BookingState, Change, Event, time_of
 from ticketd.rules.memory import Memory
-from ticketd.rules.showing import booking_reply, no_booking, no_event, replay_of, too_late, too_often
+from ticketd.rules.showing import (
+    EXTENSIONS_MAX,
+    booking_reply,
+    count_of,
+    no_booking,
+    no_event,
+    replay_of,
+    too_late,
+    too_often,
+)
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply
 from ticketd.wire.requests import Book, Confirm, Extend, Hold, Release
@@ -189,7 +198,7 @@ def extend(working_set: WorkingSet, request: Extend) -> Reply:
     expires = min(working_set.now + request.seconds * 1_000, ceiling)
     if expires <= booking.expires:
         return booking_reply(booking, replayed=True)
-    if booking.count("extend") >= EXTENSIONS_MAX:
+    if count_of(booking, "extend") >= EXTENSIONS_MAX:
         return too_often(f"booking {booking.id}", "extended", EXTENSIONS_MAX)
     event = working_set.events[booking.event]
     event.shift()

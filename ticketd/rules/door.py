@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from ticketd.model import ANNULMENTS_MAX, Booking, Redemption, redeemed_at, ticket_parts, time_of
+from ticketd.model import Booking, Redemption, redeemed_at, ticket_parts, time_of
 from ticketd.rules.showing import (
+    ANNULMENTS_MAX,
     booking_reply,
     no_ticket,
     not_valid,

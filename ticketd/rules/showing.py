@@ -19,6 +19,12 @@ from ticketd.model import (
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import BookingReply, ChangeFacts, ErrorReply, EventReply, RedemptionFacts, TicketReply
 
+# Whatever becomes of a booking or a ticket is kept, and shown by one reply. So it must not go on without end: at most
+# so often a hold is extended, tickets of a booking are reissued, and the redemption of a ticket is annulled.
+EXTENSIONS_MAX = 1_000
+REISSUES_MAX = 1_000
+ANNULMENTS_MAX = 100
+
 
 def event_reply(event: Event, *, replayed: bool = False) -> EventReply:
     """Return the reply that shows an event."""
@@ -185,6 +191,11 @@ def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
 def too_often(id: str, what: str, times: int) -> ErrorReply:
     """Return the refusal of what was done so often that its history would grow too long."""
     return ErrorReply("bad_request", f"{id} was {what} {times} times already, and cannot be {what} again")
+
+
+def count_of(booking: Booking, what: str) -> int:
+    """Return how many changes of this kind a booking has had."""
+    return sum(change.what == what for change in booking.changes or ())
 
 
 def not_valid(working_set: WorkingSet, booking: Booking, ticket: str) -> ErrorReply | None:

@@ -2,9 +2,18 @@
 
 from msgspec import UNSET
 
-from ticketd.model import REISSUES_MAX, Booking, BookingState, Change, redeemed_at, ticket_id, ticket_parts
+from ticketd.model import Booking, BookingState, Change, redeemed_at, ticket_id, ticket_parts
 from ticketd.rules.bookings import change
-from ticketd.rules.showing import no_booking, no_ticket, not_valid, replay_of, too_late, too_often
+from ticketd.rules.showing import (
+    REISSUES_MAX,
+    count_of,
+    no_booking,
+    no_ticket,
+    not_valid,
+    replay_of,
+    too_late,
+    too_often,
+)
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import ErrorReply, Reply, TicketReply
 from ticketd.wire.requests import Cancel, Reissue
@@ -60,7 +69,7 @@ def reissue(working_set: WorkingSet, request: Reissue) -> Reply:
         return _reissued(booking, replaced[ticket], replayed=True)
     if refusal := not_valid(working_set, booking, ticket):
         return refusal
-    if booking.count("reissue") >= REISSUES_MAX:
+    if count_of(booking, "reissue") >= REISSUES_MAX:
         return too_often(f"booking {booking.id}", "reissued", REISSUES_MAX)
     new = working_set.new_ticket()
     while booking.had(new):

@@ -19,8 +19,8 @@ from ticketd.model import (
     opt_time_of,
     printable,
     utc,
-    whole_milliseconds,
 )
+from ticketd.wire.window import checked_window
 
 Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]
 
@@ -60,10 +60,7 @@ class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, omit_defaul
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
         checked_text("name", self.name, NAME_BYTES_MAX)
         self.date = utc(self.date)
-        self.opens = self.opens and whole_milliseconds(self.opens, "Opens")
-        self.closes = self.closes and whole_milliseconds(self.closes, "Closes")
-        if self.opens and self.closes and self.closes <= self.opens:
-            raise ValueError("Closes must be later than Opens")
+        self.opens, self.closes = checked_window(self.opens, self.closes, ("Opens", "Closes"))
         if self.available > self.capacity:
             raise ValueError(f"AvailableTickets is {self.available}, more than TotalTickets, {self.capacity}")
 

@@ -5,7 +5,6 @@ ticketctl and the tables of protocol.md all come from its docstring and from the
 of its fields. Its class variables say how a client may use it.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -28,7 +27,6 @@ from ticketd.model import (
     checked_name,
     checked_text,
     utc,
-    whole_milliseconds,
 )
 from ticketd.wire.replies import (
     BookingReply,
@@ -43,6 +41,7 @@ from ticketd.wire.replies import (
     TicketReply,
 )
 from ticketd.wire.schema import listed
+from ticketd.wire.window import checked_window
 
 EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
@@ -73,17 +72,6 @@ Limit = Annotated[PerBuyer, Meta(description="how many tickets one buyer may hav
 BuyerRef = Annotated[
     Buyer, Meta(description="who buys: an order number or an address; needed if the event limits tickets per buyer")
 ]
-
-
-def _checked_sale(request: "Create | Amend") -> None:
-    """Bring the times of a sale to what ledgers keep. Raises ValueError if they contradict each other."""
-    opens, closes = request.opens, request.closes
-    if isinstance(opens, datetime):
-        request.opens = opens = whole_milliseconds(opens, "opens")
-    if isinstance(closes, datetime):
-        request.closes = closes = whole_milliseconds(closes, "closes")
-        if isinstance(opens, datetime) and closes <= opens:
-            raise ValueError("closes must be later than opens")
 
 
 def _checked_buyer(buyer: str | UnsetType) -> None:
@@ -184,7 +172,7 @@ class Create(Request, tag="create"):
         """Check what types cannot express; msgspec turns a ValueError into a ValidationError."""
         checked_name(self.name)
         self.date = utc(self.date)
-        _checked_sale(self)
+        self.opens, self.closes = checked_window(self.opens, self.closes)
         if self.available is not UNSET and self.available > self.capacity:
             raise ValueError(f"available must not be more than capacity, {self.capacity}, and it is {self.available}")
 
@@ -336,7 +324,7 @@ class Amend(Request, tag="amend"):
         if not self.given:
             fields = listed(name for name in self.__struct_fields__ if name != "event")
             raise ValueError(f"there is nothing to change; amend takes {fields}")
-        _checked_sale(self)
+        self.opens, self.closes = checked_window(self.opens, self.closes)
         if self.name is not UNSET:
             checked_name(self.name)
         if self.date is not UNSET:
