@@ -8,7 +8,7 @@ shell.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -46,8 +46,12 @@ def decode(line: bytes) -> Request:
     return parse(split(text))
 
 
-def parse(words: list[str]) -> Request:
-    """Return the request that the words mean. Raises TicketError (bad_frame, bad_request or unknown_command)."""
+def parse(words: list[str], read: Callable[[Field, str], object] | None = None) -> Request:
+    """Return the request that the words mean. Raises TicketError (bad_frame, bad_request or unknown_command).
+
+    ``read`` returns the value of a field for its word, as ``value`` does.
+    """
+    read = read or value
     if re.search("[\ud800-\udfff]", "".join(words)):
         raise TicketError("bad_frame", "this is not UTF-8; send UTF-8")
     name, *rest = words
@@ -63,7 +67,7 @@ def parse(words: list[str]) -> Request:
         if not options_end and word == "--":
             options_end = True
         elif not options_end and word.startswith("--"):
-            option, equals, value = word[2:].partition("=")
+            option, equals, word = word[2:].partition("=")
             if (flag := _flag(fields, option)) and not equals:
                 given[flag.name] = option == flag.option
                 continue
@@ -72,11 +76,11 @@ def parse(words: list[str]) -> Request:
             if not equals:
                 if not rest:
                     raise TicketError("bad_request", f"--{option} needs a value; usage: {command.usage}")
-                value = rest.pop(0)
-            given[fields[option].name] = _value(fields[option], value)
+                word = rest.pop(0)
+            given[fields[option].name] = read(fields[option], word)
         elif positional:
             field = positional.pop(0)
-            given[field.name] = _value(field, word)
+            given[field.name] = read(field, word)
         else:
             hint = " (put quotes around a name with spaces)" if "name" in given else ""
             raise TicketError("bad_request", f"{shown(word)} is one word too many{hint}; usage: {command.usage}")
@@ -84,7 +88,7 @@ def parse(words: list[str]) -> Request:
 
 
 def unparse(request: Request) -> list[str]:
-    """Return words that ``parse`` turns back into the request."""
+    """Return words that ``parse`` turns back into the request. A flag that is off anyway is left out."""
     command = commands()[str(request.__struct_config__.tag)]
     values: dict[str, Any] = msgspec.to_builtins(request)
     defaults = {field.name: field.default for field in msgspec.structs.fields(request)}
@@ -94,13 +98,13 @@ def unparse(request: Request) -> list[str]:
         given = getattr(request, field.name)
         if given is UNSET or (field.type is bool and given is defaults[field.name]):
             continue
-        value = _word(field, values[field.name])
+        word = _word(field, values[field.name])
         if field.positional:
-            words.append(value)
+            words.append(word)
         elif field.type is bool:
             options.append(f"--{field.option}" if values[field.name] else f"--no-{field.option}")
         else:
-            options += [f"--{field.option}={value}"] if value.startswith("-") else [f"--{field.option}", value]
+            options += [f"--{field.option}={word}"] if word.startswith("-") else [f"--{field.option}", word]
     separator = ["--"] if any(word.startswith("-") for word in words) else []
     return [command.name, *options, *separator, *words]
 
@@ -117,7 +121,8 @@ def _word(field: Field, value: Any) -> str:
     return ",".join(value) if field.type is list else str(value)
 
 
-def _value(field: Field, word: str) -> object:
+def value(field: Field, word: str) -> object:
+    """Return the value that a word stands for in this field. If it is none, its type refuses it later."""
     if field.clearable and word == "none":
         return None
     if field.type is bool and word in ("true", "false"):
