@@ -77,11 +77,11 @@ def database(postgres: Server) -> Iterator[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a person who has set nothing about ticketd, and whose system speaks UTF-8."""
+    """The environment of a person in UTC who has set nothing about ticketd, and whose system speaks UTF-8."""
     theirs = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         theirs.pop(name, None)
-    return {**theirs, "PYTHONUTF8": "1", **more}
+    return {**theirs, "PYTHONUTF8": "1", "TZ": "UTC", **more}
 
 
 def command_line(words: tuple[str, ...], port: int | None) -> list[str]:
@@ -232,9 +232,18 @@ def answer(reply: str, **fields: object) -> bytes:
     return msgspec.json.encode({"reply": reply, **fields}) + b"\n"
 
 
-def booked(booking: str = "b", event: str = "1", quantity: int = 1, state: str = "confirmed") -> bytes:
+def booked(booking: str = "b", event: str = "1", quantity: int = 1, state: str = "confirmed", **more: object) -> bytes:
     """Return the reply to a booking."""
     tickets = [] if state == "held" else [f"t{number}" for number in range(quantity)]
     return answer(
-        "booking", id=booking, event=event, quantity=quantity, state=state, tickets=tickets, available=9, version=1
+        "booking",
+        id=booking,
+        event=event,
+        quantity=quantity,
+        state=state,
+        tickets=tickets,
+        available=9,
+        version=1,
+        booked_at="2026-11-23T00:30:00.123Z",
+        **more,
     )

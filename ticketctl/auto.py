@@ -14,8 +14,8 @@ from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.output import CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, settling, status_of, unknown
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
+from ticketctl.times import Reader
 from ticketd.errors import TicketError
-from ticketd.wire import words
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply, error_reply
 from ticketd.wire.requests import Request
 from ticketd.wire.schema import must_be, shown
@@ -63,7 +63,7 @@ class Summary(msgspec.Struct, tag_field="reply", tag="auto"):
 def run_auto(arguments: Sequence[str], client: Client, output: Output) -> int:
     """Run ``auto`` and return the exit status: 0, or that of the last request that was not done."""
     try:
-        command, requests, delay_ms = _parse(arguments)
+        command, requests, delay_ms = _parse(arguments, output)
     except TicketError as error:
         output.error(error_reply(error))
         return USAGE
@@ -108,7 +108,7 @@ class _Run:
     def once(self) -> bool:
         """Send the request once. Return False if it is useless to go on."""
         # Parsed again each time, so that each booking gets an id of its own.
-        request = words.parse(self._command)
+        request = Reader(self._output.zone).parse(self._command)
         began = time.monotonic()
         try:
             reply = self._client.ask(request)
@@ -157,14 +157,14 @@ class _Run:
         )
 
 
-def _parse(arguments: Sequence[str]) -> tuple[list[str], int, int]:
+def _parse(arguments: Sequence[str], output: Output) -> tuple[list[str], int, int]:
     if len(arguments) < len(AUTO.fields):
         raise AUTO.wrong("auto needs a command, how many times, and the delay")
     *command, requests_word, delay_word = arguments
     requests = _number("REQUESTS", requests_word, Requests)
     delay_ms = _number("DELAY_MS", delay_word, DelayMs)
     try:
-        request = words.parse(command)
+        request = Reader(output.zone).parse(command)
     except TicketError as error:
         raise TicketError(error.code, f"{error.message}; it is part of: {AUTO.usage}") from None
     if request.streams:

@@ -24,9 +24,11 @@ from ticketctl.output import (
     Output,
     default_host,
     default_port,
+    default_timezone,
     discard,
 )
 from ticketctl.render import Mode, usages
+from ticketctl.times import Zone
 from ticketd import __version__
 from ticketd.errors import TicketError
 from ticketd.wire import PORT, words
@@ -75,7 +77,7 @@ def _main(arguments: list[str]) -> int:
     options, command = parser.parse_known_args(arguments)
     client = _client(options, parser)
     mode: Mode = "json" if options.json else "table" if sys.stdout.isatty() else "plain"
-    output = Output(mode, options.quiet)
+    output = Output(mode, options.quiet, zone=_zone(options, parser))
     if options.help and not command:
         parser.print_help()
         return DONE
@@ -140,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="where ticketd listens (TICKETD_HOST, or 127.0.0.1)")
     parser.add_argument("--port", help=f"its port (TICKETD_PORT, or {PORT})")
     parser.add_argument("--timeout", metavar="SECONDS", help=f"how long to wait for a reply ({TIMEOUT_SECONDS:g})")
+    parser.add_argument("--timezone", metavar="ZONE", help="of times, such as Europe/Berlin (TICKETD_TIMEZONE, or TZ)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, errors included")
     parser.add_argument("-q", "--quiet", action="store_true", help="show errors only")
     parser.add_argument("--bail", action="store_true", help="end a script at its first failure")
@@ -158,6 +161,14 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
     if options.timeout is not None:
         timeout = _number("--timeout", options.timeout, float, Timeout, parser)
     return Client(host, port, timeout)
+
+
+def _zone(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Zone:
+    """Return the zone for these options, or exit with USAGE."""
+    try:
+        return Zone(options.timezone or default_timezone())
+    except ValueError as error:
+        parser.error(str(error))
 
 
 def _number(name: str, word: str, read: Callable[[str], object], bounds: Any, parser: argparse.ArgumentParser) -> Any:

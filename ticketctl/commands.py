@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
+import msgspec
 from msgspec import UNSET
 
 from ticketctl import pages
@@ -25,12 +27,24 @@ from ticketctl.output import (
     write_text,
 )
 from ticketctl.own import OwnCommand
+from ticketctl.report import REPORT
+from ticketctl.tables import last_of
+from ticketctl.times import Reader, past, rfc3339
 from ticketd.errors import TicketError
 from ticketd.model import ticket_parts
 from ticketd.wire import words
 from ticketd.wire.commands import commands, help_reply
-from ticketd.wire.replies import ErrorReply, EventReply, HelpReply, Reply, TicketReply, error_reply
-from ticketd.wire.requests import Help, Request, Show
+from ticketd.wire.replies import (
+    BookingsReply,
+    ErrorReply,
+    EventReply,
+    EventsReply,
+    HelpReply,
+    Reply,
+    TicketReply,
+    error_reply,
+)
+from ticketd.wire.requests import Bookings, Delete, Help, Request, Show
 from ticketd.wire.schema import Command
 
 
@@ -66,8 +80,9 @@ def is_comment(line: str) -> bool:
 
 
 def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
+    reader = Reader(output.zone)
     try:
-        request = words.parse(list(command))
+        request = reader.parse(command)
         if isinstance(request, Help):
             output.result(_help(request))
             return DONE
@@ -79,7 +94,23 @@ def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
         from ticketctl.watch import run_watch
 
         return run_watch(request, client, output)
+    _note_times(request, reader, output)
+    if isinstance(request, Bookings) and "limit" not in reader.given:
+        # Imported here, like all that few commands need.
+        from ticketctl.listing import run_bookings
+
+        return run_bookings(request, client, output)
     return _ask(request, client, output)
+
+
+def _note_times(request: Request, reader: Reader, output: Output) -> None:
+    """Say which moments were understood, if a person reads that, and which of them are past."""
+    if sys.stderr.isatty():
+        for understood in reader.understood:
+            output.note(understood)
+    for name, time in past(request, datetime.now(UTC)).items():
+        shown = output.zone.show(time) if output.mode == "table" else rfc3339(time)
+        output.note(f"warning: {name} is in the past: {shown}")
 
 
 def _ask(request: Request, client: Client, output: Output) -> int:
@@ -97,7 +128,10 @@ def _ask(request: Request, client: Client, output: Output) -> int:
             output.error(reply)
         return status_of(reply)
     try:
-        output.result(reply)
+        if isinstance(request, Delete) and output.mode == "table" and not output.quiet:
+            write_text(f"event {request.event} is deleted", sys.stdout)
+        else:
+            output.result(reply)
     except (OSError, MemoryError) as error:
         if not request.writes:
             raise
@@ -108,6 +142,8 @@ def _ask(request: Request, client: Client, output: Output) -> int:
         return OUTCOME_UNKNOWN
     if isinstance(request, Show) and request.kind is UNSET and not output.quiet:
         _note_same_id(request, reply, client, output)
+    if isinstance(reply, EventsReply | BookingsReply):
+        _note_more(request, reply, client, output)
     return DONE
 
 
@@ -121,6 +157,13 @@ def _note_same_id(request: Show, shown: Reply, client: Client, output: Output) -
             if not isinstance(client.ask(other), ErrorReply):
                 command = typed(words.unparse(other), client, output)
                 output.note(f"a {other.kind} has this id too; this shows it:\n  {command}")
+
+
+def _note_more(request: Request, page: EventsReply | BookingsReply, client: Client, output: Output) -> None:
+    """Say in a pipe what a terminal and JSON show anyway: that this is not the end of the list."""
+    if page.more and output.mode == "plain" and (after := last_of(page)):
+        command = typed(words.unparse(msgspec.structs.replace(request, after=after)), client, output)
+        output.note(f"there are more; this shows them:\n  {command}")
 
 
 def _help(request: Help) -> HelpReply:
@@ -143,4 +186,4 @@ def _exit(arguments: Sequence[str], _client: Client, output: Output) -> int:
 EXIT = OwnCommand("exit", "Leave the shell, or end a script.", [], _exit)
 
 # The commands of the client itself. Its help, completion and dispatch come from this table.
-OWN = {own.name: own for own in (AUTO, EXPORT, IMPORT, EXIT)}
+OWN = {own.name: own for own in (AUTO, EXPORT, IMPORT, REPORT, EXIT)}

@@ -8,51 +8,51 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ticketctl import pages
+from ticketctl.cells import cell
 from ticketctl.client import CannotConnectError, Client
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.render import cell, redemptions
+from ticketctl.tables import redemptions
 from ticketd.errors import TicketError
 from ticketd.model import Id, TicketState, printable
 from ticketd.wire.codec import encode
 from ticketd.wire.replies import (
-    BookingFacts,
     BookingRecord,
-    BookingsReply,
-    ErrorReply,
     EventFacts,
     EventReply,
     EventsReply,
-    Reply,
     error_reply,
 )
-from ticketd.wire.requests import Bookings, List, Request, Show
+from ticketd.wire.requests import Bookings, List, Show
 
 
 class Ticket(Struct, omit_defaults=True, gc=False):
-    """One ticket, with the fields that ``show`` has for it."""
+    """One ticket, with the fields that ``show`` has for it, and whose it is."""
 
     id: str
     event: str
     booking: str
     state: TicketState
     redeemed_at: datetime | None = None
+    buyer: str | None = None
 
 
 Row: TypeAlias = EventFacts | BookingRecord | Ticket
 
-_R = TypeVar("_R", bound=Reply)
-
 # The columns of the CSV of each report. New ones go to the end.
 _COLUMNS: dict[str, Sequence[str]] = {
     "events": EventFacts.__struct_fields__,
-    "bookings": BookingFacts.__struct_fields__,
+    "bookings": (
+        *("id", "event", "quantity", "state", "tickets", "available", "version"),
+        *("expires", "cancelled", "redeemed", "redeemed_at"),
+        *("booked_at", "buyer", "changes"),
+    ),
     "tickets": Ticket.__struct_fields__,
 }
 
@@ -79,7 +79,7 @@ def run_export(arguments: Sequence[str], client: Client, output: Output) -> int:
             _write_csv(iter(rows), _COLUMNS[what])
         else:
             _write_json(rows)
-    except _RefusedError as error:
+    except pages.RefusedError as error:
         sys.stdout.flush()
         output.error(msgspec.structs.replace(error.reply, message=rows.why_incomplete(error.reply.message)))
         return status_of(error.reply)
@@ -104,17 +104,10 @@ EXPORT = OwnCommand(
 )
 
 
-class _RefusedError(Exception):
-    """The daemon answered with an error."""
-
-    def __init__(self, reply: ErrorReply) -> None:
-        self.reply = reply
-
-
 class _Rows:
     """The rows of a report, read page by page, and how many of them there were.
 
-    Iterating raises CannotConnectError or _RefusedError.
+    Iterating raises CannotConnectError or RefusedError.
     """
 
     def __init__(self, what: str, event: str | None, client: Client) -> None:
@@ -132,13 +125,11 @@ class _Rows:
 
     def counted(self) -> str:
         """Return how many rows were written, such as ``1,204 bookings``."""
-        return f"{self._count:,} {self._what if self._count != 1 else self._what.removesuffix('s')}"
+        return pages.counted(self._count, self._what)
 
     def why_incomplete(self, why: str) -> str:
         """Return the message for an error that ended the report. Before the first page, it is the error itself."""
-        if not self._pages:
-            return why
-        return f"{why}{'' if why[-1:] in '.?!' else '.'} The output is incomplete: it ends after {self.counted()}"
+        return pages.incomplete(why, self.counted()) if self._pages else why
 
     def _all(self) -> Iterator[Row]:
         event = None if self._event is None else self._show(self._event)
@@ -153,13 +144,13 @@ class _Rows:
             yield from self._events()
 
     def _show(self, event: str) -> EventFacts:
-        reply = self._ask(Show(event, "event"), EventReply)
+        reply = pages.one(self._client, Show(event, "event"), EventReply)
         return EventFacts(*(getattr(reply, name) for name in EventFacts.__struct_fields__))
 
     def _events(self) -> Iterator[EventFacts]:
         after: str | UnsetType = UNSET
         while True:
-            page = self._ask(List(after), EventsReply)
+            page = pages.one(self._client, List(after), EventsReply)
             self._pages += 1
             yield from page.events
             if not page.more:
@@ -169,25 +160,9 @@ class _Rows:
             after = page.events[-1].id
 
     def _bookings(self) -> Iterator[BookingRecord]:
-        after: str | UnsetType = UNSET
-        while True:
-            page = self._ask(Bookings(after), BookingsReply)
+        for page in pages.bookings(self._client, Bookings(event=UNSET if self._event is None else self._event)):
             self._pages += 1
-            for booking in page.bookings:
-                if self._event in (None, booking.event):
-                    yield booking
-            if not page.more:
-                return
-            if not page.bookings:
-                raise pages.endless(self._client)
-            after = page.bookings[-1].id
-
-    def _ask(self, request: Request, kind: type[_R]) -> _R:
-        reply = self._client.ask(request)
-        if isinstance(reply, ErrorReply):
-            raise _RefusedError(reply)
-        assert isinstance(reply, kind)
-        return reply
+            yield from page.bookings
 
 
 def _tickets(booking: BookingRecord) -> Iterator[Ticket]:
@@ -195,7 +170,7 @@ def _tickets(booking: BookingRecord) -> Iterator[Ticket]:
     cancelled, redeemed = set(booking.cancelled), redemptions(booking)
     for ticket in booking.tickets:
         state: TicketState = "redeemed" if ticket in redeemed else "cancelled" if ticket in cancelled else "valid"
-        yield Ticket(ticket, booking.event, booking.id, state, redeemed.get(ticket))
+        yield Ticket(ticket, booking.event, booking.id, state, redeemed.get(ticket), booking.buyer)
 
 
 def _write_json(rows: Iterable[Row]) -> None:

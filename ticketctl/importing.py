@@ -5,17 +5,19 @@ The whole file is checked before anything is sent. Every event has an id, so imp
 
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of, unknown
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
 from ticketd.errors import TicketError
+from ticketd.model import milliseconds, time_of
 from ticketd.wire.codec import from_fields
 from ticketd.wire.commands import commands
 from ticketd.wire.events_json import EventsJsonError, check_new_name, decode_file
@@ -23,6 +25,8 @@ from ticketd.wire.replies import ErrorReply, EventFacts, EventReply, error_reply
 from ticketd.wire.requests import Create, Request, Show
 
 STDIN = "-"
+# What makes an event the same as that of a file.
+_DECIDED = ("name", "date", "capacity", "opens", "closes", "per_buyer")
 
 File = Annotated[
     str,
@@ -103,10 +107,15 @@ def _send(events: Sequence[Create], tally: Tally, client: Client, output: Output
 
 
 def _is_there(event: Create, client: Client) -> bool:
-    """Whether the event with this id is the same one, after sales: all but the number of available tickets is equal."""
+    """Whether the event with this id is the same one, after sales: all that was decided about it is equal.
+
+    What the file does not say may be anything, and so may ``paused``, since a sale is paused and goes on.
+    """
     there = client.ask(Show(str(event.id), "event"))
-    wanted = (event.name, event.date, event.capacity)
-    return isinstance(there, EventReply) and (there.name, there.date, there.capacity) == wanted
+    if not isinstance(there, EventReply):
+        return False
+    wanted = {name: getattr(event, name) for name in _DECIDED}
+    return all(value is UNSET or value == getattr(there, name) for name, value in wanted.items())
 
 
 def _read(path: str, output: Output) -> list[Create]:
@@ -149,7 +158,23 @@ def _of_catalogue(where: str, data: bytes) -> list[Create]:
     except EventsJsonError as error:
         at = where if error.line is None else f"{where}:{error.line}"
         raise TicketError("bad_request", f"{at}: {error}") from None
-    return [Create(event.name, event.date, event.capacity, event.id, event.available) for event in events]
+    return [
+        Create(
+            event.name,
+            event.date,
+            event.capacity,
+            event.id,
+            event.available,
+            _as_kept(event.opens),
+            _as_kept(event.closes),
+        )
+        for event in events
+    ]
+
+
+def _as_kept(time: datetime | None) -> datetime | UnsetType:
+    """Return a time of a file as the ledger keeps it, so that it can be compared with what is there."""
+    return UNSET if time is None else time_of(milliseconds(time))
 
 
 def _of_lines(where: str, data: bytes) -> list[Create]:

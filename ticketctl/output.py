@@ -14,6 +14,7 @@ import msgspec
 
 from ticketctl.client import NOT_DONE_CODES, Client, OutcomeUnknownError
 from ticketctl.render import Mode, error_text, render
+from ticketctl.times import LOCAL, Zone
 from ticketd.model import printable
 from ticketd.wire import PORT, words
 from ticketd.wire.replies import ErrorReply, Reply
@@ -41,15 +42,18 @@ class Output:
     program: str | None = "ticketctl"
     # In a script, the number of the line that is being run, from 1.
     line: int | None = None
+    # Where people are: times without an offset are read there, and those on a terminal are shown there.
+    zone: Zone = LOCAL
 
     def result(self, reply: Reply) -> None:
         """Show a reply that is not an error. Raises OSError if stdout cannot be written."""
         if not self.quiet:
-            write_text(render(reply, self.mode), sys.stdout)
+            write_text(render(reply, self.mode, self.zone), sys.stdout)
 
     def error(self, reply: ErrorReply) -> None:
         """Show an error from the daemon, or from a check before anything was sent."""
-        self._write_error(msgspec.to_builtins(reply), error_text(reply))
+        zone = self.zone if self.mode == "table" else None
+        self._write_error(msgspec.to_builtins(reply), error_text(reply, zone))
 
     def failure(self, code: str, message: str, settle: str | None = None) -> None:
         """Show that no reply came. ``settle`` is the command that finds out what happened."""
@@ -141,3 +145,8 @@ def default_host() -> str:
 def default_port() -> str:
     """Return the port to connect to if no option names one. It comes from the environment and may not be a number."""
     return os.environ.get("TICKETD_PORT") or str(PORT)
+
+
+def default_timezone() -> str | None:
+    """Return the zone to read and show times in if no option names one. None is the local one."""
+    return os.environ.get("TICKETD_TIMEZONE") or None

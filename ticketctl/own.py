@@ -74,7 +74,7 @@ class OwnCommand:
 
     def parse(self, words: Sequence[str]) -> dict[str, str]:
         """Return the value of each field that is given; that of a flag is empty. Raises TicketError (bad_request)."""
-        options = {f"--{field.name}": field for field in self.fields if not field.positional}
+        options = {f"--{field.option}": field for field in self.fields if not field.positional}
         positional = [field for field in self.fields if field.positional]
         given: dict[str, str] = {}
         rest = list(words)

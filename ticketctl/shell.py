@@ -143,6 +143,8 @@ class _Completer(Completer):
                     yield Completion(f"{choice} ", -len(word), display=choice, display_meta=field.description)
         elif field.completes == "events":
             yield from self._event_ids(word)
+        elif field.clearable and "none".startswith(word):
+            yield Completion("none ", -len(word), display="none", display_meta=f"no {field.option} any more")
         elif field.completes == "commands":
             yield from _names(known().values(), word)
         elif field.completes == "repeatable commands":
@@ -180,21 +182,34 @@ def _names(offered: Iterable[Command | OwnCommand], word: str) -> Iterable[Compl
 
 def _options(command: Command | OwnCommand, word: str) -> Iterable[Completion]:
     for field in command.fields:
-        option = f"--{field.name}"
-        if not field.positional and option.startswith(word):
-            yield Completion(f"{option} ", -len(word), display=option, display_meta=field.description)
+        for option in _spellings(field):
+            if option.startswith(word):
+                yield Completion(f"{option} ", -len(word), display=option, display_meta=field.description)
+
+
+def _spellings(field: Field) -> list[str]:
+    """Return how a field is typed as an option: ``--per-buyer``, or for a flag ``--paused`` and ``--no-paused``."""
+    if field.positional:
+        return []
+    option = f"--{field.option}"
+    return [option, f"--no-{field.option}"] if _is_flag(field) and not isinstance(field, OwnField) else [option]
+
+
+def _is_flag(field: Field) -> bool:
+    """Whether a field is an option without a value."""
+    return field.flag if isinstance(field, OwnField) else field.type is bool
 
 
 def _field_here(command: Command | OwnCommand, typed: Sequence[str]) -> Field | None:
     """Return the field whose value comes after these words."""
     positional = [field for field in command.fields if field.positional]
-    options = {f"--{field.name}": field for field in command.fields if not field.positional}
+    options = {option: field for field in command.fields for option in _spellings(field)}
     rest = list(typed)
     while rest:
         option = options.get(rest.pop(0))
         if option is None:
             positional = positional[1:]
-        elif not (isinstance(option, OwnField) and option.flag):
+        elif not _is_flag(option):
             if not rest:
                 return option
             rest.pop(0)

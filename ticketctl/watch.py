@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 
 from rich.console import Group
 from rich.live import Live
@@ -14,6 +15,7 @@ from rich.text import Text
 from ticketctl.client import CannotConnectError, Client
 from ticketctl.output import CANNOT_CONNECT, INTERRUPTED, Output, status_of
 from ticketctl.render import render
+from ticketctl.sale import sale
 from ticketd.model import printable
 from ticketd.wire.replies import ErrorReply, EventReply, Reply
 from ticketd.wire.requests import Request
@@ -47,7 +49,8 @@ def _shown(output: Output) -> Iterator[Callable[[Reply], None]]:
         return
     board = _Board()
     with Live(
-        get_renderable=lambda: board.table(*shutil.get_terminal_size()), refresh_per_second=DRAWINGS_PER_SECOND
+        get_renderable=lambda: board.table(*shutil.get_terminal_size(), datetime.now(UTC)),
+        refresh_per_second=DRAWINGS_PER_SECOND,
     ) as live:
 
         def show(reply: Reply) -> None:
@@ -84,8 +87,11 @@ class _Board:
             self._order.insert(0, event.id)
         self._changed_at[event.id] = time.monotonic()
 
-    def table(self, width: int, height: int) -> Table | Group:
-        """Return the events that fit on a terminal of this many columns and rows. Runs in the thread that draws."""
+    def table(self, width: int, height: int, now: datetime) -> Table | Group:
+        """Return the events that fit on a terminal of this many columns and rows. Runs in the thread that draws.
+
+        ``now`` is for the countdown of their sales.
+        """
         if not self._order:
             return Group()
         # Two rows are for the head and the count of the other events, one is for the cursor.
@@ -97,11 +103,17 @@ class _Board:
         table.add_column(no_wrap=True)
         for heading in ("░ AVAILABLE", "▒ HELD", "█ SOLD", "CAPACITY"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for event in [self._events[event_id] for event_id in self._order[:fitting]]:
+        events = [self._events[event_id] for event_id in self._order[:fitting]]
+        sales = [sale(event, now) for event in events]
+        if any(sales):
+            table.add_column("SALE", no_wrap=True)
+        for event, its_sale in zip(events, sales, strict=True):
             id_, name = (Text(printable(text), no_wrap=True, overflow="ellipsis") for text in (event.id, event.name))
             figures = (event.available, event.held, event.sold, event.capacity)
             style = "bold" if self._is_active(event.id) else ""
-            table.add_row(id_, name, _bar(event, width // 5), *map(str, figures), style=style)
+            table.add_row(
+                id_, name, _bar(event, width // 5), *map(str, figures), *([its_sale] if any(sales) else []), style=style
+            )
         if (more := len(self._order) - fitting) > 0:
             table.caption = f"and {more} more"
         return table

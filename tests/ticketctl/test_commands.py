@@ -8,13 +8,15 @@ import pytest
 from tests.conftest import ctl
 from tests.daemon import Daemon
 
+TIME = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
+
 
 def test_list_prints_one_tab_separated_line_for_each_event(daemon: Daemon) -> None:
     done = ctl("list", "--after", "1", port=daemon.port)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "2\tEvent 2\t2027-03-02T20:00:00Z\t200\t200\t0\t0\t0\n"
-        "3\tEvent 3\t2027-03-03T20:00:00Z\t300\t300\t0\t0\t0\n"
+        "2\tEvent 2\t2027-03-02T20:00:00Z\t200\t200\t0\t0\t0\t\t\tfalse\t\n"
+        "3\tEvent 3\t2027-03-03T20:00:00Z\t300\t300\t0\t0\t0\t\t\tfalse\t\n"
     )  # fmt: skip
 
 
@@ -22,23 +24,37 @@ def test_a_booking_prints_one_line_and_show_finds_its_tickets(daemon: Daemon) ->
     done = ctl("book", "1", "2", port=daemon.port)
     assert (done.returncode, done.stderr) == (0, "")
     booking, event, quantity, state, _, _, tickets, *rest = done.stdout.rstrip("\n").split("\t")
-    assert (event, quantity, state, tickets.count(","), rest) == ("1", "2", "confirmed", 1, [""] * 4)
+    assert (event, quantity, state, tickets.count(","), rest[:5], rest[6:]) == (
+        *("1", "2", "confirmed", 1),
+        [""] * 5,
+        [""] * 2,
+    )
+    assert re.fullmatch(TIME, rest[5])
     assert ctl("show", booking, port=daemon.port).stdout == done.stdout
     for ticket in tickets.split(","):
         assert ctl("show", ticket, port=daemon.port).stdout == f"{ticket}\t1\t{booking}\tvalid\n"
 
 
 def test_a_booking_has_the_same_columns_in_every_command(daemon: Daemon) -> None:
-    held = ctl("hold", "1", "3", "--booking", "0", "--seconds", "60", port=daemon.port).stdout.split("\t")
+    held = ctl("hold", "1", "3", "--booking", "0", "--seconds", "60", "--buyer", "Anna", port=daemon.port).stdout.split(
+        "\t"
+    )
     assert held[3] == "held"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", held[7])
+    assert re.fullmatch(TIME, held[7])
+    booked_at = held[12]
+    assert re.fullmatch(TIME, booked_at)
     first, second, _ = ctl("confirm", "0", port=daemon.port).stdout.split("\t")[6].split(",")
     *ticket, at = ctl("redeem", first, port=daemon.port).stdout.rstrip("\n").split("\t")
     assert ticket == [first, "1", "0", "redeemed"]
     cancelled = ctl("cancel", "0", "--tickets", second, port=daemon.port).stdout
-    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, "", ""]
+    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, "", "", "", booked_at, "Anna", ""]
     shown = ctl("show", "0", port=daemon.port).stdout
-    assert shown.rstrip("\n").split("\t")[7:] == ["", second, first, at]
+    *columns, changes = shown.rstrip("\n").split("\t")
+    assert columns[7:] == ["", second, first, at, "", booked_at, "Anna"]
+    assert [(each["what"], each.get("tickets")) for each in msgspec.json.decode(changes)] == [
+        ("confirm", None),
+        ("cancel", [second]),
+    ]
     assert ctl("bookings", "--limit", "1", port=daemon.port).stdout == shown
 
 
@@ -48,7 +64,8 @@ def test_a_second_release_is_replayed_and_a_confirm_is_refused(daemon: Daemon) -
     again = ctl("release", "back", port=daemon.port)
     crossed = ctl("confirm", "back", port=daemon.port)
     assert (released.returncode, again.returncode) == (0, 0)
-    assert again.stdout == released.stdout.replace("\n", "\treplayed\n")
+    columns = released.stdout.split("\t")
+    assert again.stdout.split("\t") == [*columns[:11], "replayed", *columns[12:]]
     assert (crossed.returncode, crossed.stdout) == (1, "")
     assert crossed.stderr.startswith("ticketctl: already_released: ")
 

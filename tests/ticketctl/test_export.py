@@ -28,9 +28,12 @@ from tests.daemon import Connection, Daemon, running, write_events
 from tests.ticketctl.test_render import ESCAPED, EVIL, FACTS, STEERING
 from ticketd.wire.requests import BOOKINGS_PER_PAGE_MAX
 
+OPENED = "2026-01-01T09:00:00Z"
 # More events and tickets than two pages hold, and more bookings than twenty.
 MANY = 2_100
 REPORTS = ("events", "bookings", "tickets")
+# What a row does not have in JSON, and has in CSV.
+UNSAID = {"paused": "false"}
 
 
 def rows(lines: str) -> list[dict[str, Any]]:
@@ -152,7 +155,10 @@ def test_a_csv_has_the_rows_of_the_json_lines(full: tuple[Daemon, list[dict[str,
     daemon, _ = full
     header, *lines = cells(export(daemon, what, "--csv"))
     expected = [
-        [" ".join(value) if isinstance(value := row.get(name, ""), list) else str(value) for name in header]
+        [
+            " ".join(value) if isinstance(value := row.get(name, UNSAID.get(name, "")), list) else str(value)
+            for name in header
+        ]
         for row in rows(export(daemon, what))
     ]
     assert lines == expected
@@ -195,8 +201,9 @@ def test_an_export_takes_no_booking_for_an_event(full: tuple[Daemon, list[dict[s
 
 def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> None:
     with small(tmp_path) as (daemon, connection):
-        expires = connection.ask("hold 1 2 --booking a")["expires"]
-        first, second = connection.ask("book 1 2 --booking b")["tickets"]
+        connection.ask(f"amend 1 --opens {OPENED} --per-buyer 4")
+        expires = connection.ask("hold 1 2 --booking a --buyer 'Anna, Zürich'")["expires"]
+        first, second = connection.ask("book 1 2 --booking b --buyer b@example.org")["tickets"]
         connection.ask(f"cancel b --tickets {first}")
         at = connection.ask(f"redeem {second}")["redeemed_at"]
         held, booking = rows(export(daemon, "bookings"))
@@ -211,21 +218,37 @@ def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> Non
     ]
     events_csv, bookings_csv, tickets_csv = in_csv
     assert events_csv == [
-        ["id", "name", "date", "capacity", "available", "held", "sold", "version"],
-        ["1", "Event 1", "2027-03-01T20:00:00Z", "10", "7", "2", "1", "3"],
+        [
+            *("id", "name", "date", "capacity", "available", "held", "sold", "version"),
+            *("opens", "closes", "paused", "per_buyer"),
+        ],
+        ["1", "Event 1", "2027-03-01T20:00:00Z", "10", "7", "2", "1", "4", OPENED, "", "false", "4"],
     ]
     assert bookings_csv == [
         [
             *("id", "event", "quantity", "state", "tickets", "available", "version"),
             *("expires", "cancelled", "redeemed", "redeemed_at"),
+            *("booked_at", "buyer", "changes"),
         ],
-        ["a", "1", "2", "held", "", "8", "1", expires, "", "", ""],
-        ["b", "1", "2", "confirmed", f"{first} {second}", "7", "3", "", first, second, at],
+        ["a", "1", "2", "held", "", "8", "2", expires, "", "", "", held["booked_at"], "Anna, Zürich", ""],
+        [
+            *("b", "1", "2", "confirmed", f"{first} {second}", "7", "4"),
+            *(
+                "",
+                first,
+                second,
+                at,
+                booking["booked_at"],
+                "b@example.org",
+                msgspec.json.encode(booking["changes"]).decode(),
+            ),
+        ],
     ]
+    assert [change["what"] for change in booking["changes"]] == ["cancel"]
     assert tickets_csv == [
-        ["id", "event", "booking", "state", "redeemed_at"],
-        [first, "1", "b", "cancelled", ""],
-        [second, "1", "b", "redeemed", at],
+        ["id", "event", "booking", "state", "redeemed_at", "buyer"],
+        [first, "1", "b", "cancelled", "", "b@example.org"],
+        [second, "1", "b", "redeemed", at, "b@example.org"],
     ]
 
 
@@ -235,8 +258,8 @@ def test_a_csv_quotes_names_and_ends_lines_with_cr_lf(tmp_path: Path) -> None:
         connection.ask(msgspec.json.encode({"cmd": "amend", "event": "1", "name": name}))
         done = export(daemon, "events", "--csv")
     header, line, rest = done.split("\r\n")
-    assert header == "id,name,date,capacity,available,held,sold,version"
-    assert line == '1,"Fête 東京, ""late"" d\'été",2027-03-01T20:00:00Z,10,10,0,0,1'
+    assert header == "id,name,date,capacity,available,held,sold,version,opens,closes,paused,per_buyer"
+    assert line == '1,"Fête 東京, ""late"" d\'été",2027-03-01T20:00:00Z,10,10,0,0,1,,,false,'
     assert rest == ""
 
 

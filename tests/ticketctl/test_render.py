@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from tests.conftest import answer, booked, ctl, ended, lying, terminal
-from tests.daemon import Daemon
+from tests.daemon import Daemon, until
 from ticketctl.render import render
+from ticketctl.times import Zone
 from ticketd.wire.codec import decode_reply
 from ticketd.wire.replies import Reply, StatsReply
 
@@ -17,6 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 # What steers a terminal, forges a line or turns text around: ESC, CSI as one character, DEL, NUL, newlines, a tab, RLO.
 EVIL = "a\x1b[2Jb\x9b2Jc\x7fd\x00e\nf\rg\th\u202ei\u2028j"
 ESCAPED = r"a\u001b[2Jb\u009b2Jc\u007fd\u0000e\u000af\u000dg\u0009h\u202ei\u2028j"
+# A time to the second, as a terminal shows it.
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+BERLIN = Zone("Europe/Berlin")
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e]")
 
 FACTS = {"date": "2027-03-11T20:00:00Z", "capacity": 9, "available": 5, "held": 0, "sold": 4, "version": 4}
@@ -24,7 +28,15 @@ LIES = {
     "list": answer("events", events=[{"id": EVIL, "name": EVIL, **FACTS}]),
     "show event": answer("event", id=EVIL, name=EVIL, **FACTS),
     "show booking": booked(EVIL, event=EVIL),
-    "show ticket": answer("ticket", id=EVIL, event=EVIL, booking=EVIL, state="valid"),
+    "show ticket": answer(
+        "ticket",
+        id=EVIL,
+        event=EVIL,
+        booking=EVIL,
+        state="valid",
+        history=[{"what": "annul", "at": "2027-03-11T20:00:00Z", "reason": EVIL}],
+    ),
+    "show of": booked(EVIL, buyer=EVIL),
     "bookings": answer("bookings", bookings=[msgspec.json.decode(booked(EVIL, event=EVIL))]),
     "ping": answer("error", code="internal", message=EVIL),
 }
@@ -58,7 +70,8 @@ def test_control_characters_in_replies_do_not_reach_a_terminal(lie: str) -> None
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_control_characters_in_stats_do_not_reach_a_pipe(option: list[str]) -> None:
     figures = dict.fromkeys(StatsReply.__struct_fields__, 1)
-    with lying(answer("stats", **{**figures, "version": EVIL, "ready": True})) as liar:
+    busiest = [{"id": EVIL, "refused": {EVIL: 1}}]
+    with lying(answer("stats", **{**figures, "version": EVIL, "ready": True, "busiest": busiest})) as liar:
         done = ctl("stats", *option, port=liar.port)
     assert len(done.stdout.splitlines()) == (1 if option else len(figures))
     assert not STEERING.search(done.stdout.replace("\t", ""))
@@ -74,11 +87,11 @@ def test_a_reply_without_a_layout_shows_names_and_values() -> None:
 
     stock = Stock(7, False, ["a\x1b", "b"], datetime(2027, 3, 11, 20, tzinfo=UTC))
     assert render(stock, "plain") == "left\t7\nsold_out\tfalse\nseats\ta\\u001b,b\nuntil\t2027-03-11T20:00:00Z"
-    assert render(stock, "table").splitlines() == [
+    assert render(stock, "table", BERLIN).splitlines() == [
         "left      7",
         "sold_out  false",
         r"seats     a\u001b,b",
-        "until     2027-03-11T20:00:00Z",
+        "until     2027-03-11 21:00 CET",
     ]
     assert render(Stock(7, True, []), "plain") == "left\t7\nsold_out\ttrue\nseats\t\nuntil\t"
 
@@ -88,8 +101,46 @@ def test_a_terminal_aligns_the_figures_of_stats(daemon: Daemon) -> None:
         status, shown = ended(screen)
     assert status == 0
     lines = shown.splitlines()
-    assert [line.split()[0] for line in lines] == list(StatsReply.__struct_fields__)
+    assert [line.split()[0] for line in lines] == [name for name in StatsReply.__struct_fields__ if name != "busiest"]
     assert len({line.index(line.split()[1], len(line.split()[0])) for line in lines}) == 1
+
+
+def test_a_terminal_shows_the_busiest_events_of_stats(daemon: Daemon) -> None:
+    with daemon.connect() as connection:
+        connection.ask("create Busy 2027-03-11T20:00:00Z 5 --id busy")
+        connection.ask("book busy 3")
+        connection.ask("hold busy 2 --seconds 60")
+        for words in ("book busy 9", "book busy 8", "confirm nobody", "amend busy --paused", "book busy 1"):
+            connection.ask(words)
+        connection.ask("amend busy --no-paused")
+        counted = {"id": "busy", "sold": 3, "held": 2, "refused": {"sold_out": 2, "not_on_sale": 1}}
+        # The order of the busiest is decided once a second.
+        until(lambda: counted in connection.ask("stats").get("busiest", []))
+    with terminal("stats", port=daemon.port) as screen:
+        _, shown = ended(screen)
+    head, *rows = shown.partition("the busiest events since it started:\n")[2].splitlines()
+    assert head.split() == ["ID", "SOLD", "HELD", "EXPIRED", "REFUSED"]
+    assert "busy  3  2  0  2 sold_out, 1 not_on_sale" in (re.sub("  +", "  ", row) for row in rows)
+    plain = dict(line.split("\t") for line in ctl("stats", port=daemon.port).stdout.splitlines())
+    assert counted in msgspec.json.decode(plain["busiest"])
+
+
+def test_a_terminal_shows_how_an_event_is_sold_only_if_that_was_decided(daemon: Daemon) -> None:
+    def shown(*words: str) -> list[str]:
+        with terminal(*words, port=daemon.port) as screen:
+            status, text = ended(screen)
+        assert status == 0
+        return text.splitlines()
+
+    head, _ = shown("show", "2")
+    assert head.split() == ["ID", "NAME", "DATE", "AVAILABLE", "HELD", "SOLD", "CAPACITY"]
+    sale = ["--opens", "2027-02-01T09:00:00Z", "--closes", "2027-03-11T19:30:15Z", "--paused", "--per-buyer", "4"]
+    head, row = shown("create", "Sale", "2027-03-11T20:00:00Z", "5", "--id", "sale", *sale)
+    assert head.split()[7:] == ["OPENS", "CLOSES", "PAUSED", "PER_BUYER"]
+    assert re.split("  +", row)[-4:] == ["2027-02-01 09:00 UTC", "2027-03-11 19:30:15 UTC", "paused", "4"]
+    fields = "2027-02-01T09:00:00Z\t2027-03-11T19:30:15Z\ttrue\t4\n"
+    assert ctl("show", "sale", port=daemon.port).stdout.endswith(f"\t5\t5\t0\t0\t0\t{fields}")
+    assert shown("delete", "sale") == ["event sale is deleted"]
 
 
 def test_a_terminal_shows_events_in_aligned_columns(daemon: Daemon) -> None:
@@ -140,29 +191,55 @@ def test_a_terminal_shows_a_booking_and_marks_a_replayed_one(daemon: Daemon) -> 
     (status, first), (status_again, again) = screens
     assert status == status_again == 0
     assert first.startswith("booking mine: 2 tickets of event 1, confirmed; 98 left")
+    assert re.search(rf"\n  made at {TIME}\n$", first)
     assert first.count("\n  ticket ") == 2
     assert again == first.replace("confirmed;", "confirmed, as before;")
 
 
 def test_a_terminal_shows_every_state_a_hold_goes_through(daemon: Daemon) -> None:
-    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-
     def shown(*words: str) -> str:
         with terminal(*words, port=daemon.port) as screen:
             status, text = ended(screen)
         assert status == 0
         return text
 
-    held = shown("hold", "3", "2", "--booking", "life")
-    assert re.fullmatch(rf"booking life: 2 tickets of event 3, held until {time}; 298 left after it\n", held)
+    head = "booking life: 2 tickets of event 3 for Anna B."
+    held = shown("hold", "3", "2", "--booking", "life", "--buyer", "Anna B.", "--seconds", "60")
+    made = rf"  made at {TIME}\n"
+    assert re.fullmatch(rf"{head}, held until {TIME}; 298 left after it\n{made}", held)
+    assert re.fullmatch(rf"{head}, held until {TIME}; 298 left after it\n{made}", shown("extend", "life", "600"))
     confirmed = shown("confirm", "life")
     first, second = re.findall(r"^  ticket (\S+)$", confirmed, re.MULTILINE)
-    assert confirmed.startswith("booking life: 2 tickets of event 3, confirmed; 298 left after it\n")
-    assert shown("cancel", "life", "--tickets", first).endswith(f"  ticket {first}, cancelled\n  ticket {second}\n")
+    assert confirmed.startswith(f"{head}, confirmed; 298 left after it\n")
+    assert f"  ticket {first}, cancelled\n  ticket {second}\n" in shown("cancel", "life", "--tickets", first)
     redeemed = shown("redeem", second)
-    assert re.fullmatch(rf"ticket {second}: event 3, booking life, redeemed at {time}\n", redeemed)
-    at = redeemed.split()[-1]
-    assert shown("show", "life").endswith(f"  ticket {first}, cancelled\n  ticket {second}, redeemed at {at}\n")
+    assert re.fullmatch(rf"ticket {second}: event 3, booking life, redeemed at {TIME}\n", redeemed)
+    at = redeemed.rstrip("\n").partition(" at ")[2]
+    tickets = f"  ticket {first}, cancelled\n  ticket {second}, redeemed at {at}\n"
+    changes = rf"  extended at {TIME}, until {TIME}\n  confirmed at {TIME}\n  cancelled at {TIME}: {re.escape(first)}\n"
+    assert re.fullmatch(rf"{head}, .*\n{re.escape(tickets)}{made}{changes}", shown("show", "life"))
+
+
+def test_a_terminal_tells_what_happened_to_a_ticket_at_the_door(daemon: Daemon) -> None:
+    def shown(*words: str) -> str:
+        with terminal(*words, port=daemon.port) as screen:
+            status, text = ended(screen)
+        assert status == 0
+        return text
+
+    with daemon.connect() as connection:
+        old, other = connection.ask("book 3 2 --booking door")["tickets"]
+    whole = shown("redeem", "door")
+    assert re.search(rf"  ticket {old}, redeemed at {TIME}\n  ticket {other}, redeemed at {TIME}\n", whole)
+    history = rf"  redeemed at {TIME}\n  annulled at {TIME}: scanned twice\n"
+    annulled = shown("annul", old, "--reason", "scanned twice")
+    assert re.fullmatch(rf"ticket {old}: event 3, booking door, valid\n{history}", annulled)
+    new = shown("reissue", old).split()[1].rstrip(":")
+    assert shown("reissue", old) == f"ticket {new}: event 3, booking door, valid, as before\n"
+    assert re.search(rf"  reissued at {TIME}: {old} is now {new}\n$", shown("show", "door"))
+    assert ctl("show", old, port=daemon.port).stdout.split("\t")[:4] == [old, "3", "door", "reissued"]
+    line = ctl("reissue", old, port=daemon.port).stdout
+    assert line == f"{new}\t3\tdoor\tvalid\t\treplayed\n"
 
 
 def test_a_ticket_redeemed_at_no_known_time_is_redeemed() -> None:
@@ -175,19 +252,20 @@ def test_a_ticket_redeemed_at_no_known_time_is_redeemed() -> None:
         tickets=["t"],
         available=9,
         version=1,
+        booked_at="2027-03-11T20:00:00Z",
         redeemed=["t"],
     )
-    assert render(decode_reply(reply), "table").endswith("\n  ticket t, redeemed")
+    assert "\n  ticket t, redeemed\n" in render(decode_reply(reply), "table")
 
 
 def test_a_terminal_shows_bookings_in_columns(daemon: Daemon) -> None:
     with daemon.connect() as connection:
-        held = connection.ask("hold 3 1 --booking columns")
+        held = connection.ask("hold 3 1 --booking columns --buyer 'Anna B.'")
     with terminal("bookings", port=daemon.port) as screen:
         head, *rows = ended(screen)[1].splitlines()
-    assert head.split() == ["ID", "EVENT", "QUANTITY", "STATE", "EXPIRES"]
-    until = held["expires"].partition(".")[0] + "Z"
-    assert ["columns", "3", "1", "held", until] in map(str.split, rows)
+    assert head.split() == ["ID", "EVENT", "QUANTITY", "STATE", "BOOKED_AT", "EXPIRES", "BUYER"]
+    made, until = (f"{held[name][:10]} {held[name][11:19]} UTC" for name in ("booked_at", "expires"))
+    assert ["columns", "3", "1", "held", made, until, "Anna B."] in (re.split("  +", row) for row in rows)
 
 
 def test_a_terminal_says_that_there_are_more_bookings(daemon: Daemon) -> None:

@@ -1,0 +1,57 @@
+"""Draws a report on a terminal: a bar for each hour."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ticketctl.times import Zone
+from ticketd.model import printable
+from ticketd.wire.replies import EventReply
+
+if TYPE_CHECKING:
+    from ticketctl.report import Hour
+
+# How each part of a bar looks, and its color. What tells them apart is the shape, since not everybody sees colors.
+_PARTS = {"sold": ("█", "red"), "held": ("▒", "yellow"), "cancelled": ("░", "green"), "redeemed": ("▪", "blue")}
+
+
+def draw(hours: "Sequence[Hour]", event: EventReply, zone: Zone) -> None:
+    """Draw the hours of an event on stdout, with the times in this zone, and below them the totals."""
+    console = Console(highlight=False)
+    left = f"{event.capacity} tickets, {event.available} left, {event.held} held, {event.sold} sold"
+    console.print(Text(printable(f"{event.name} ({event.id}): {left}")))
+    if not hours:
+        console.print("no bookings")
+        return
+    table = Table(box=None, pad_edge=False, header_style="", show_footer=True)
+    table.add_column("HOUR", "in all", no_wrap=True)
+    for what, (shape, _) in _PARTS.items():
+        total = sum(getattr(hour, what) for hour in hours)
+        table.add_column(f"{shape} {what.upper()}", str(total), justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    most = max(map(_all, hours))
+    cells = max(10, console.width // 3)
+    for hour in hours:
+        figures = [str(getattr(hour, what)) for what in _PARTS]
+        table.add_row(zone.show(hour.hour), *figures, _bar(hour, most, cells))
+    console.print(table)
+
+
+def _all(hour: "Hour") -> int:
+    return sum(getattr(hour, what) for what in _PARTS)
+
+
+def _bar(hour: "Hour", most: int, cells: int) -> Text:
+    """Return a bar of at most this many cells, which the hour with the most tickets fills."""
+    bar = Text(no_wrap=True)
+    counted, drawn = 0, 0
+    for what, (shape, color) in _PARTS.items():
+        counted += getattr(hour, what)
+        # Rounded up, so that an hour with one ticket can be seen.
+        until = -(-cells * counted // most)
+        bar.append(shape * (until - drawn), color)
+        drawn = until
+    return bar

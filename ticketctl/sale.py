@@ -1,0 +1,35 @@
+"""What the sale of an event does at a moment, in words: a countdown to when it opens or closes. Pure."""
+
+from datetime import datetime, timedelta
+
+from ticketd.wire.replies import EventFacts
+
+
+def sale(event: EventFacts, now: datetime) -> str:
+    """Return what matters to who wants to buy at this moment; nothing if the event is simply on sale."""
+    each = f"{event.per_buyer} per buyer" if event.per_buyer else ""
+    return ", ".join(filter(None, (_phase(event, now), each)))
+
+
+def _phase(event: EventFacts, now: datetime) -> str:
+    if event.closes and event.closes <= now:
+        return "closed"
+    if event.paused:
+        return "paused"
+    if event.opens and now < event.opens:
+        return f"opens in {countdown(event.opens - now)}"
+    return f"closes in {countdown(event.closes - now)}" if event.closes else ""
+
+
+def countdown(left: timedelta) -> str:
+    """Return how long something takes: ``2 d 03:04:05``, ``03:04:05`` or ``04:05``.
+
+    It is rounded up to seconds, so that it comes to nothing only when the time is over.
+    """
+    minutes, seconds = divmod(-(-left // timedelta(seconds=1)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f"{minutes:02}:{seconds:02}"
+    if hours or days:
+        text = f"{hours:02}:{text}"
+    return f"{days} d {text}" if days else text

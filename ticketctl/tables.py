@@ -1,0 +1,229 @@
+"""Replies as people see them on a terminal: in columns and sentences, with times in their zone.
+
+Knows the layout of each kind of reply, and nothing of where it goes. What it returns has no control characters.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import zip_longest
+from typing import Any
+
+from msgspec.structs import asdict
+
+from ticketctl.cells import cell
+from ticketctl.times import Zone
+from ticketd.model import printable
+from ticketd.wire.replies import (
+    BookingFacts,
+    BookingReply,
+    BookingsReply,
+    ChangeFacts,
+    EventFacts,
+    EventReply,
+    EventsReply,
+    EventStats,
+    RedemptionFacts,
+    Reply,
+    StatsReply,
+    TicketReply,
+)
+
+_EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
+# Columns that are shown if an event has something there.
+_SALE_COLUMNS = ("opens", "closes", "paused", "per_buyer")
+_BOOKING_COLUMNS = ("id", "event", "quantity", "state", "booked_at", "expires", "buyer")
+_STATS_COLUMNS = ("id", "sold", "held", "expired", "refused")
+# Columns that are aligned to the right.
+_FIGURES = ("available", "held", "sold", "expired", "capacity", "per_buyer", "quantity")
+# Times in these columns are shown to the second: they are in the midst of a sale.
+_TO_THE_SECOND = ("booked_at", "expires")
+# If the terminal is narrow, names are cut, but not below this.
+_NAME_CELLS_MIN = 16
+_DONE = {
+    "extend": "extended",
+    "confirm": "confirmed",
+    "release": "released",
+    "expire": "expired",
+    "cancel": "cancelled",
+    "reissue": "reissued",
+}
+
+
+def table(reply: Reply, zone: Zone) -> str:
+    """Return a reply as text without the newline at its end."""
+    match reply:
+        case EventsReply():
+            return (_events(reply.events, zone) if reply.events else "no events") + more(reply)
+        case EventReply():
+            return _events([reply], zone) + ("\n(as before)" if reply.replayed else "")
+        case BookingReply():
+            return _booking(reply, zone)
+        case BookingsReply():
+            return (BookingsTable(zone).rows(reply.bookings) if reply.bookings else "no bookings") + more(reply)
+        case TicketReply():
+            return _ticket(reply, zone)
+        case StatsReply():
+            return _stats(reply)
+        case _:
+            return _aligned([(name, _value(name, value, zone)) for name, value in asdict(reply).items()])
+
+
+def more(reply: EventsReply | BookingsReply) -> str:
+    """Return the line that says after which id a list goes on, or nothing if this is its end."""
+    after = last_of(reply)
+    return f"\n(more after {cell(after)})" if reply.more and after else ""
+
+
+def last_of(reply: EventsReply | BookingsReply) -> str | None:
+    """Return the id after which the next page begins, or None if a server does not say that."""
+    if isinstance(reply, BookingsReply):
+        # Daemons did not always say it, and those had a booking in each page with more after it.
+        return reply.last or (reply.bookings[-1].id if reply.bookings else None)
+    return reply.events[-1].id if reply.events else None
+
+
+def redemptions(booking: BookingFacts) -> dict[str, datetime | None]:
+    """Return those tickets of a booking that were redeemed, and when."""
+    # Whatever a server sends: a ticket without its time was redeemed too.
+    return dict(zip_longest(booking.redeemed, booking.redeemed_at))
+
+
+class BookingsTable:
+    """Bookings under the names of their columns, some after the other: columns only grow."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._widths = list(map(len, _BOOKING_COLUMNS))
+        self._began = False
+
+    def rows(self, bookings: Sequence[BookingFacts]) -> str:
+        """Return the rows of these bookings; above the first ones are the names of the columns."""
+        rows = [_row(booking, _BOOKING_COLUMNS, self._zone) for booking in bookings]
+        if not self._began:
+            rows.insert(0, [name.upper() for name in _BOOKING_COLUMNS])
+            self._began = True
+        self._widths = [max(self._widths[at], *(_width(row[at]) for row in rows)) for at in range(len(self._widths))]
+        return _lines(_BOOKING_COLUMNS, rows, self._widths)
+
+
+def _events(events: Sequence[EventFacts], zone: Zone) -> str:
+    used = [name for name in _SALE_COLUMNS if any(getattr(event, name) for event in events)]
+    return _columns([*_EVENT_COLUMNS, *used], events, zone)
+
+
+def _booking(booking: BookingReply, zone: Zone) -> str:
+    what = f"{booking.quantity} ticket{'s' if booking.quantity > 1 else ''} of event {booking.event}"
+    whose = f" for {booking.buyer}" if booking.buyer else ""
+    again = ", as before" if booking.replayed else ""
+    until = f" until {zone.show(booking.expires, seconds=True)}" if booking.expires else ""
+    lines = [f"booking {booking.id}: {what}{whose}, {booking.state}{until}{again}; {booking.available} left after it"]
+    redeemed = redemptions(booking)
+    lines += [f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}" for ticket in booking.tickets]
+    lines.append(f"  made at {zone.show(booking.booked_at, seconds=True)}")
+    lines += [f"  {_change(change, zone)}" for change in booking.changes]
+    return "\n".join(map(printable, lines))
+
+
+def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, datetime | None], zone: Zone) -> str:
+    if ticket in redeemed:
+        at = redeemed[ticket]
+        return f", redeemed at {zone.show(at, seconds=True)}" if at else ", redeemed"
+    return ", cancelled" if ticket in booking.cancelled else ""
+
+
+def _change(change: ChangeFacts, zone: Zone) -> str:
+    said = f"{_DONE[change.what]} at {zone.show(change.at, seconds=True)}"
+    if change.expires:
+        return f"{said}, until {zone.show(change.expires, seconds=True)}"
+    if change.what == "reissue":
+        return f"{said}: {' is now '.join(change.tickets)}"
+    return f"{said}: {', '.join(change.tickets)}" if change.tickets else said
+
+
+def _ticket(ticket: TicketReply, zone: Zone) -> str:
+    at = f" at {zone.show(ticket.redeemed_at, seconds=True)}" if ticket.redeemed_at else ""
+    again = ", as before" if ticket.replayed else ""
+    head = f"ticket {ticket.id}: event {ticket.event}, booking {ticket.booking}, {ticket.state}{at}{again}"
+    return "\n".join(map(printable, [head, *(f"  {_redemption(each, zone)}" for each in ticket.history)]))
+
+
+def _redemption(redemption: RedemptionFacts, zone: Zone) -> str:
+    why = f": {redemption.reason}" if redemption.reason else ""
+    what = "redeemed" if redemption.what == "redeem" else "annulled"
+    return f"{what} at {zone.show(redemption.at, seconds=True)}{why}"
+
+
+def _stats(stats: StatsReply) -> str:
+    figures = _aligned([(name, cell(value)) for name, value in asdict(stats).items() if name != "busiest"])
+    if not stats.busiest:
+        return figures
+    rows = [[name.upper() for name in _STATS_COLUMNS], *(_stats_row(event) for event in stats.busiest)]
+    busiest = _lines(_STATS_COLUMNS, rows, [max(map(_width, column)) for column in zip(*rows, strict=True)])
+    return f"{figures}\n\nthe busiest events since it started:\n{busiest}"
+
+
+def _stats_row(event: EventStats) -> list[str]:
+    most_first = sorted(event.refused.items(), key=lambda item: (-item[1], item[0]))
+    refused = ", ".join(f"{count} {code}" for code, count in most_first)
+    return [cell(value) for value in (event.id, event.sold, event.held, event.expired, refused)]
+
+
+def _aligned(fields: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in fields)
+    return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in fields)
+
+
+def _columns(columns: Sequence[str], items: Iterable[Any], zone: Zone) -> str:
+    """Return items under the names of their columns, with the names of events cut to the width of the terminal."""
+    rows = [[name.upper() for name in columns], *(_row(item, columns, zone) for item in items)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    if "name" in columns:
+        name = columns.index("name")
+        spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
+        if spare < 0:
+            widths[name] = max(_NAME_CELLS_MIN, widths[name] + spare)
+    return _lines(columns, rows, widths)
+
+
+def _row(item: Any, columns: Sequence[str], zone: Zone) -> list[str]:
+    return [_table_cell(column, getattr(item, column), zone) for column in columns]
+
+
+def _table_cell(column: str, value: Any, zone: Zone) -> str:
+    if isinstance(value, bool):
+        return column if value else ""
+    return _value(column, value, zone)
+
+
+def _value(name: str, value: Any, zone: Zone) -> str:
+    return zone.show(value, seconds=name in _TO_THE_SECOND) if isinstance(value, datetime) else cell(value)
+
+
+def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> str:
+    return "\n".join(
+        "  ".join(
+            _padded(text, width, right=column in _FIGURES)
+            for column, text, width in zip(columns, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    if _width(text) > width:
+        while _width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    # Most names are ASCII, and a command starts faster without the tables of wcwidth.
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(text))
