@@ -49,6 +49,13 @@ def test_auto_sells_every_ticket_and_counts_the_refusals(daemon: Daemon) -> None
     assert (left["available"], left["sold"]) == (0, 50)
 
 
+def test_auto_reads_times_in_the_zone_of_the_person(daemon: Daemon) -> None:
+    words = ["create", "Many", "2037-07-11 20:00", "5", "--id", "many", "2", "0"]
+    done = ctl("auto", *words, port=daemon.port, env={"TICKETD_TIMEZONE": "Europe/Berlin"})
+    assert summary(done.stdout)["done"] == "2"
+    assert show(daemon, "many")["date"] == "2037-07-11T18:00:00Z"
+
+
 def test_auto_counts_tickets_not_bookings(daemon: Daemon) -> None:
     event = event_with(daemon, 10)
     result = summary(ctl("auto", "book", event, "3", "3", "0", port=daemon.port).stdout)

@@ -282,6 +282,16 @@ def test_an_export_asks_for_one_page_after_the_other() -> None:
     assert second == {**first, "after": f"b{BOOKINGS_PER_PAGE_MAX - 1:04}"}
 
 
+def test_an_export_of_one_event_asks_only_for_its_bookings() -> None:
+    shown = answer("event", id="e7", name="E", **FACTS)
+    pages = (answer("bookings", bookings=[], more=True, last="b5"), page(2, 10))
+    with lying(shown, *pages) as liar:
+        done = ctl("export", "bookings", "--event", "e7", port=liar.port)
+        asked = [liar.asked() for _ in range(3)][1:]
+    assert (done.returncode, done.stderr) == (0, "ticketctl: 2 bookings\n")
+    assert [(each["event"], each.get("after")) for each in asked] == [("e7", None), ("e7", "b5")]
+
+
 def test_an_export_goes_on_after_a_page_that_ends_early() -> None:
     with lying(page(2, more=True), page(1, 2, more=True), page(1, 3)) as liar:
         done = ctl("export", "tickets", port=liar.port)

@@ -92,6 +92,41 @@ def test_import_reads_an_events_file_as_the_daemon_does(tmp_path: Path, empty: D
         assert listed(daemon) == imported
 
 
+def test_the_sale_of_an_event_is_imported_and_known_again(tmp_path: Path, empty: Daemon) -> None:
+    write_events(tmp_path, 100, 200)
+    catalogue = msgspec.json.decode((tmp_path / "events.json").read_bytes())
+    catalogue["events"][0] |= {"Opens": "2027-01-01T10:00:00.0001+01:00", "Closes": "2027-03-01T19:00:00Z"}
+    path = saved(tmp_path, msgspec.json.encode(catalogue))
+    assert ctl("import", path, port=empty.port).stdout == summary(2, 0)
+    window = {"opens": "2027-01-01T09:00:00.001000Z", "closes": "2027-03-01T19:00:00Z"}
+    assert [event.items() >= window.items() for event in listed(empty)] == [True, False]
+    with empty.connect() as connection:
+        connection.ask("amend 1 --paused --opens 2026-01-01T10:00:00Z")
+        connection.ask("book 2 3")
+    # What has sold since is known, and what was amended since is refused.
+    again = ctl("import", path, port=empty.port)
+    assert (again.returncode, again.stdout) == (1, summary(0, 1, "1 event_exists"))
+
+
+def test_every_field_of_an_exported_event_is_imported(tmp_path: Path, empty: Daemon) -> None:
+    sale = {
+        "opens": "2027-01-01T09:00:00Z",
+        "closes": "2027-03-01T19:00:00Z",
+        "paused": True,
+        "per_buyer": 4,
+    }
+    path = saved(tmp_path, event_line("a", **sale) + event_line("b"))
+    assert ctl("import", path, port=empty.port).stdout == summary(2, 0)
+    assert export(empty, "events") == event_line("a", **sale) + event_line("b")
+    with empty.connect() as connection:
+        connection.ask("amend a --no-paused --opens 2026-01-01T09:00:00Z")
+        connection.ask("amend a --opens 2027-01-01T09:00:00Z")
+    # A sale is paused and goes on, and is the same event.
+    assert ctl("import", path, port=empty.port).stdout == summary(0, 2)
+    other = saved(tmp_path, event_line("a", **{**sale, "per_buyer": 5}))
+    assert ctl("import", other, port=empty.port).stdout == summary(0, 0, "1 event_exists")
+
+
 def test_importing_again_after_sales_undoes_nothing(tmp_path: Path, empty: Daemon) -> None:
     path = saved(tmp_path, event_line("a"))
     ctl("import", path, port=empty.port)
@@ -170,6 +205,9 @@ def test_import_refuses_bookings_and_tickets(what: str, tmp_path: Path) -> None:
         (event_line("a") + event_line("a", 6), 2, "the id a is there twice"),
         (event_line("a") + "\n" + event_line("b", name="a\x1bb"), 3, "U+001B"),
         (event_line("a") + event_line("b", date="2027-03-11"), 2, "date"),
+        (event_line("a") + event_line("b", opens="2027-03-11 20:00"), 2, "opens"),
+        (event_line("a") + event_line("b", per_buyer=0), 2, "per_buyer must be"),
+        (event_line("a") + event_line("b", name=" "), 2, "blank"),
         (event_line("a") + '{"id":"b"}\n', 2, "missing required field `name`"),
         (event_line("a") + "[]\n", 2, "Expected `object`"),
         (event_line("a") + "{\n", 2, "truncated"),

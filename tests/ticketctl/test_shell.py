@@ -116,6 +116,40 @@ def test_tab_completes_the_kinds_that_show_takes(daemon: Daemon, tmp_path: Path)
     assert "booking 1: 1 ticket of event 1, confirmed" in shown
 
 
+def test_tab_completes_flags_and_options_with_dashes(daemon: Daemon, tmp_path: Path) -> None:
+    with daemon.connect() as connection:
+        connection.ask("create Flags 2037-03-11T20:00:00Z 7 --id flags --opens 2037-01-01T10:00:00Z")
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send(pasted("amend flags --pau"))
+        screen.expect_exact("whether nothing is sold for now")
+        # A flag has no value, so that the next word is an option again.
+        screen.send(TAB + pasted("--per"))
+        screen.expect_exact("how many tickets one buyer may have")
+        screen.send(TAB + pasted("4 --ope"))
+        screen.expect_exact("when its sale begins")
+        screen.send(TAB + pasted("no"))
+        screen.expect_exact("no opens any more")
+        shown = entered(screen, daemon.port, TAB)
+        assert "PER_BUYER" in shown
+        assert "OPENS" not in shown
+        screen.send(pasted("amend flags --no-"))
+        screen.expect_exact("--no-paused")
+        shown = entered(screen, daemon.port, TAB + pasted("--name Again"))
+        assert "Again" in shown
+        assert "PAUSED" not in shown
+        screen.send(pasted("export events --c"))
+        screen.expect_exact("write CSV with a header line")
+        assert "--no-csv" not in screen.before + entered(screen, daemon.port, TAB)
+
+
+def test_the_shell_reads_times_in_the_zone_of_the_person(daemon: Daemon, tmp_path: Path) -> None:
+    words = ("--timezone", "Europe/Berlin")
+    with terminal(*words, port=daemon.port, env={"XDG_STATE_HOME": str(tmp_path)}) as screen:
+        prompted(screen, daemon.port)
+        shown = entered(screen, daemon.port, "create Summer '2037-07-11 20:00' 5")
+    assert "2037-07-11 20:00 CEST is 2037-07-11T18:00:00Z" in shown
+
+
 def test_tab_offers_no_event_whose_id_is_none(tmp_path: Path) -> None:
     facts = {"date": "2027-03-11T20:00:00Z", "capacity": 9, "available": 7, "held": 0, "sold": 2, "version": 1}
     ids = ["a\u202eb", "x\nbook", "\x1b[31m", "good"]
