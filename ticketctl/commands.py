@@ -11,6 +11,7 @@ from msgspec import UNSET
 from ticketctl import pages
 from ticketctl.auto import AUTO
 from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.door import DOOR
 from ticketctl.export import EXPORT
 from ticketctl.importing import IMPORT
 from ticketctl.output import (
@@ -186,4 +187,4 @@ def _exit(arguments: Sequence[str], _client: Client, output: Output) -> int:
 EXIT = OwnCommand("exit", "Leave the shell, or end a script.", [], _exit)
 
 # The commands of the client itself. Its help, completion and dispatch come from this table.
-OWN = {own.name: own for own in (AUTO, EXPORT, IMPORT, REPORT, EXIT)}
+OWN = {own.name: own for own in (AUTO, DOOR, EXPORT, IMPORT, REPORT, EXIT)}

@@ -1,0 +1,161 @@
+"""ticketctl door when replies are lost or the daemon is away: the guest waits, and gets in once."""
+
+import signal
+import socket
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.conftest import SECONDS_MAX, SILENCE, answer, ctl, lying, terminal
+from tests.daemon import Daemon, running, write_events
+from tests.ticketctl.test_door import EVENT, at_end_of_input, door, notice, scan, tickets_of, verdict
+
+
+class Thief:
+    """Relays lines to a daemon, and closes the connection in the place of the replies to some redemptions."""
+
+    def __init__(self, daemon: Daemon, thefts: int) -> None:
+        self._daemon = daemon
+        self._thefts = thefts
+        self.stolen: list[dict[str, Any]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(SECONDS_MAX)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with client, client.makefile("rb") as lines, self._daemon.connect() as connection:
+                    for line in lines:
+                        reply = connection.ask(line.strip())
+                        if b'"redeem"' in line and len(self.stolen) < self._thefts:
+                            self.stolen.append(reply)
+                            break
+                        client.sendall(msgspec.json.encode(reply) + b"\n")
+
+
+def test_nobody_is_turned_away_when_the_daemon_is_killed(tmp_path: Path) -> None:
+    write_events(tmp_path, 10)
+    with running(tmp_path) as daemon, door("--json", "door", "1", port=daemon.port) as process:
+        tickets = tickets_of(daemon, "1", 4, "anna")
+        scan(process, tickets[0])
+        assert verdict(process)["verdict"] == "OK"
+        for ticket in tickets[1:3]:
+            daemon.kill()
+            scan(process, ticket)
+            said = notice(process)
+            assert f"{ticket} waits, and is sent again until it is answered: " in said
+            with running(tmp_path, "--port", str(daemon.port)) as daemon:
+                assert verdict(process)["verdict"] == "OK"
+                # It is used now, for whoever comes next with it.
+                scan(process, ticket)
+                assert verdict(process)["verdict"] == "USED"
+                if ticket == tickets[2]:
+                    scan(process, "anna")
+                    assert verdict(process)["let_in"] == 4
+                    assert at_end_of_input(process)[0] == 0
+
+
+@pytest.mark.parametrize("thefts", [1, 2, 3])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_lost_reply_turns_nobody_away_and_lets_no_second_in(daemon: Daemon, thefts: int, whole: bool) -> None:
+    booking = f"stolen-{thefts}-{whole}"
+    tickets = tickets_of(daemon, "1", 2, booking)
+    scanned = booking if whole else tickets[0]
+    with closing(Thief(daemon, thefts)) as thief:
+        done = ctl("--json", "door", "1", port=thief.port, stdin=f"{scanned}\n{scanned}\n")
+    assert done.returncode == 0
+    first, second = map(msgspec.json.decode, done.stdout.splitlines())
+    assert [reply.get("replayed", False) for reply in thief.stolen] == [number > 0 for number in range(thefts)]
+    assert (first["verdict"], first["tickets"]) == ("OK", tickets if whole else tickets[:1])
+    assert (second["verdict"], second["let_in"]) == ("USED", len(first["tickets"]))
+    # A first reply that is lost is asked for again at once, without a word.
+    assert done.stderr.count("waits") == (thefts > 1)
+
+
+@pytest.mark.parametrize("code", ["busy", "storage_full", "shutting_down", "outcome_unknown", "too_many_connections"])
+def test_a_daemon_that_cannot_answer_now_makes_the_guest_wait(code: str) -> None:
+    error = answer("error", code=code, message="not now", retry_after=0.01)
+    redeemed = answer("ticket", id="t", event="1", booking="b", state="redeemed", redeemed_at="2026-03-11T20:00:00Z")
+    with lying(EVENT, error, error, redeemed) as liar:
+        done = ctl("door", "1", port=liar.port, stdin="t\n")
+        liar.asked()
+        first, second, third = (liar.asked() for _ in range(3))
+    assert (done.returncode, done.stdout) == (0, "OK\tt\t1\n")
+    assert first["scan"]
+    assert first == second == third
+    assert done.stderr == "ticketctl: t waits, and is sent again until it is answered: not now\n"
+
+
+def test_an_error_without_a_verdict_shows_and_the_door_goes_on() -> None:
+    bug = answer("error", code="internal", message="a bug")
+    redeemed = answer("ticket", id="u", event="1", booking="b", state="redeemed", redeemed_at="2026-03-11T20:00:00Z")
+    with lying(EVENT, bug, redeemed) as liar:
+        done = ctl("--json", "door", "1", port=liar.port, stdin="t\nu\n")
+    first, second = map(msgspec.json.decode, done.stdout.splitlines())
+    assert (first["verdict"], first["code"], first["message"]) == ("ERROR", "internal", "a bug")
+    assert (second["verdict"], second["let_in"]) == ("OK", 1)
+
+
+def test_ctrl_c_while_a_guest_waits_prints_how_to_settle_it() -> None:
+    with lying(EVENT, SILENCE) as liar, door("door", "1", port=liar.port) as process:
+        scan(process, "t")
+        liar.asked()
+        sent = liar.asked()
+        process.send_signal(signal.SIGINT)
+        status, out, err = at_end_of_input(process)
+    assert (status, out) == (130, "")
+    assert err.endswith(f"\n  ticketctl --port {liar.port} redeem --event 1 --scan {sent['scan']} t\n")
+
+
+def test_ctrl_c_before_the_verdict_on_a_booking_says_how_to_settle() -> None:
+    whole = {"id": "b", "event": "1", "quantity": 2, "state": "confirmed", "tickets": ["t", "u"]}
+    times = {"booked_at": "2026-03-11T20:00:00Z", "redeemed_at": ["2026-03-11T20:00:00Z"] * 2, "redeemed": ["t", "u"]}
+    redeemed = answer("booking", **whole, **times, available=9, version=1)
+    with lying(EVENT, redeemed, SILENCE) as liar, door("door", "1", port=liar.port) as process:
+        scan(process, "b")
+        _, sent, asked = (liar.asked() for _ in range(3))
+        process.send_signal(signal.SIGINT)
+        status, out, err = at_end_of_input(process)
+    assert (status, out) == (130, "")
+    assert asked == {**sent, "ticket": "t"}
+    assert err.endswith(f"\n  ticketctl --port {liar.port} redeem --event 1 --scan {sent['scan']} b\n")
+
+
+def test_ctrl_c_before_a_scan_was_sent_leaves_nothing_to_settle(tmp_path: Path) -> None:
+    write_events(tmp_path, 10)
+    with running(tmp_path) as daemon, door("door", "1", port=daemon.port) as process:
+        [ticket] = tickets_of(daemon, "1", 1, "anna")
+        scan(process, ticket)
+        assert process.stdout
+        process.stdout.readline()
+        daemon.kill()
+        scan(process, ticket)
+        notice(process)
+        process.send_signal(signal.SIGINT)
+        # Nothing was sent, so there is nothing to settle.
+        assert at_end_of_input(process) == (130, "", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_terminal_shows_that_a_guest_waits(tmp_path: Path) -> None:
+    write_events(tmp_path, 10)
+    with running(tmp_path) as daemon, terminal("door", "1", port=daemon.port) as screen:
+        [ticket] = tickets_of(daemon, "1", 1, "anna")
+        screen.expect_exact("is open")
+        daemon.kill()
+        screen.send(f"{ticket}\n")
+        screen.expect(r"43m[^\n]*WAITING")
+        with running(tmp_path, "--port", str(daemon.port)):
+            screen.expect(r"42m[^\n]*OK")

@@ -1,0 +1,251 @@
+"""``door EVENT``: lets people in. It reads one scan a line from standard input, and gives a verdict on each.
+
+A barcode scanner types like a keyboard: the id of a ticket or of a whole booking, and Enter. Each scan has an id of its
+own, and is sent with it until it is answered. So a reply that was lost turns no guest away, and lets no second one in.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.output import BUSY_CODES, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, settling, status_of, unknown
+from ticketctl.own import OwnCommand, OwnField
+from ticketd.errors import TicketError
+from ticketd.model import printable
+from ticketd.wire.codec import from_fields
+from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply, TicketReply, error_reply
+from ticketd.wire.requests import EventId, Redeem, Show
+
+# How long to wait before a scan is sent again, unless the daemon says how long.
+AGAIN_AFTER_SECONDS = 0.5
+AGAIN_AFTER_SECONDS_MAX = 5.0
+# Codes after which a scan is sent again with its id.
+AGAIN_CODES = BUSY_CODES | {"idle_timeout", "outcome_unknown"}
+
+OK = "OK"
+USED = "USED"
+UNKNOWN = "UNKNOWN"
+WAITING = "WAITING"
+# What went wrong has no verdict: its message is shown.
+ERROR = "ERROR"
+NOT_SOLD = "NOT SOLD"
+VERDICTS = {
+    "already_redeemed": USED,
+    "wrong_event": "WRONG EVENT",
+    "already_cancelled": "CANCELLED",
+    "already_reissued": "REPLACED",
+    "ticket_not_found": UNKNOWN,
+    # A booking that was never paid for: it is only held, or was.
+    "bad_request": NOT_SOLD,
+    "already_released": NOT_SOLD,
+    "hold_expired": NOT_SOLD,
+}
+_STYLES = {OK: "bold white on green", WAITING: "bold black on yellow"}
+_REFUSED_STYLE = "bold white on red"
+
+
+class Scan(msgspec.Struct, tag_field="reply", tag="scan", omit_defaults=True):
+    """What came of one scan.
+
+    ``id`` is what was scanned. ``tickets`` are those that it let in, and ``let_in`` counts all that this door has let
+    in so far. ``redeemed_at`` is when a ticket had been used. ``code`` and ``message`` are those of the refusal.
+    """
+
+    id: str
+    verdict: str
+    let_in: int
+    tickets: Sequence[str] = ()
+    redeemed_at: datetime | None = None
+    code: str | None = None
+    message: str | None = None
+    scan: str | None = None
+
+    def headline(self) -> str:
+        """Return the verdict as it is shown: ``OK``, ``OK 3 TICKETS`` for a booking, or ``USED 19:42``."""
+        if self.verdict == OK and list(self.tickets) != [self.id]:
+            return f"{OK} {len(self.tickets)} TICKET{'' if len(self.tickets) == 1 else 'S'}"
+        if self.verdict == USED and self.redeemed_at:
+            return f"{USED} {_clock(self.redeemed_at)}"
+        return self.verdict
+
+
+def run_door(arguments: Sequence[str], client: Client, output: Output) -> int:
+    """Run ``door`` and return the exit status: 0 at the end of the input, whatever the verdicts were."""
+    try:
+        event = DOOR.parse(arguments)["event"]
+        if output.line is not None or not sys.stdin:
+            raise DOOR.wrong("standard input must have the scans, and not the commands of a script")
+    except TicketError as error:
+        output.error(error_reply(error))
+        return USAGE
+    try:
+        status = _open(event, client, output)
+        return status or _Door(event, client, output).serve(_scanned())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+DOOR = OwnCommand(
+    "door",
+    "Let people in: read a ticket or a booking from each line of standard input, and give a verdict.",
+    [OwnField("event", EventId)],
+    run_door,
+)
+
+
+def _open(event: str, client: Client, output: Output) -> int:
+    """Check that there is such an event. Return the exit status if not."""
+    try:
+        reply = client.ask(Show(event, "event"))
+    except CannotConnectError as error:
+        output.failure("cannot_connect", str(error))
+        return CANNOT_CONNECT
+    if isinstance(reply, ErrorReply):
+        output.error(reply)
+        return status_of(reply)
+    if isinstance(reply, EventReply) and output.mode == "table":
+        output.note(printable(f"the door of {reply.name} is open: scan tickets, or leave with Ctrl-D"))
+    return DONE
+
+
+def _scanned() -> Iterator[str]:
+    """Yield what is scanned, until the end of standard input. Blank lines are ignored."""
+    while line := sys.stdin.readline():
+        if scanned := line.strip():
+            yield scanned
+
+
+class _Door:
+    """The door of one event, and how many people it has let in."""
+
+    def __init__(self, event: str, client: Client, output: Output) -> None:
+        self._event = event
+        self._client = client
+        self._output = output
+        # How many people.
+        self._let_in = 0
+
+    def serve(self, scans: Iterator[str]) -> int:
+        """Give a verdict on each scan. Return 0 at the end, or the status with which a Ctrl-C ends."""
+        for scanned in scans:
+            try:
+                request = from_fields({"cmd": "redeem", "ticket": scanned, "event": self._event})
+                assert isinstance(request, Redeem)
+            except TicketError as error:
+                # This cannot be the id of a ticket, so nobody need be asked.
+                self._show(Scan(scanned, UNKNOWN, self._let_in, code="ticket_not_found", message=error.message))
+                continue
+            try:
+                self._show(self._verdict(request, self._settled(request)))
+            except OutcomeUnknownError as error:
+                unknown(error, settling(request), self._client, self._output)
+                return INTERRUPTED
+        return DONE
+
+    def _settled(self, request: Redeem, *, lost: bool = False) -> Reply:
+        """Send a scan until it is answered. ``lost`` says that an earlier try may have been carried out.
+
+        Raises KeyboardInterrupt for Ctrl-C, or OutcomeUnknownError if the scan may have been carried out by then.
+        """
+        said = ""
+        try:
+            while True:
+                wait = AGAIN_AFTER_SECONDS
+                try:
+                    reply = self._client.ask(request)
+                except OutcomeUnknownError as error:
+                    lost, why = True, str(error)
+                    if error.interrupted:
+                        raise
+                except CannotConnectError as error:
+                    why = str(error)
+                else:
+                    if not isinstance(reply, ErrorReply) or not _is_no_verdict(reply, lost=lost):
+                        return reply
+                    lost = lost or reply.code == "outcome_unknown"
+                    why = reply.message
+                    wait = min(reply.retry_after or wait, AGAIN_AFTER_SECONDS_MAX)
+                if why != said:
+                    self._wait_visibly(request.ticket, why)
+                said = why
+                time.sleep(wait)
+        except KeyboardInterrupt:
+            if lost:
+                raise OutcomeUnknownError("interrupted before the reply came") from None
+            raise
+
+    def _verdict(self, request: Redeem, reply: Reply) -> Scan:
+        scan = Scan(request.ticket, ERROR, self._let_in, scan=str(request.scan))
+        match reply:
+            case TicketReply():
+                scan.verdict, scan.tickets = OK, [reply.id]
+            case BookingReply():
+                scan.tickets = self._let_in_by(request, reply.redeemed)
+                scan.verdict = OK if scan.tickets else USED
+                scan.redeemed_at = None if scan.tickets else max(reply.redeemed_at, default=None)
+            case ErrorReply():
+                scan.verdict = VERDICTS.get(reply.code, ERROR)
+                scan.code, scan.message, scan.redeemed_at = reply.code, reply.message, reply.redeemed_at
+        self._let_in += len(scan.tickets)
+        scan.let_in = self._let_in
+        return scan
+
+    def _let_in_by(self, request: Redeem, redeemed: Sequence[str]) -> list[str]:
+        """Return those of the redeemed tickets of a booking that this scan let in: the others are of people inside.
+
+        Sent again with the same scan, only the redemption of a ticket by this scan is a replay.
+        """
+        scans = [Redeem(ticket, request.event, request.scan) for ticket in redeemed]
+        return [scan.ticket for scan in scans if isinstance(self._settled(scan, lost=True), TicketReply)]
+
+    def _show(self, scan: Scan) -> None:
+        # No pipe is taken for closed here, as elsewhere: a door whose verdicts nobody sees must end.
+        if self._output.quiet and scan.verdict == OK:
+            return
+        headline = scan.headline()
+        if self._output.mode == "json":
+            line = printable(msgspec.json.encode(scan).decode())
+        elif self._output.mode == "plain":
+            line = "\t".join([headline, printable(scan.id), str(scan.let_in)])
+        else:
+            _draw(headline, _STYLES.get(scan.verdict, _REFUSED_STYLE))
+            message = f" {scan.message}" if scan.verdict == ERROR else ""
+            line = printable(f"{scan.id}{message}   let in: {scan.let_in}")
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    def _wait_visibly(self, scanned: str, why: str) -> None:
+        """Say on stderr, in every mode, that a guest has to wait, and why."""
+        if self._output.mode == "table":
+            _draw(WAITING, _STYLES[WAITING])
+        program = f"{self._output.program}: " if self._output.program else ""
+        text = f"{program}{scanned} waits, and is sent again until it is answered: {why}"
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+
+
+def _is_no_verdict(reply: ErrorReply, *, lost: bool) -> bool:
+    """Whether a scan is to be sent again. ``lost`` says that an earlier try may have been carried out."""
+    # "internal" says that this try was not done, which tells nothing about an earlier one.
+    return reply.code in AGAIN_CODES or (lost and reply.code in NOT_DONE_CODES)
+
+
+def _draw(headline: str, style: str) -> None:
+    """Draw a verdict over the whole width of the terminal, so that it is seen from afar."""
+    # Imported here, because it takes longer than most commands.
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    Console().print(Padding(Text(headline), (1, 4), style=style))
+
+
+def _clock(moment: datetime) -> str:
+    """Return a time as the clock at the door showed it, with the day if that is not today."""
+    local = moment.astimezone()
+    today = datetime.now().astimezone().date()
+    return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
