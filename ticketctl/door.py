@@ -7,13 +7,14 @@ own, and is sent with it until it is answered. So a reply that was lost turns no
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.output import BUSY_CODES, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, settling, status_of, unknown
 from ticketctl.own import OwnCommand, OwnField
+from ticketctl.times import Zone
 from ticketd.errors import TicketError
 from ticketd.model import printable
 from ticketd.wire.codec import from_fields
@@ -64,12 +65,12 @@ class Scan(msgspec.Struct, tag_field="reply", tag="scan", omit_defaults=True):
     message: str | None = None
     scan: str | None = None
 
-    def headline(self) -> str:
-        """Return the verdict as it is shown: ``OK``, ``OK 3 TICKETS`` for a booking, or ``USED 19:42``."""
+    def headline(self, zone: Zone) -> str:
+        """Return the verdict as it is shown: ``OK``, ``OK 3 TICKETS`` for a booking, or ``USED 19:42`` in a zone."""
         if self.verdict == OK and list(self.tickets) != [self.id]:
             return f"{OK} {len(self.tickets)} TICKET{'' if len(self.tickets) == 1 else 'S'}"
         if self.verdict == USED and self.redeemed_at:
-            return f"{USED} {_clock(self.redeemed_at)}"
+            return f"{USED} {_clock(self.redeemed_at, zone)}"
         return self.verdict
 
 
@@ -206,7 +207,7 @@ class _Door:
         # No pipe is taken for closed here, as elsewhere: a door whose verdicts nobody sees must end.
         if self._output.quiet and scan.verdict == OK:
             return
-        headline = scan.headline()
+        headline = scan.headline(self._output.zone)
         if self._output.mode == "json":
             line = printable(msgspec.json.encode(scan).decode())
         elif self._output.mode == "plain":
@@ -244,8 +245,9 @@ def _draw(headline: str, style: str) -> None:
     Console().print(Padding(Text(headline), (1, 4), style=style))
 
 
-def _clock(moment: datetime) -> str:
+def _clock(moment: datetime, zone: Zone) -> str:
     """Return a time as the clock at the door showed it, with the day if that is not today."""
-    local = moment.astimezone()
-    today = datetime.now().astimezone().date()
-    return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+    day, clock, *_ = zone.show(moment).split(" ")
+    today, *_ = zone.show(datetime.now(UTC)).split(" ")
+    hours_and_minutes = clock[:5]
+    return hours_and_minutes if day == today else f"{day} {hours_and_minutes}"

@@ -120,6 +120,13 @@ def test_used_on_another_day_says_on_which() -> None:
     assert done.stdout == "USED 2026-03-12 01:30\tt\t0\n"
 
 
+def test_used_is_in_the_zone_that_an_option_names() -> None:
+    used = answer("error", code="already_redeemed", message="used", redeemed_at="2026-03-11T20:00:00Z")
+    with lying(EVENT, used) as liar:
+        done = ctl("--timezone", "America/New_York", "door", "1", port=liar.port, stdin="t\n", env=TZ)
+    assert done.stdout == "USED 2026-03-11 16:00\tt\t0\n"
+
+
 def test_a_booking_lets_in_all_its_valid_tickets(daemon: Daemon) -> None:
     tickets_of(daemon, "1", 3, "whole")
     first, second = verdicts(daemon, "1", "whole", "whole")
