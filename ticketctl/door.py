@@ -117,7 +117,8 @@ def _scanned() -> Iterator[str]:
     """Yield what is scanned, until the end of standard input. Blank lines are ignored."""
     while line := sys.stdin.readline():
         if scanned := line.strip():
-            yield scanned
+            # Bytes that are no UTF-8 are shown as escapes.
+            yield scanned.encode(errors="backslashreplace").decode()
 
 
 class _Door:
@@ -208,14 +209,14 @@ class _Door:
         if self._output.quiet and scan.verdict == OK:
             return
         headline = scan.headline(self._output.zone)
+        why = [str(scan.message)] if scan.verdict == ERROR else []
         if self._output.mode == "json":
             line = printable(msgspec.json.encode(scan).decode())
         elif self._output.mode == "plain":
-            line = "\t".join([headline, printable(scan.id), str(scan.let_in)])
+            line = "\t".join(map(printable, [headline, scan.id, str(scan.let_in), *why]))
         else:
             _draw(headline, _STYLES.get(scan.verdict, _REFUSED_STYLE))
-            message = f" {scan.message}" if scan.verdict == ERROR else ""
-            line = printable(f"{scan.id}{message}   let in: {scan.let_in}")
+            line = "   ".join(map(printable, [scan.id, f"let in: {scan.let_in}", *why]))
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

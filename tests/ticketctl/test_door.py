@@ -15,15 +15,12 @@ from tests.conftest import (
     answer,
     command_line,
     ctl,
-    ended,
     environment,
     lying,
     nobody,
-    terminal,
 )
 from tests.daemon import Daemon
 
-CTRL_D = "\x04"
 # A zone without summer time, and not that of the daemon.
 TZ = {"TZ": "Asia/Kolkata"}
 USED = r"USED (\d\d:\d\d)"
@@ -168,6 +165,8 @@ def test_bytes_that_are_no_text_are_unknown(daemon: Daemon) -> None:
     done = ctl("door", "1", port=daemon.port, stdin=b"\xff\x1b[2J\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "UNKNOWN\t\\udcff\\u001b[2J\t0\n"
+    done = ctl("--json", "door", "1", port=daemon.port, stdin=b"\xff\n")
+    assert msgspec.json.decode(done.stdout)["id"] == "\\udcff"
 
 
 @pytest.mark.parametrize("end", ["", "release unpaid"])
@@ -278,17 +277,3 @@ def test_a_door_whose_verdicts_nobody_reads_ends(daemon: Daemon) -> None:
         scan(process, two)
         assert process.wait(SECONDS_MAX) == 0
     assert state(daemon, three) == "valid"
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_terminal_shows_each_verdict_from_afar(daemon: Daemon) -> None:
-    [ticket] = tickets_of(daemon, "1", 1, "screen")
-    with terminal("door", "1", port=daemon.port) as screen:
-        screen.expect_exact("the door of Event 1 is open")
-        screen.send(f"{ticket}\n")
-        screen.expect(rf"42m[^\n]*OK[^\n]*\n(?s:.*){ticket} +let in: 1")
-        screen.send("nobody\n")
-        screen.expect(r"41m[^\n]*UNKNOWN[^\n]*\n(?s:.*)nobody +let in: 1")
-        screen.send(CTRL_D)
-        status, _ = ended(screen)
-    assert status == 0

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import SECONDS_MAX, SILENCE, answer, ctl, lying, terminal
+from tests.conftest import SECONDS_MAX, SILENCE, answer, ctl, lying
 from tests.daemon import Daemon, running, write_events
 from tests.ticketctl.test_door import EVENT, at_end_of_input, door, notice, scan, tickets_of, verdict
 
@@ -108,6 +108,11 @@ def test_an_error_without_a_verdict_shows_and_the_door_goes_on() -> None:
     assert (second["verdict"], second["let_in"]) == ("OK", 1)
 
 
+def test_a_pipe_gets_the_message_of_an_error_without_a_verdict() -> None:
+    with lying(EVENT, answer("error", code="internal", message="a bug")) as liar:
+        assert ctl("door", "1", port=liar.port, stdin="t\n").stdout == "ERROR\tt\t0\ta bug\n"
+
+
 def test_ctrl_c_while_a_guest_waits_prints_how_to_settle_it() -> None:
     with lying(EVENT, SILENCE) as liar, door("door", "1", port=liar.port) as process:
         scan(process, "t")
@@ -146,16 +151,3 @@ def test_ctrl_c_before_a_scan_was_sent_leaves_nothing_to_settle(tmp_path: Path) 
         process.send_signal(signal.SIGINT)
         # Nothing was sent, so there is nothing to settle.
         assert at_end_of_input(process) == (130, "", "")
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_terminal_shows_that_a_guest_waits(tmp_path: Path) -> None:
-    write_events(tmp_path, 10)
-    with running(tmp_path) as daemon, terminal("door", "1", port=daemon.port) as screen:
-        [ticket] = tickets_of(daemon, "1", 1, "anna")
-        screen.expect_exact("is open")
-        daemon.kill()
-        screen.send(f"{ticket}\n")
-        screen.expect(r"43m[^\n]*WAITING")
-        with running(tmp_path, "--port", str(daemon.port)):
-            screen.expect(r"42m[^\n]*OK")
