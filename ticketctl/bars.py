@@ -1,24 +1,21 @@
 """Draws a report on a terminal: a bar for each hour."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ticketctl.hours import Hour
 from ticketctl.times import Zone
 from ticketd.model import printable
 from ticketd.wire.replies import EventReply
-
-if TYPE_CHECKING:
-    from ticketctl.report import Hour
 
 # How each part of a bar looks, and its color. What tells them apart is the shape, since not everybody sees colors.
 _PARTS = {"sold": ("█", "red"), "held": ("▒", "yellow"), "cancelled": ("░", "green"), "redeemed": ("▪", "blue")}
 
 
-def draw(hours: "Sequence[Hour]", event: EventReply, zone: Zone) -> None:
+def draw(hours: Sequence[Hour], event: EventReply, zone: Zone) -> None:
     """Draw the hours of an event on stdout, with the times in this zone, and below them the totals."""
     console = Console(highlight=False)
     left = f"{event.capacity} tickets, {event.available} left, {event.held} held, {event.sold} sold"
@@ -40,11 +37,11 @@ def draw(hours: "Sequence[Hour]", event: EventReply, zone: Zone) -> None:
     console.print(table)
 
 
-def _all(hour: "Hour") -> int:
+def _all(hour: Hour) -> int:
     return sum(getattr(hour, what) for what in _PARTS)
 
 
-def _bar(hour: "Hour", most: int, cells: int) -> Text:
+def _bar(hour: Hour, most: int, cells: int) -> Text:
     """Return a bar of at most this many cells, which the hour with the most tickets fills."""
     bar = Text(no_wrap=True)
     counted, drawn = 0, 0

@@ -1,50 +1,27 @@
 """``report``: what was sold, held, cancelled and redeemed of an event, hour by hour.
 
-Counts tickets from the pages of its bookings, one page at a time. Draws bars on a terminal, and writes CSV in a pipe.
+Reads the pages of its bookings, one at a time. Draws bars on a terminal, and writes CSV in a pipe.
 """
 
 import csv
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from ticketctl import pages
 from ticketctl.client import CannotConnectError, Client
+from ticketctl.hours import Hour, Report, report_of
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of, write_text
 from ticketctl.own import OwnCommand, OwnField
 from ticketd.errors import TicketError
 from ticketd.model import Id, printable
-from ticketd.wire.replies import BookingRecord, EventReply, error_reply
+from ticketd.wire.replies import EventReply, error_reply
 from ticketd.wire.requests import Bookings, Show
 
-Count = Literal["sold", "held", "cancelled", "redeemed"]
-
 OfEvent = Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
-
-
-class Hour(Struct):
-    """How many tickets were sold, held, cancelled and redeemed in the hour that begins then, in UTC."""
-
-    hour: datetime
-    sold: int = 0
-    held: int = 0
-    cancelled: int = 0
-    redeemed: int = 0
-
-
-class Report(Struct, tag_field="reply", tag="report"):
-    """The hours of an event in which there was something, and how many tickets in all."""
-
-    event: str
-    hours: list[Hour]
-    sold: int
-    held: int
-    cancelled: int
-    redeemed: int
 
 
 def run_report(arguments: Sequence[str], client: Client, output: Output) -> int:
@@ -75,34 +52,6 @@ REPORT = OwnCommand(
     [OwnField("event", OfEvent)],
     run_report,
 )
-
-
-def report_of(event: str, bookings: Iterable[BookingRecord]) -> Report:
-    """Count the tickets of bookings of an event.
-
-    A hold counts as held when it is made, and as sold when it is confirmed. What was cancelled stays sold in the hour
-    in which it was. A redemption that was annulled does not count.
-    """
-    hours: dict[datetime, Hour] = {}
-
-    def count(what: Count, at: datetime, tickets: int) -> None:
-        begin = at.replace(minute=0, second=0, microsecond=0)
-        hour = hours.setdefault(begin, Hour(begin))
-        setattr(hour, what, getattr(hour, what) + tickets)
-
-    for booking in bookings:
-        began_held = booking.made is not None and booking.made.seconds is not None
-        count("held" if began_held else "sold", booking.booked_at, booking.quantity)
-        for change in booking.changes:
-            if change.what == "confirm":
-                count("sold", change.at, booking.quantity)
-            elif change.what == "cancel":
-                count("cancelled", change.at, len(change.tickets))
-        for at in booking.redeemed_at:
-            count("redeemed", at, 1)
-    ordered = [hours[begin] for begin in sorted(hours)]
-    totals = {what: sum(getattr(hour, what) for hour in ordered) for what in Hour.__struct_fields__[1:]}
-    return Report(event, ordered, **totals)
 
 
 def _write(report: Report, event: EventReply, output: Output) -> None:
