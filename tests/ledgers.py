@@ -15,6 +15,7 @@ from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
 from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.postgres.ledger import PostgresLedger
 from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
+from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
@@ -34,14 +35,25 @@ CREATE OR REPLACE FUNCTION ticketd.now() RETURNS timestamptz LANGUAGE sql STABLE
 class EmbeddedStorage:
     """A ledger in a folder."""
 
-    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock | None = None,
+        hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT,
+    ) -> None:
         self._folder = folder
         self._clock = clock or system_clock
+        self._hold_seconds_total_max = hold_seconds_total_max
 
     async def open(self) -> Ledger:
         """Open it, or make it."""
         self._folder.mkdir(exist_ok=True)
-        return EmbeddedLedger(self._folder / "events.db", COMMIT_SECONDS_MAX, self._clock)
+        return EmbeddedLedger(
+            self._folder / "events.db",
+            COMMIT_SECONDS_MAX,
+            self._clock,
+            hold_seconds_total_max=self._hold_seconds_total_max,
+        )
 
     async def crash(self, ledger: Ledger) -> None:
         """Leave it as kill -9 does: what is opened next has the files as they are now."""
@@ -54,17 +66,22 @@ class EmbeddedStorage:
 class PostgresStorage:
     """A ledger in a database."""
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self, url: str, clock: Clock | None = None, hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT
+    ) -> None:
         self._url = url
         self._clock = clock
+        self._hold_seconds_total_max = hold_seconds_total_max
 
     async def open(self) -> Ledger:
         """Open it, or make it."""
         if self._clock is None:
-            return await PostgresLedger.open(self._url, COMMIT_SECONDS_MAX)
+            return await PostgresLedger.open(
+                self._url, COMMIT_SECONDS_MAX, hold_seconds_total_max=self._hold_seconds_total_max
+            )
         pool = _PoolWithClock(self._url, self._clock)
         await pool.open()
-        return _LedgerWithClock(pool, self._clock)
+        return _LedgerWithClock(pool, self._clock, self._hold_seconds_total_max)
 
     async def crash(self, ledger: Ledger) -> None:
         """Leave it as kill -9 does: the connections break."""
@@ -131,8 +148,8 @@ class _PoolWithClock(Pool):
 class _LedgerWithClock(PostgresLedger):
     """Reads the movable clock itself, where the real ledger goes by what the database last said."""
 
-    def __init__(self, pool: Pool, clock: Clock) -> None:
-        super().__init__(pool, COMMIT_SECONDS_MAX)
+    def __init__(self, pool: Pool, clock: Clock, hold_seconds_total_max: int) -> None:
+        super().__init__(pool, COMMIT_SECONDS_MAX, hold_seconds_total_max=hold_seconds_total_max)
         self._movable = clock
 
     def now(self) -> int:

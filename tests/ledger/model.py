@@ -1,69 +1,178 @@
-"""A model of the ledger in plain dictionaries, written from the promises."""
+"""A model of the ledger in plain dictionaries, written from the promises: what each request does and is told."""
 
-from collections.abc import Iterable
-from copy import deepcopy
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from ticketd.model import Event, milliseconds, ticket_parts
+from tests.ledger.door import Door
+from tests.ledger.facts import CROSSED, Row, refused
+from ticketd.model import Event, milliseconds, ticket_parts, time_of
 from ticketd.rules.working_set import Adopt, LedgerRequest
-from ticketd.wire.replies import Reply
-from ticketd.wire.requests import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Request, Show
+from ticketd.wire.requests import (
+    Amend,
+    Annul,
+    Book,
+    Cancel,
+    Confirm,
+    Create,
+    Delete,
+    Extend,
+    Hold,
+    Redeem,
+    Reissue,
+    Release,
+)
 
-Row = dict[str, Any]
 DATE = datetime(2027, 3, 11, 20, tzinfo=UTC)
-CROSSED = {
-    "held": "bad_request",
-    "confirmed": "already_confirmed",
-    "released": "already_released",
-    "expired": "hold_expired",
-    "cancelled": "already_cancelled",
-}
+# How long a hold may last in all, in seconds.
+HOLD_SECONDS_TOTAL_MAX = 90
 
 
-def refused(code: str, **facts: object) -> Row:
-    return {"reply": "error", "code": code, **facts}
+def kept(time: Any) -> datetime | None:
+    """Return a moment as a ledger keeps it: in whole milliseconds, rounded up."""
+    if isinstance(time, datetime):
+        time = milliseconds(time)
+    return time_of(time) if isinstance(time, int) else None
 
 
-class Model:
-    """Counts nothing twice: what is held, sold and available follows from the bookings and tickets there are."""
+class Model(Door):
+    """What a ledger does, one request after the other."""
 
     def __init__(self) -> None:
-        self.events: dict[str, Row] = {}
-        self.bookings: dict[str, Row] = {}
-        self.tickets: dict[str, Row] = {}
-        self.said: dict[Any, Row] = {}
+        super().__init__()
+        # The events that the last batch changed, and those that it deleted.
         self.changed: set[str] = set()
+        self.deleted: set[str] = set()
 
-    def event(self, id_: str) -> Row:
-        row = self.events[id_]
-        held = sum(
-            each["quantity"] for each in self.bookings.values() if (each["event"], each["state"]) == (id_, "held")
-        )
-        here = sum(each["event"] == id_ and each["state"] != "cancelled" for each in self.tickets.values())
-        sold = row["elsewhere"] + here
-        shown = {name: row[name] for name in ("id", "name", "date", "capacity", "version")}
-        return {"reply": "event", **shown, "held": held, "sold": sold, "available": row["capacity"] - held - sold}
+    def decide(self, request: LedgerRequest, now: datetime, tickets: Sequence[str]) -> list[Row]:
+        """Return the replies that are right, mostly one. ``tickets`` are the ids that the ledger minted, if any."""
+        match request:
+            case Create():
+                return [self.create(request)]
+            case Adopt(event=event):
+                return [self.adopt(event)]
+            case Amend():
+                return [self.amend(request)]
+            case Delete():
+                return [self.delete(request)]
+            case Book() | Hold():
+                return [self.take(request, getattr(request, "seconds", None), now, tickets)]
+            case Reissue():
+                return [self.reissue(request, now, tickets)]
+            case Redeem():
+                return self.redeem(request, now)
+            case Annul():
+                return self.annul(request, now)
+            case Confirm() | Release() | Cancel() | Extend():
+                booking = self.bookings.get(request.booking)
+                return self.change(booking, request, now, tickets) if booking else [refused("booking_not_found")]
+            case _:
+                raise AssertionError(f"{request} is not for a commit")
 
-    def left(self, id_: str) -> Row:
-        event = self.event(id_)
-        return {"available": event["available"], "version": event["version"]}
+    # Events
 
-    def booking(self, id_: str) -> Row:
-        row = {name: value for name, value in self.bookings[id_].items() if name not in ("made", "past")}
-        if row["state"] == "held":
-            row["expires"] = self.bookings[id_]["made"]["expires"]
-        if gone := [ticket for ticket in row["tickets"] if self.tickets[ticket]["state"] == "cancelled"]:
-            row["cancelled"] = gone
-        return {"reply": "booking", **deepcopy(row)}
+    def put(self, id_: str, made: Create | Event) -> Row:
+        elsewhere = 0 if made.available is UNSET else made.capacity - made.available
+        row = {"elsewhere": elsewhere, "capacity": made.capacity, "version": 0, "touched": elsewhere > 0}
+        self.events[id_] = row | {"terms": terms_of(made)}
+        self.changed.add(id_)
+        self.said["create", id_] = self.event(id_)
+        return self.event(id_)
 
-    def ticket(self, id_: str) -> Row:
-        return {"reply": "ticket", **self.tickets[id_]}
+    def create(self, request: Create) -> Row:
+        id_ = str(request.id)
+        if id_ not in self.events:
+            return self.put(id_, request)
+        other = Model()
+        same = other.put(id_, request) == self.said["create", id_]
+        return self.said["create", id_] | {"replayed": True} if same else refused("event_exists")
 
-    def change(self, *ids: str, state: str, what: str, tickets: Iterable[str] = ()) -> None:
+    def adopt(self, event: Event) -> Row:
+        if event.id in self.events:
+            return self.event(event.id)
+        return Model().put(event.id, event) if event.id in self.removed else self.put(event.id, event)
+
+    def amend(self, request: Amend) -> Row:
+        row = self.events.get(request.event)
+        if row is None:
+            return refused("event_not_found")
+        given = {name: kept(value) if name in ("opens", "closes") else value for name, value in request.given.items()}
+        after, now = row["terms"] | given, self.event(request.event)
+        if after == row["terms"]:
+            return now | {"replayed": True}
+        if after["opens"] and after["closes"] and after["closes"] <= after["opens"]:
+            return refused("bad_request")
+        if after["capacity"] < now["sold"] + now["held"]:
+            return refused("capacity_below_sold", **self.left(request.event))
+        row |= {"terms": after, "capacity": after["capacity"], "version": row["version"] + 1}
+        self.changed.add(request.event)
+        return self.event(request.event)
+
+    def delete(self, request: Delete) -> Row:
+        row = self.events.get(request.event)
+        if row is None:
+            return refused("event_not_found")
+        if row["touched"]:
+            return refused("event_in_use", **self.left(request.event))
+        gone = self.event(request.event)
+        del self.events[request.event], self.said["create", request.event]
+        self.changed.discard(request.event)
+        self.removed.add(request.event)
+        self.deleted.add(request.event)
+        return gone
+
+    # Bookings
+
+    def take(self, request: Book | Hold, seconds: int | None, now: datetime, tickets: Sequence[str]) -> Row:
+        id_, event = str(request.booking), self.events.get(request.event)
+        buyer = None if request.buyer is UNSET else request.buyer
+        if known := self.bookings.get(id_):
+            facts = (known["event"], known["quantity"], known["made"]["seconds"], known["buyer"])
+            if facts != (request.event, request.quantity, seconds, buyer):
+                return refused("booking_conflict")
+            return self.said["make", id_] | {"replayed": True}
+        if event is None:
+            return refused("event_not_found")
+        terms, left = event["terms"], self.left(request.event)
+        if terms["paused"] or not (terms["opens"] or now) <= now < (terms["closes"] or now + timedelta(1)):
+            later = {"opens": terms["opens"]} if terms["opens"] and terms["opens"] > now else {}
+            return refused("not_on_sale", **left, **later)
+        if terms["per_buyer"] and buyer is None:
+            return refused("bad_request")
+        if request.quantity > left["available"]:
+            return refused("sold_out", **left)
+        if over := self.over_limit(request.event, buyer, request.quantity):
+            return over
+        expires = now + timedelta(seconds=seconds) if seconds else None
+        row: Row = {"id": id_, "event": request.event, "quantity": request.quantity, "state": "", "tickets": []}
+        row |= {"booked_at": now, "buyer": buyer, "expires": expires, "past": []}
+        self.bookings[id_] = row | {"made": {"seconds": seconds, "expires": expires}}
+        if seconds is None:
+            self.issue(self.bookings[id_], tickets)
+        event["touched"] = True
+        self.turn(id_, state="held" if seconds else "confirmed")
+        self.said["make", id_] = self.booking(id_)
+        return self.booking(id_)
+
+    def over_limit(self, event: str, buyer: str | None, quantity: int) -> Row | None:
+        limit = self.events[event]["terms"]["per_buyer"]
+        if limit is None or buyer is None or self.owned(event, buyer) + quantity <= limit:
+            return None
+        return refused("buyer_limit", **self.left(event), left=max(0, limit - self.owned(event, buyer)))
+
+    def issue(self, booking: Row, tickets: Sequence[str]) -> None:
+        assert len(tickets) == len(set(tickets)) == booking["quantity"]
+        booking["tickets"] = [self.new_ticket(booking["id"], ticket) for ticket in tickets]
+
+    def new_ticket(self, booking: str, id_: str) -> str:
+        assert ticket_parts(id_)[0] == booking
+        assert id_ not in self.tickets
+        self.tickets[id_] = {"booking": booking, "end": None, "history": [], "instead": None}
+        return id_
+
+    def turn(self, *ids: str, state: str, **change: Any) -> None:
         """Bring bookings of one event into a state, which is one change of it."""
         event = self.bookings[ids[0]]["event"]
         for id_ in ids:
@@ -74,192 +183,97 @@ class Model:
         for id_ in ids:
             row = self.bookings[id_]
             row |= left
-            if what == "make":
-                row["made"] |= left
+            if change:
+                row["past"].append(change | left)
             else:
-                gone = [ticket for ticket in row["tickets"] if ticket in tickets]
-                row["past"].append([what, left["available"], left["version"], gone])
-
-    def issue(self, booking: Row, tickets: list[str]) -> None:
-        assert len(tickets) == len(set(tickets)) == booking["quantity"]
-        assert {ticket_parts(ticket)[0] for ticket in tickets} == {booking["id"]}
-        assert not self.tickets.keys() & set(tickets)
-        booking["tickets"] = tickets
-        for id_ in tickets:
-            self.tickets[id_] = {"id": id_, "event": booking["event"], "booking": booking["id"], "state": "valid"}
+                row["made"] |= left
 
     def expire(self, now: datetime) -> None:
         for event in self.events:
-            mine = [each for each in self.bookings.values() if (each["event"], each["state"]) == (event, "held")]
-            if over := [each["id"] for each in mine if each["made"]["expires"] <= now]:
-                self.change(*over, state="expired", what="expire")
+            if over := [row["id"] for row in self.of(event) if row["state"] == "held" and row["expires"] <= now]:
+                self.turn(*over, state="expired", what="expire", at=now)
 
-    def next_expiry(self) -> int | None:
-        holds = [each for each in self.bookings.values() if each["state"] == "held"]
-        return min((milliseconds(each["made"]["expires"]) for each in holds), default=None)
-
-    def decide(self, request: LedgerRequest, now: datetime, tickets: list[str]) -> list[Row]:
-        """Return the replies that are right, mostly one. ``tickets`` are the ids that the ledger minted, if any."""
+    def change(
+        self, row: Row, request: Confirm | Release | Cancel | Extend, now: datetime, tickets: Sequence[str]
+    ) -> list[Row]:
+        id_, event = row["id"], row["event"]
+        crossed = refused(CROSSED[row["state"]], **self.left(event))
         match request:
-            case Create():
-                first = self.said.get(("create", request.id))
-                if first is None:
-                    return [self.create(str(request.id), request)]
-                facts = (request.name, request.date, request.capacity, self.elsewhere(request))
-                same = facts == (first["name"], first["date"], first["capacity"], first["sold"])
-                return [first | {"replayed": True} if same else refused("event_exists")]
-            case Adopt(event=event):
-                if event.id not in self.events:
-                    self.create(event.id, event)
-                return [self.event(event.id)]
-            case Amend():
-                return [self.amend(request)]
-            case Book() | Hold():
-                return [self.take(request, getattr(request, "seconds", None), now, tickets)]
-            case Confirm() | Release() | Cancel():
-                booking = self.bookings.get(request.booking)
-                if booking is None:
-                    return [refused("booking_not_found")]
-                crossed = refused(CROSSED[booking["state"]], **self.left(booking["event"]))
-                if isinstance(request, Cancel):
-                    return self.cancel(booking, request) if booking["tickets"] else [crossed]
-                what = "confirm" if isinstance(request, Confirm) else "release"
-                state = {"confirm": "confirmed", "release": "released"}[what]
-                if booking["state"] == state and (what, booking["id"]) in self.said:
-                    return [self.said[what, booking["id"]] | {"replayed": True}]
-                if booking["state"] != "held":
+            case Cancel():
+                return self.cancel(row, request, now) if row["tickets"] else [crossed]
+            case Extend(seconds=seconds):
+                if row["state"] != "held":
                     return [crossed]
-                if what == "confirm":
-                    self.issue(booking, tickets)
-                self.change(booking["id"], state=state, what=what)
-                self.said[what, booking["id"]] = self.booking(booking["id"])
-                return [self.booking(booking["id"])]
-            case Redeem():
-                if request.ticket not in self.tickets:
-                    return [refused("ticket_not_found")]
-                if spent := self.spent(request.ticket):
-                    return [spent]
-                self.tickets[request.ticket] |= {"state": "redeemed", "redeemed_at": now}
-                return [self.ticket(request.ticket)]
-            case _:
-                raise AssertionError(f"{request} is not for a commit")
+                ceiling = row["booked_at"] + timedelta(seconds=HOLD_SECONDS_TOTAL_MAX)
+                expires = min(now + timedelta(seconds=seconds), ceiling)
+                if expires <= row["expires"]:
+                    return [self.booking(id_) | {"replayed": True}]
+                row["expires"] = expires
+                self.turn(id_, state="held", what="extend", at=now, expires=expires)
+                return [self.booking(id_)]
+        what, state = ("confirm", "confirmed") if isinstance(request, Confirm) else ("release", "released")
+        if row["state"] == state and (what, id_) in self.said:
+            return [self.said[what, id_] | {"replayed": True}]
+        if isinstance(request, Confirm) and request.late and row["state"] == "expired":
+            if row["quantity"] > self.left(event)["available"]:
+                return [crossed]
+            if over := self.over_limit(event, row["buyer"], row["quantity"]):
+                return [over]
+        elif row["state"] != "held":
+            return [crossed]
+        if what == "confirm":
+            self.issue(row, tickets)
+        self.turn(id_, state=state, what=what, at=now)
+        self.said[what, id_] = self.booking(id_)
+        return [self.booking(id_)]
 
-    def read(self, request: Request) -> Row:
-        """Return the reply that is right: what is committed, whatever the time."""
-        if isinstance(request, Show):
-            return self.show(request.id, request.kind)
-        assert isinstance(request, Bookings)
-        return self.page(request)
+    # Tickets
 
-    def elsewhere(self, made: Create | Event) -> int:
-        return 0 if made.available is UNSET else made.capacity - made.available
-
-    def create(self, id_: str, made: Create | Event) -> Row:
-        row = {"id": id_, "name": made.name, "date": made.date, "capacity": made.capacity, "version": 0}
-        self.events[id_] = row | {"elsewhere": self.elsewhere(made)}
-        self.changed.add(id_)
-        self.said["create", id_] = self.event(id_)
-        return self.event(id_)
-
-    def amend(self, request: Amend) -> Row:
-        row = self.events.get(request.event)
-        if row is None:
-            return refused("event_not_found")
-        given = {name: getattr(request, name) for name in ("name", "date", "capacity")}
-        new = {name: value for name, value in given.items() if value is not UNSET and value != row[name]}
-        now = self.event(request.event)
-        if not new:
-            return now | {"replayed": True}
-        if new.get("capacity", row["capacity"]) < now["sold"] + now["held"]:
-            return refused("capacity_below_sold", **self.left(request.event))
-        row |= new
-        row["version"] += 1
-        self.changed.add(request.event)
-        return self.event(request.event)
-
-    def take(self, request: Book | Hold, seconds: int | None, now: datetime, tickets: list[str]) -> Row:
-        id_ = str(request.booking)
-        if known := self.bookings.get(id_):
-            facts = (known["event"], known["quantity"], known["made"]["seconds"])
-            if facts != (request.event, request.quantity, seconds):
-                return refused("booking_conflict")
-            return self.said["make", id_] | {"replayed": True}
-        if request.event not in self.events:
-            return refused("event_not_found")
-        if request.quantity > self.event(request.event)["available"]:
-            return refused("sold_out", **self.left(request.event))
-        row: Row = {"id": id_, "event": request.event, "quantity": request.quantity, "state": "", "tickets": []}
-        expires = seconds and now + timedelta(seconds=seconds)
-        self.bookings[id_] = row | {"made": {"seconds": seconds, "expires": expires}, "past": []}
-        if seconds is None:
-            self.issue(self.bookings[id_], tickets)
-        self.change(id_, state="confirmed" if seconds is None else "held", what="make")
-        self.said["make", id_] = self.booking(id_)
-        return self.booking(id_)
-
-    def cancel(self, booking: Row, request: Cancel) -> list[Row]:
-        id_ = booking["id"]
-        there = {ticket for ticket in booking["tickets"] if self.tickets[ticket]["state"] != "cancelled"}
+    def cancel(self, row: Row, request: Cancel, now: datetime) -> list[Row]:
+        id_ = row["id"]
+        there = {ticket for ticket in row["tickets"] if not self.tickets[ticket]["end"]}
         wanted = there if request.tickets is UNSET else set(request.tickets)
         # Without tickets, once all are gone, the cancel that took the last of them.
         if said := self.said.get(("cancel", id_, frozenset(wanted))):
             return [said | {"replayed": True}]
-        wrong = [refused("ticket_not_found") for _ in wanted - set(booking["tickets"])]
-        wrong += [
-            spent | self.left(booking["event"])
-            for ticket in wanted & set(booking["tickets"])
-            if (spent := self.spent(ticket))
-        ]
+        own = {ticket for ticket, facts in self.tickets.items() if facts["booking"] == id_}
+        wrong = [refused("ticket_not_found") for _ in wanted - own]
+        wrong += [spent | self.left(row["event"]) for ticket in wanted & own if (spent := self.spent(ticket))]
         if wrong:
             return wrong
         for ticket in wanted:
-            self.tickets[ticket]["state"] = "cancelled"
-        self.change(id_, state="cancelled" if wanted == there else "confirmed", what="cancel", tickets=wanted)
+            self.tickets[ticket]["end"] = "cancelled"
+        gone = [ticket for ticket in row["tickets"] if ticket in wanted]
+        self.turn(id_, state="cancelled" if wanted == there else "confirmed", what="cancel", at=now, tickets=gone)
         reply = self.said["cancel", id_, frozenset(wanted)] = self.booking(id_)
         if wanted == there:
             self.said["cancel", id_, frozenset()] = reply
         return [reply]
 
-    def spent(self, id_: str) -> Row | None:
-        ticket = self.tickets[id_]
-        if ticket["state"] == "redeemed":
-            return refused("already_redeemed", redeemed_at=ticket["redeemed_at"])
-        return refused("already_cancelled") if ticket["state"] == "cancelled" else None
-
-    def show(self, id_: str, kind: str | UnsetType) -> Row:
-        if id_ in self.events and kind in (UNSET, "event"):
-            return self.event(id_)
-        if id_ in self.bookings and kind in (UNSET, "booking"):
-            return self.booking(id_) | self.redeemed(id_)
-        if id_ in self.tickets and kind in (UNSET, "ticket"):
-            return self.ticket(id_)
-        return refused("not_found" if kind is UNSET else f"{kind}_not_found")
-
-    def redeemed(self, id_: str) -> Row:
-        used = [each for each in self.bookings[id_]["tickets"] if self.tickets[each]["state"] == "redeemed"]
-        return {"redeemed": used, "redeemed_at": [self.tickets[each]["redeemed_at"] for each in used]} if used else {}
-
-    def page(self, request: Bookings) -> Row:
-        ids = sorted(id_ for id_ in self.bookings if request.after is UNSET or id_ > request.after)
-        page = [self.booking(id_) | self.redeemed(id_) | self.past(id_) for id_ in ids[: request.limit]]
-        for facts in page:
-            del facts["reply"]
-        return {"reply": "bookings", "bookings": page, **({"more": True} if len(ids) > request.limit else {})}
-
-    def past(self, id_: str) -> Row:
-        made = {name: value for name, value in self.bookings[id_]["made"].items() if value is not None}
-        past = self.bookings[id_]["past"]
-        return deepcopy(({"made": made} if past or "seconds" in made else {}) | ({"changes": past} if past else {}))
+    def reissue(self, request: Reissue, now: datetime, tickets: Sequence[str]) -> Row:
+        old = self.tickets.get(request.ticket)
+        if old is None:
+            return refused("ticket_not_found")
+        if old["instead"]:
+            return self.ticket(old["instead"]) | {"replayed": True}
+        if spent := self.spent(request.ticket):
+            return spent
+        [new] = tickets
+        row = self.bookings[old["booking"]]
+        old |= {"end": "reissued", "instead": self.new_ticket(row["id"], new)}
+        row["tickets"] = [new if ticket == request.ticket else ticket for ticket in row["tickets"]]
+        self.turn(row["id"], state=row["state"], what="reissue", at=now, tickets=[request.ticket, new])
+        return self.ticket(new)
 
 
-def on_the_wire(reply: Reply) -> Row:
-    row: Row = msgspec.to_builtins(reply, builtin_types=(datetime,))
-    row.pop("message", None)
-    for facts in row.get("bookings", []):
-        if changes := facts.get("changes"):
-            facts["changes"] = [[*change[:3], list(change[3])] for change in changes]
-    for facts in [row, *row.get("bookings", [])]:
-        for name in ("cancelled", "redeemed", "redeemed_at"):
-            if not facts.get(name, True):
-                del facts[name]
-    return row
+def terms_of(made: Create | Event) -> Row:
+    """Return what people decided about an event."""
+    return {
+        "name": made.name,
+        "date": made.date,
+        "capacity": made.capacity,
+        "opens": kept(made.opens),
+        "closes": kept(made.closes),
+        "paused": made.paused,
+        "per_buyer": made.per_buyer or None,
+    }

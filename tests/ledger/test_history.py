@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from copy import deepcopy
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,65 +11,21 @@ from tempfile import TemporaryDirectory
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from msgspec import UNSET
 
 from tests.faketime import Clock
-from tests.ledger.model import DATE, Model, on_the_wire
+from tests.ledger.arrivals import readings, requests
+from tests.ledger.facts import minted, on_the_wire
+from tests.ledger.model import DATE, HOLD_SECONDS_TOTAL_MAX, Model
 from tests.ledgers import EmbeddedStorage, PostgresStorage, Storage, read, result_of, transact
 from tests.postgres import Server
 from ticketd.ledger.base import SharedLedger
-from ticketd.model import Event
+from ticketd.model import Event, time_of
 from ticketd.rules.events import event_reply
 from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.wire.replies import ErrorReply
-from ticketd.wire.requests import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Release, Request, Show
+from ticketd.wire.requests import Bookings, Cancel, Confirm, Create, Extend, Release, Request, Show
 
 FULL = ErrorReply("storage_full", "nothing can be committed")
-NO_TICKET = "b1.000000000000"
-
-
-def requests(model: Model, past: list[LedgerRequest]) -> st.SearchStrategy[LedgerRequest]:
-    """Return requests that make sense now and some that do not, among them ``past`` ones, sent again."""
-    event = st.sampled_from(["e1", "e2", "e3"])
-    # A booking may have the id of an event.
-    fresh = st.sampled_from([f"b{len(model.bookings) + 1}", f"b{len(model.bookings) + 2}", "e1"])
-    booking = st.sampled_from([*model.bookings, f"b{len(model.bookings) + 1}"])
-    ticket = st.sampled_from([*model.tickets, NO_TICKET])
-    name, date = st.sampled_from(["A", "B"]), st.sampled_from([DATE, DATE.replace(day=12)])
-    capacity, quantity, seconds = st.sampled_from([6, 9, 12]), st.integers(1, 4), st.sampled_from([1, 2, 60])
-    kinds: list[st.SearchStrategy[LedgerRequest]] = [
-        st.builds(Book, event, quantity, fresh | booking),
-        st.builds(Hold, event, quantity, seconds, fresh),
-        st.builds(Hold, event, quantity, seconds, fresh | booking),
-        st.builds(Confirm, fresh | booking),
-        st.builds(Confirm, booking),
-        st.builds(Release, booking),
-        st.builds(Cancel, booking),
-        st.builds(Redeem, ticket),
-        st.builds(Redeem, ticket),
-        st.builds(Amend, event, capacity=st.integers(1, 12)),
-        st.builds(Amend, event, name=name, date=date),
-        st.builds(Create, name, date, capacity, event, st.just(UNSET) | st.integers(0, 6)),
-        st.builds(Event, event, name, date, st.just(9), st.just(5), st.just(0), st.just(4), st.just(0), st.just(4)).map(
-            Adopt
-        ),
-    ]
-    if past:
-        kinds += [st.sampled_from(past), st.just(past[0])]
-    for row in model.bookings.values():
-        if row["tickets"]:
-            # Some of its tickets, in one go or in several, and now and then one of another booking.
-            some = st.lists(st.sampled_from([*row["tickets"] * 2, next(iter(model.tickets))]), min_size=1, max_size=3)
-            kinds.append(st.builds(Cancel, st.just(row["id"]), some))
-    return st.one_of(kinds)
-
-
-def readings(model: Model) -> st.SearchStrategy[Request]:
-    """Return requests that only read."""
-    booking = st.sampled_from([*model.bookings, "b2", "x"])
-    id = st.sampled_from(["e1", "e3", *model.tickets, NO_TICKET]) | booking
-    kind = st.sampled_from([UNSET, "event", "booking", "ticket"])
-    return st.builds(Show, id, kind) | st.builds(Bookings, st.just(UNSET) | booking, st.sampled_from([1, 3, 100]))
 
 
 class Histories(RuleBasedStateMachine):
@@ -84,7 +41,7 @@ class Histories(RuleBasedStateMachine):
 
     def new_storage(self) -> Storage:
         self.folder = TemporaryDirectory()
-        return EmbeddedStorage(Path(self.folder.name) / "ledger", self.clock)
+        return EmbeddedStorage(Path(self.folder.name) / "ledger", self.clock, HOLD_SECONDS_TOTAL_MAX)
 
     def clean_up(self) -> None:
         self.folder.cleanup()
@@ -98,15 +55,21 @@ class Histories(RuleBasedStateMachine):
         self.look()
         committed = self.runner.run(transact(self.ledger, deepcopy(batch)))
         self.look()
-        now = self.clock.time.replace(microsecond=self.clock.time.microsecond // 1_000 * 1_000)
+        now = self.now()
         self.model.changed.clear()
+        self.model.deleted.clear()
         self.model.expire(now)
-        for request, reply in zip(batch, committed.replies, strict=True):
-            assert on_the_wire(reply) in self.model.decide(request, now, getattr(reply, "tickets", []))
+        for request, reply in zip(batch, map(on_the_wire, committed.replies), strict=True):
+            assert reply in self.model.decide(request, now, minted(reply))
         assert self.ledger.next_expiry == self.model.next_expiry()
-        assert {event.id for event in committed.events} >= set(self.model.changed)
+        assert {event.id for event in committed.events} >= self.model.changed
+        assert set(committed.removed) == self.model.deleted
         self.compare(committed.events)
         self.check_events()
+
+    def now(self) -> datetime:
+        """Return the time as ledgers see it."""
+        return time_of(self.clock())
 
     def read(self, batch: list[Request]) -> None:
         replies = self.runner.run(read(self.ledger, batch))
@@ -127,7 +90,7 @@ class Histories(RuleBasedStateMachine):
         self.compare(events)
 
     def some_requests(self, data: st.DataObject) -> list[LedgerRequest]:
-        return data.draw(st.lists(requests(self.model, self.past), min_size=1, max_size=5))
+        return data.draw(st.lists(requests(self.model, self.past, self.clock.time), min_size=1, max_size=5))
 
     @rule(data=st.data())
     def requests_come(self, data: st.DataObject) -> None:
@@ -142,10 +105,16 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 0, 0.0005, -0.0005, -0.001]), data=st.data())
     def requests_come_just_when_a_hold_runs_out(self, seconds: float, data: st.DataObject) -> None:
         holds = [row for row in self.model.bookings.values() if row["state"] == "held"]
-        end, hold = min((row["made"]["expires"], row["id"]) for row in holds)
+        end, hold = min((row["expires"], row["id"]) for row in holds)
         self.clock.time = end
         self.clock.move(seconds)
-        first: list[LedgerRequest] = [Confirm(hold), Release(hold), Cancel(hold)]
+        first: list[LedgerRequest] = [
+            Confirm(hold),
+            Confirm(hold, late=True),
+            Extend(hold, 60),
+            Release(hold),
+            Cancel(hold),
+        ]
         self.read([Show(hold), Bookings()])
         self.decide([data.draw(st.sampled_from(first)), *self.some_requests(data)[:4]])
 
@@ -160,8 +129,8 @@ class Histories(RuleBasedStateMachine):
             without = partial(self.ledger.without_commit, [deepcopy(request)])
             [answer] = self.runner.run(result_of(without, FULL)).replies
             if answer is not FULL:
-                now = self.clock.time
-                assert on_the_wire(answer) in deepcopy(self.model).decide(request, now, getattr(answer, "tickets", []))
+                reply = on_the_wire(answer)
+                assert reply in deepcopy(self.model).decide(request, self.now(), minted(reply))
 
     @rule(killed=st.booleans(), seconds=st.sampled_from([0, 1, 70]))
     def the_daemon_restarts_later(self, killed: bool, seconds: int) -> None:
@@ -186,7 +155,7 @@ class PostgresHistories(Histories):
 
     def new_storage(self) -> Storage:
         self.database = self.postgres.new_database()
-        return PostgresStorage(self.database, self.clock)
+        return PostgresStorage(self.database, self.clock, HOLD_SECONDS_TOTAL_MAX)
 
     def clean_up(self) -> None:
         self.postgres.drop(self.database)
