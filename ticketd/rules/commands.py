@@ -173,10 +173,16 @@ def _booking_and_redemptions(reads: ReadSet, request: Cancel) -> None:
         reads.redemptions.update(map(ticket_parts, request.tickets))
 
 
-def _ticket(reads: ReadSet, request: Redeem | Annul | Reissue) -> None:
+def _ticket(reads: ReadSet, request: Redeem | Annul) -> None:
     if (parts := ticket_parts(request.ticket))[0]:
         reads.bookings.add(parts[0])
         reads.redemptions.add(parts)
+
+
+def _ticket_and_its_successor(reads: ReadSet, request: Reissue) -> None:
+    if booking := ticket_parts(request.ticket)[0]:
+        reads.bookings.add(booking)
+        reads.redemptions_of.add(booking)
 
 
 def _ticket_or_booking(reads: ReadSet, request: Redeem) -> None:
@@ -250,7 +256,7 @@ TABLE: dict[type, Row] = {
         tickets_listed=_tickets_of_cancellation,
         verb="cancelled",
     ),
-    Reissue: Row(decide=tickets.reissue, reads=_ticket, cost=_cost_of_booking, verb="reissued"),
+    Reissue: Row(decide=tickets.reissue, reads=_ticket_and_its_successor, cost=_cost_of_booking, verb="reissued"),
     Redeem: Row(
         decide=door.redeem,
         reads=_ticket_or_booking,
