@@ -1,5 +1,7 @@
 """Decides ``book``, ``hold``, ``extend``, ``confirm`` and ``release``, and ends holds that have run out."""
 
+import math
+
 import msgspec
 from msgspec import UNSET
 
@@ -127,11 +129,13 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
 
 
 def _over_limit(working_set: WorkingSet, event: Event, buyer: str | None, quantity: int) -> ErrorReply | None:
-    """Return the refusal if so many tickets more are too many for the buyer, or None."""
-    if event.per_buyer is None or buyer is None:
+    """Return the refusal if so many tickets more are too many for the buyer, or None: then the buyer gets them."""
+    if buyer is None:
         return None
     owned = working_set.owned.get((event.id, buyer), 0)
-    if owned + quantity <= event.per_buyer:
+    if event.per_buyer is None or owned + quantity <= event.per_buyer:
+        spare = math.inf if event.per_buyer is None else event.per_buyer - owned - quantity
+        working_set.spare_at_least(event.id, buyer, spare)
         return None
     left = max(0, event.per_buyer - owned)
     return ErrorReply(

@@ -76,7 +76,8 @@ class WorkingSet:
 
     ``new_ticket`` mints the last parts of the ids of tickets. ``now`` is the time of the batch, in milliseconds since
     1970. ``due`` is how many tickets of an event are in holds that have run out by then. ``redemptions`` are by booking
-    and ticket, the first one of a ticket first. ``owned`` is how many tickets a buyer of an event with a limit has.
+    and ticket, the first one of a ticket first. ``owned`` is how many tickets a buyer of an event with a limit has, and
+    ``spare`` how many more any buyer to whom the batch grants some could have had at its begin, and still get them.
     ``removed`` are events that were removed. ``last`` says that there may be more bookings than those of the ``page``,
     after the one with this id. ``events_left`` is how many new events there is room for, and
     ``hold_seconds_total_max`` how long a hold may last in all.
@@ -89,6 +90,7 @@ class WorkingSet:
         self.bookings: dict[str, Booking] = {}
         self.redemptions: dict[str, dict[str, list[Redemption]]] = {}
         self.owned: dict[tuple[str, str], int] = {}
+        self.spare: dict[tuple[str, str], float] = {}
         self.removed: set[str] = set()
         self.due: dict[str, int] = {}
         self.page: list[Booking] = []
@@ -122,8 +124,11 @@ class WorkingSet:
 
     def own(self, event: str, buyer: str, tickets: int) -> None:
         """Count so many tickets more for a buyer of an event; fewer if it is negative."""
-        if (event, buyer) in self.owned or tickets > 0:
-            self.owned[event, buyer] = self.owned.get((event, buyer), 0) + tickets
+        self.owned[event, buyer] = self.owned.get((event, buyer), 0) + tickets
+
+    def spare_at_least(self, event: str, buyer: str, tickets: float) -> None:
+        """Record that a buyer gets tickets of an event, and how many more the limit would have allowed."""
+        self.spare[event, buyer] = min(tickets, self.spare.get((event, buyer), math.inf))
 
     def delete_event(self, event: Event) -> None:
         """Record that an event, which has no bookings, is gone."""

@@ -75,8 +75,10 @@ _NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 #   13: how many tickets a buyer may have, as decided
 # - in_redemptions: the rows of new redemptions.
 # - in_expired: an object. By the id of each event whose due holds end, the change that ends them.
-# - in_deleted: a row for each event that is deleted: 0 id, 1 the version that it must have.
-# - in_buyers: a row for each buyer with new or changed bookings, who must not have too many tickets: 0 event, 1 buyer.
+# - in_deleted: a row for each event that is deleted: 0 id, 1 the version that it must have, or null if the batch has
+#   created it too.
+# - in_buyers: a row for each buyer who gets tickets: 0 event, 1 buyer, 2 how many tickets the buyer may have after the
+#   batch, or null for any number, 3 the limit of the event after the batch, as decided.
 #
 # It returns the events of in_shifts as they are now. ``shifted`` adds to available and version of a booking's changes.
 SAVE_FUNCTION = f"""
@@ -117,9 +119,13 @@ BEGIN
         DELETE FROM events USING jsonb_array_elements(in_deleted)
         WHERE id = value ->> 0 AND version = (value ->> 1)::bigint;
         GET DIAGNOSTICS done = ROW_COUNT;
-        IF done <> jsonb_array_length(in_deleted) THEN
+        IF done <> (SELECT count(*) FROM jsonb_array_elements(in_deleted) WHERE value -> 1 <> 'null') THEN
             RAISE EXCEPTION 'an event has changed' USING ERRCODE = '{STALE}';
         END IF;
+        -- A trigger has noted those that were there.
+        INSERT INTO removals (event)
+        SELECT value ->> 0 FROM jsonb_array_elements(in_deleted) WHERE value -> 1 = 'null'
+        ON CONFLICT (event) DO UPDATE SET changed = excluded.changed;
     END IF;
     IF in_events IS NOT NULL THEN
         INSERT INTO events ({EVENT_COLUMNS})
@@ -180,13 +186,15 @@ BEGIN
         WHERE state = 'held' AND expires <= in_now AND in_expired ? event;
     END IF;
     IF in_buyers IS NOT NULL THEN
-        PERFORM FROM jsonb_array_elements(in_buyers) JOIN events ON id = value ->> 0 WHERE per_buyer < (
-            SELECT sum(quantity - (
-                SELECT coalesce(sum(jsonb_array_length(change -> 4)), 0)
-                FROM jsonb_array_elements(changes) AS change WHERE change ->> 0 = 'cancel'
-            ))
-            FROM bookings WHERE event = value ->> 0 AND buyer = value ->> 1 AND state IN ('held', 'confirmed')
-        );
+        PERFORM FROM jsonb_array_elements(in_buyers) JOIN events ON id = value ->> 0
+        WHERE per_buyer IS DISTINCT FROM (value ->> 3)::int
+            OR CASE WHEN value -> 2 <> 'null' THEN (value ->> 2)::int < (
+                SELECT coalesce(sum(quantity - (
+                    SELECT coalesce(sum(jsonb_array_length(change -> 4)), 0)
+                    FROM jsonb_array_elements(changes) AS change WHERE change ->> 0 = 'cancel'
+                )), 0)
+                FROM bookings WHERE event = value ->> 0 AND buyer = value ->> 1 AND state IN ('held', 'confirmed')
+            ) END;
         IF FOUND THEN
             RAISE EXCEPTION 'a buyer has too many tickets' USING ERRCODE = '{STALE}';
         END IF;

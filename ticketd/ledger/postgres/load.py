@@ -1,6 +1,6 @@
 """Loads working sets from PostgreSQL.
 
-A booking is loaded with all of its redemptions: there are at most as many as it has tickets.
+A booking is loaded with all of its redemptions: mostly there are no more than it has tickets.
 """
 
 from collections import Counter

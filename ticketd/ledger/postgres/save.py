@@ -1,5 +1,6 @@
 """A batch: its requests are decided, its changes saved by one statement (see ``function``), its replies corrected."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import NamedTuple
@@ -110,9 +111,7 @@ class Batch:
                 _json([event for id, event in changes.changed_events.items() if self._is_new(id)]),
                 _json(changes.new_redemptions),
                 _json(changes.expired),
-                _json(
-                    [(id, before.version) for id in changes.deleted_events if (before := self._events_before.get(id))]
-                ),
+                _json(self._deleted()),
                 _json(self._buyers()),
             )
         except CONFLICTS:
@@ -178,7 +177,7 @@ class Batch:
             rows.append(
                 (
                     id,
-                    known.version if id in unchanged else None,
+                    known.version if id in unchanged or self._is_new(id) else None,
                     lowest.get(id, known.available) - known.available,
                     after.capacity - known.capacity,
                     after.available - known.available,
@@ -199,15 +198,23 @@ class Batch:
         """Whether the batch creates an event, perhaps after it has deleted another one with the same id."""
         return event not in self._events_before or event in self._working_set.deleted_events
 
-    def _buyers(self) -> list[tuple[str, str]]:
+    def _deleted(self) -> list[Sequence[object]]:
+        """Return ``in_deleted``: see ``function``."""
+        before = self._events_before
+        return [(id, before[id].version if id in before else None) for id in self._working_set.deleted_events]
+
+    def _buyers(self) -> list[Sequence[object]]:
         """Return ``in_buyers``: see ``function``."""
-        return list(
-            {
-                (booking.event, booking.buyer)
-                for booking in self.bookings
-                if booking.buyer is not None and booking.state in ("held", "confirmed")
-            }
-        )
+        changes = self._working_set
+        return [
+            (
+                event,
+                buyer,
+                None if math.isinf(spare) else changes.owned[event, buyer] + spare,
+                changes.events[event].per_buyer,
+            )
+            for (event, buyer), spare in changes.spare.items()
+        ]
 
     def _lowest_available(self) -> dict[str, int]:
         """Return the lowest number of available tickets of each event, after any of the requests."""
