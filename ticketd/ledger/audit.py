@@ -80,6 +80,7 @@ class _Audit:
         # Tickets by event, according to the bookings.
         self._held: Counter[str] = Counter()
         self._sold: Counter[str] = Counter()
+        self._booked: Counter[str] = Counter()
         self._bookings: Counter[str] = Counter()
         self._tickets: Counter[str] = Counter()
 
@@ -125,6 +126,9 @@ class _Audit:
             return
         for fault in _event_faults(event, self._held[event.id], self._sold[event.id]):
             self._findings.wrong("events", f"event {event.id}: {fault}")
+        # Or else it could be deleted.
+        if event.version <= event.amendments and (booked := self._booked[event.id]):
+            self._findings.wrong("events", f"event {event.id}: it never sold by its version, and has {booked} bookings")
 
     def _check_booking(self, row: Row, histories: Mapping[str, Sequence[Redemption]]) -> None:
         where = f"booking {row[0]} of event {row[1]}"
@@ -134,11 +138,18 @@ class _Audit:
             self._findings.wrong("bookings", f"{where}: it cannot be read: {error}")
             return
         self._bookings[booking.state] += 1
+        self._booked[booking.event] += 1
         if booking.event not in self._events:
             self._findings.wrong("bookings", f"{where}: there is no such event")
         state = state_after(booking.seconds, booking.quantity, booking.changes or ())
         if state != booking.state:
             self._findings.wrong("bookings", f"{where}: it is {booking.state}, and its changes led to {state}")
+        if booking.expires != (expires := _expires(booking)):
+            self._findings.wrong("bookings", f"{where}: it runs out at {booking.expires}, by its changes at {expires}")
+        if faults := _reissue_faults(booking):
+            for fault in faults:
+                self._findings.wrong("tickets", f"{where}: {fault}")
+            return
         redeemed = {ticket for ticket, history in histories.items() if redeemed_at(history) is not None}
         for fault in (*_ticket_faults(booking, redeemed), *_history_faults(booking, histories)):
             self._findings.wrong("tickets", f"{where}: {fault}")
@@ -195,6 +206,30 @@ def _event_faults(event: Event, held: int, sold: int) -> list[str]:
         faults.append(f"{event.held} are held by its count, and {held} by its bookings")
     if sold_here != sold:
         faults.append(f"{sold_here} are sold here by its count, and {sold} by the tickets of its bookings")
+    return faults
+
+
+def _expires(booking: Booking) -> int | None:
+    """Return when a booking runs out, or ran out, by how it began and its changes."""
+    extensions = [change.expires for change in booking.changes or () if change.what == "extend"]
+    return extensions[-1] if extensions else booking.first_expires
+
+
+def _reissue_faults(booking: Booking) -> list[str]:
+    """Return sentences about reissues that cannot have been. Without them, the rest of its tickets can be checked."""
+    faults = []
+    tickets, earlier = set(booking.tickets), set[str]()
+    for change in reversed(booking.changes or ()):
+        if change.what != "reissue":
+            continue
+        if len(change.tickets) != 2:
+            return [f"its reissue names {len(change.tickets)} tickets, not the old one and the new one"]
+        old, new = change.tickets
+        if new not in tickets | earlier:
+            faults.append(f"ticket {old} was reissued as {new}, and it has no such ticket")
+        if old in tickets | earlier:
+            faults.append(f"ticket {old} was reissued, and is still there")
+        earlier.add(old)
     return faults
 
 
