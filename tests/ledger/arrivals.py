@@ -1,9 +1,11 @@
 """Requests that come to a ledger, by chance: some make sense now, and some do not."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from tests.ledger.model import DATE, Model
 from ticketd.model import Event, milliseconds
@@ -27,6 +29,7 @@ from ticketd.wire.requests import (
 )
 
 NO_TICKET = "b1.000000000000"
+EVENTS = ["e1", "e2", "e3"]
 BUYERS = ["anna", "Bén №7"]
 # Seldom anything but what sells.
 LIMIT = st.sampled_from([UNSET, UNSET, None, 2, 3, 5])
@@ -51,12 +54,8 @@ def of_events(event: st.SearchStrategy[str], now: datetime) -> list[st.SearchStr
         st.builds(Create, name, date, some, event, st.just(UNSET) | st.integers(0, 6), per_buyer=LIMIT),
         st.builds(Create, name, date, some, event, opens=opens, closes=closes, paused=st.booleans()),
         st.builds(Delete, event),
-        st.builds(lambda made, id_: Adopt(Event(id_, *terms(made))), st.sampled_from([plain, limited]), event),
+        st.builds(lambda made, id_: Adopt(replace(made, id=id_)), st.sampled_from([plain, limited]), event),
     ]
-
-
-def terms(event: Event) -> tuple[object, ...]:
-    return tuple(getattr(event, name) for name in event.__struct_fields__[1:])
 
 
 def of_tickets(model: Model, event: st.SearchStrategy[str]) -> list[st.SearchStrategy[LedgerRequest]]:
@@ -80,17 +79,23 @@ def of_tickets(model: Model, event: st.SearchStrategy[str]) -> list[st.SearchStr
     return kinds
 
 
-def requests(model: Model, past: list[LedgerRequest], now: datetime) -> st.SearchStrategy[LedgerRequest]:
+def requests(
+    model: Model,
+    past: list[LedgerRequest],
+    now: datetime,
+    events: Sequence[str] = EVENTS,
+    buyers: Sequence[str] = BUYERS,
+) -> st.SearchStrategy[LedgerRequest]:
     """Return requests that may change something, among them ``past`` ones, sent again."""
-    event = st.sampled_from(["e1", "e2", "e3"])
+    event = st.sampled_from(events)
     # A booking may have the id of an event.
     fresh = st.sampled_from([f"b{len(model.bookings) + 1}", f"b{len(model.bookings) + 2}", "e1"])
     booking = st.sampled_from([*model.bookings, f"b{len(model.bookings) + 1}"])
     quantity, seconds = st.integers(1, 4), st.sampled_from([1, 2, 60])
-    buyer = st.sampled_from([UNSET, *BUYERS])
+    buyer = st.sampled_from([UNSET, *buyers])
     kinds: list[st.SearchStrategy[LedgerRequest]] = [
         st.builds(Book, event, quantity, fresh | booking, buyer),
-        st.builds(Book, event, quantity, fresh, st.sampled_from(BUYERS)),
+        st.builds(Book, event, quantity, fresh, st.sampled_from(buyers)),
         st.builds(Hold, event, quantity, seconds, fresh, buyer),
         st.builds(Hold, event, quantity, seconds, fresh | booking, buyer),
         st.builds(Extend, fresh | booking, st.sampled_from([1, 2, 60, 100])),
@@ -102,6 +107,14 @@ def requests(model: Model, past: list[LedgerRequest], now: datetime) -> st.Searc
     if past:
         kinds += [st.sampled_from(past), st.just(past[0])]
     return st.one_of(*kinds, st.one_of(of_events(event, now)), st.one_of(of_tickets(model, event)))
+
+
+def batches(model: Model, past: list[LedgerRequest], now: datetime) -> st.SearchStrategy[list[LedgerRequest]]:
+    """Return requests that come together. Those of one event, and of one buyer, depend most on each other."""
+    focused = [([event], [buyer]) for event in EVENTS[:2] for buyer in BUYERS]
+    return st.sampled_from([(EVENTS, BUYERS), *focused]).flatmap(
+        lambda about: st.lists(requests(model, past, now, *about), min_size=1, max_size=5)
+    )
 
 
 def readings(model: Model) -> st.SearchStrategy[Request]:

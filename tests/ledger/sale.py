@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+from msgspec import UNSET, UnsetType
 
 from tests.conftest import SECONDS_MAX, environment
 from tests.postgres import query
@@ -24,12 +25,26 @@ from ticketd.ledger.postgres.url import is_database_url, without_password
 from ticketd.ledger.rows import TABLES
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply
-from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Create, Hold, Redeem, Release
+from ticketd.wire.requests import (
+    Amend,
+    Annul,
+    Book,
+    Cancel,
+    Confirm,
+    Create,
+    Delete,
+    Extend,
+    Hold,
+    Redeem,
+    Reissue,
+    Release,
+)
 
 COMMIT_SECONDS_MAX = 30.0
 DATE = datetime(2028, 2, 29, 20, 0, 0, 123456, tzinfo=UTC)
 EVENTS = ["jazz", "blues", "ample"]
-SUMMARY = "moved 3 events, 8 bookings, 1,010 tickets"
+BUYER = "Order 7\\8 “Zoë” \"'"
+SUMMARY = "moved 3 events, 10 bookings, 1,015 tickets"
 
 
 async def commit(ledger: Ledger, request: LedgerRequest) -> Reply:
@@ -44,30 +59,49 @@ async def commit(ledger: Ledger, request: LedgerRequest) -> Reply:
 
 
 async def make_sale(path: Path) -> None:
-    """Make an embedded ledger at ``path`` with three events, and bookings and tickets in every state."""
+    """Make an embedded ledger at ``path`` with three events, and bookings and tickets in every state.
+
+    Two more events were deleted, one of which is there again.
+    """
     late = 0
     ledger = EmbeddedLedger(path, COMMIT_SECONDS_MAX, lambda: system_clock() + late)
 
-    async def tickets(booking: str, quantity: int) -> list[str]:
-        reply = await commit(ledger, Book("jazz", quantity, booking))
+    async def tickets(booking: str, quantity: int, buyer: str | UnsetType = UNSET) -> list[str]:
+        reply = await commit(ledger, Book("jazz", quantity, booking, buyer))
         assert isinstance(reply, BookingReply)
         return reply.tickets
 
     await commit(ledger, Create('Zürich “Jazz” "\\"', DATE, 2_000, "jazz", available=1_990))
     await commit(ledger, Create("Blues", datetime(1, 1, 1, tzinfo=UTC), 3, "blues"))
-    await commit(ledger, Create("Ample", datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), 7, "ample"))
+    for id_ in ("ample", "deleted"):
+        await commit(ledger, Create("A mistake", DATE, 7, id_))
+        await commit(ledger, Delete(id_))
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    await commit(ledger, Create("Ample", last, 7, "ample", opens=DATE, closes=last, paused=True, per_buyer=1_000))
+    await commit(ledger, Amend("ample", opens=datetime(1, 1, 1, tzinfo=UTC), per_buyer=4))
     await commit(ledger, Amend("jazz", name="Jazz, amended", capacity=2_500))
     await commit(ledger, Hold("jazz", 2, 30, "expired"))
+    await commit(ledger, Hold("jazz", 3, 30, "late", BUYER))
     late = 31_000
+    await commit(ledger, Confirm("late", late=True))
     await commit(ledger, Book("blues", 3, "sold-out"))
-    await commit(ledger, Hold("jazz", 4, 86_400, "held"))
+    await commit(ledger, Hold("jazz", 4, 3_600, "held", BUYER))
+    await commit(ledger, Extend("held", 80_000))
+    await commit(ledger, Extend("held", 86_400))
     await commit(ledger, Hold("jazz", 2, 60, "released"))
     await commit(ledger, Release("released"))
     await commit(ledger, Hold("jazz", 2, 60, "confirmed"))
     await commit(ledger, Confirm("confirmed"))
     some = await tickets("cancelled-in-part", 3)
     await commit(ledger, Cancel("cancelled-in-part", some[:1]))
-    await commit(ledger, Redeem(some[1]))
+    await commit(ledger, Redeem(some[1], scan="door-1"))
+    await commit(ledger, Reissue(some[2]))
+    used = await tickets("annulled", 2, "anna@example.org")
+    await commit(ledger, Redeem("annulled", "jazz", "door-2"))
+    await commit(ledger, Annul(used[0], "jazz", 'Wrong "door" \\ \u20ac'))
+    await commit(ledger, Annul(used[1]))
+    await commit(ledger, Redeem(used[1], scan="door-3"))
+    await commit(ledger, Reissue(used[0]))
     await tickets("cancelled", 2)
     await commit(ledger, Cancel("cancelled"))
     await tickets("large", 1_000)

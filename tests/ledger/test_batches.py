@@ -1,6 +1,7 @@
 """What several requests of one batch owe to each other: both ledgers decide them one after the other, and end."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -46,10 +47,13 @@ async def told(ledger: Ledger, *requests: LedgerRequest) -> list[object]:
 # Windows
 
 
-@pytest.mark.parametrize("after", [{"paused": True}, {"closes": DATE}, {"opens": DATE.replace(year=2030)}])
-async def test_what_is_sold_before_a_new_event_is_paused_is_sold(ledger: Ledger, after: dict[str, object]) -> None:
-    paused = Amend("jazz", **after)
-    assert await told(ledger, JAZZ, Book("jazz", 1, "a"), paused, Book("jazz", 1, "b")) == [
+@pytest.mark.parametrize(
+    "off_sale",
+    [Amend("jazz", paused=True), Amend("jazz", closes=DATE), Amend("jazz", opens=DATE.replace(year=2030))],
+    ids=["paused", "closes", "opens"],
+)
+async def test_what_is_sold_before_a_new_event_is_paused_is_sold(ledger: Ledger, off_sale: Amend) -> None:
+    assert await told(ledger, JAZZ, Book("jazz", 1, "a"), off_sale, Book("jazz", 1, "b")) == [
         "event", "confirmed", "event", "not_on_sale",
     ]  # fmt: skip
     assert [(event.sold, event.version) for event in await ledger.events()] == [(1, 2)]
@@ -60,6 +64,13 @@ async def test_a_pause_in_a_batch_stops_what_comes_after_it(ledger: Ledger) -> N
     pause, resume = Amend("jazz", paused=True), Amend("jazz", paused=False)
     requests = [Book("jazz", 1, "a"), pause, Book("jazz", 1, "b"), resume, Book("jazz", 1, "c"), pause]
     assert await told(ledger, *requests) == ["confirmed", "event", "not_on_sale", "event", "confirmed", "event"]
+
+
+async def test_a_sale_may_end_with_the_last_moment_there_is(ledger: Ledger) -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    [created] = (await transact(ledger, [Create("Jazz", last, 1, "jazz", closes=last)])).replies
+    assert on_the_wire(created)["closes"] == last.replace(microsecond=999_000)
+    assert await told(ledger, Amend("jazz", opens=last.replace(microsecond=998_001), closes=None)) == ["event"]
 
 
 # Limits per buyer

@@ -17,15 +17,15 @@ from ticketd.ledger.postgres.url import public_name
 
 SALE = [
     "events: 3; in each, sold + held + available = capacity",
-    "bookings: 8 (1 cancelled, 4 confirmed, 1 expired, 1 held, 1 released);"
+    "bookings: 10 (1 cancelled, 6 confirmed, 1 expired, 1 held, 1 released);"
     " each has an event, and the state that its changes led to",
-    "tickets: 1,010 (3 cancelled, 1 redeemed, 1,006 valid); as many as were sold, and each that was redeemed was valid",
+    "tickets: 1,015 (3 cancelled, 2 redeemed, 1,010 valid); as many as were sold, and each that was redeemed was valid",
     "whole",
 ]
 TICKETS = "UPDATE {}bookings SET tickets = '%s' WHERE id = 'sold-out'"
 CHANGES = "UPDATE {}bookings SET changes = '%s' WHERE id = '%s'"
 # What is done to a ledger of either kind, and what is said of it. T1, T2 and T3 are the tickets of sold-out, C1 is the
-# one that was cancelled of cancelled-in-part.
+# one that was cancelled of cancelled-in-part. A1, which was A0 until it was reissued, and A2 are those of annulled.
 DAMAGES = {
     "a ticket is missing": (
         TICKETS % '["T1","T2"]',
@@ -56,38 +56,83 @@ DAMAGES = {
         [r"booking held of event jazz: it is held and has 1 tickets, not 0$"],
     ),
     "a ticket is cancelled by nobody": (
-        CHANGES % ('[["cancel",1,2,["T1"]]]', "sold-out"),
+        CHANGES % ('[["cancel",1,2,3,["T1"]]]', "sold-out"),
         [r"event blues: 3 are sold here by its count, and 2 by the tickets of its bookings$"],
     ),
     "a ticket that never was is cancelled": (
-        CHANGES % ('[["cancel",1,2,["0123456789ab"]]]', "sold-out"),
+        CHANGES % ('[["cancel",1,2,3,["0123456789ab"]]]', "sold-out"),
         [r"booking sold-out of event blues: ticket 0123456789ab was cancelled, and it has no such ticket$"],
     ),
     "a ticket is cancelled twice": (
-        CHANGES % ('[["cancel",1,2,["C1"]],["cancel",2,3,["C1"]]]', "cancelled-in-part"),
+        CHANGES % ('[["cancel",1,2,3,["C1"]],["cancel",2,3,4,["C1"]]]', "cancelled-in-part"),
         [r"booking cancelled-in-part of event jazz: it cancelled a ticket twice$"],
     ),
     "a cancelled booking is forgotten": (
         "UPDATE {}bookings SET changes = NULL WHERE id = 'cancelled'",
         [r"booking cancelled of event jazz: it is cancelled, and its changes led to confirmed$",
-         r"event jazz: 1004 are sold here by its count, and 1006 by the tickets of its bookings$"],
+         r"event jazz: 1009 are sold here by its count, and 1011 by the tickets of its bookings$"],
     ),
     "a past that cannot be read": (
         CHANGES % ("[7]", "released"),
         [r"booking released of event jazz: it cannot be read: "],
     ),
     "a ticket that never was is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('sold-out', '0123456789ab', 1)",
+        "INSERT INTO {}redemptions VALUES ('sold-out', '0123456789ab', 1, 'redeem', 5, NULL)",
         [r"booking sold-out of event blues: ticket 0123456789ab was redeemed, and it has no such ticket$"],
     ),
     "a cancelled ticket is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('cancelled-in-part', 'C1', 1)",
+        "INSERT INTO {}redemptions VALUES ('cancelled-in-part', 'C1', 1, 'redeem', 5, NULL)",
         [r"booking cancelled-in-part of event jazz: ticket C1 was redeemed and cancelled$"],
     ),
     "a ticket of no booking is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('nobody', 'T1', 1), ('zero', 'T1', 1)",
+        "INSERT INTO {}redemptions VALUES ('nobody', 'T1', 1, 'redeem', 5, NULL), ('zero', 'T1', 1, 'redeem', 5, NULL)",
         [r"ticket T1 of booking nobody was redeemed: no such booking$",
          r"ticket T1 of booking zero was redeemed: no such booking$"],
+    ),
+    "a redemption is annulled before it happens": (
+        "UPDATE {}redemptions SET what = CASE number WHEN 1 THEN 'annul' ELSE 'redeem' END WHERE ticket = 'A2'",
+        [r"booking annulled of event jazz: ticket A2 was not redeemed and annulled in turns$"],
+    ),
+    "a ticket is redeemed twice": (
+        "INSERT INTO {}redemptions VALUES ('annulled', 'A2', 4, 'redeem', 5, 's')",
+        [r"booking annulled of event jazz: ticket A2 was not redeemed and annulled in turns$"],
+    ),
+    "an annulment is lost": (
+        "DELETE FROM {}redemptions WHERE ticket = 'A2' AND number = 2",
+        [r"booking annulled of event jazz: ticket A2 was not redeemed and annulled in turns$"],
+    ),
+    "a redemption of a ticket that never was is annulled": (
+        "INSERT INTO {}redemptions VALUES ('large', '0123456789ab', 1, 'redeem', 5, 's'),"
+        " ('large', '0123456789ab', 2, 'annul', 6, NULL)",
+        [r"booking large of event jazz: a redemption of ticket 0123456789ab was annulled, and it has no such ticket$"],
+    ),
+    "a ticket that was reissued is redeemed": (
+        "INSERT INTO {}redemptions VALUES ('annulled', 'A0', 3, 'redeem', 5, 's')",
+        [r"booking annulled of event jazz: ticket A0 was redeemed, and it has no such ticket$"],
+    ),
+    "a ticket was reissued as another one": (
+        CHANGES % ('[["reissue",1,2,3,["0123456789ab","cd0123456789"]]]', "sold-out"),
+        [r"booking sold-out of event blues: ticket 0123456789ab was reissued as cd0123456789, and it has no such"],
+    ),
+    "a ticket was reissued and stays": (
+        CHANGES % ('[["reissue",1,2,3,["T1","T2"]]]', "sold-out"),
+        [r"booking sold-out of event blues: ticket T1 was reissued, and is still there$"],
+    ),
+    "a reissue is cut": (
+        CHANGES % ('[["reissue",1,2,3,["T1"]]]', "sold-out"),
+        [r"booking sold-out of event blues: its reissue names 1 tickets, not the old one and the new one$"],
+    ),
+    "an extension is lost": (
+        "UPDATE {}bookings SET expires = expires - 1 WHERE id = 'held'",
+        [r"booking held of event jazz: it runs out at \d+, by its changes at \d+$"],
+    ),
+    "a hold runs out late": (
+        "UPDATE {}bookings SET expires = expires + 1 WHERE id = 'expired'",
+        [r"booking expired of event jazz: it runs out at \d+, by its changes at \d+$"],
+    ),
+    "an event looks as if it never sold": (
+        "UPDATE {}events SET amendments = version WHERE id = 'blues'",
+        [r"event blues: it never sold by its version, and has 1 bookings$"],
     ),
     "a count of an event is changed": (
         "UPDATE {}events SET held = held + 1, available = available - 1 WHERE id = 'jazz'",
@@ -167,6 +212,8 @@ async def test_damage_is_found_and_named(damage: str, ledger: str) -> None:
     statement, expected = DAMAGES[damage]
     names = dict(zip(("T1", "T2", "T3"), tickets_of("sold-out", ledger), strict=True))
     names["C1"] = tickets_of("cancelled-in-part", ledger)[0]
+    names["A1"], names["A2"] = tickets_of("annulled", ledger)
+    names["A0"] = reissued_of("annulled", ledger)
     for name, ticket in names.items():
         statement = statement.replace(name, ticket)
         expected = [pattern.replace(name, ticket) for pattern in expected]
@@ -185,9 +232,14 @@ def tickets_of(booking: str, ledger: str) -> list[str]:
     return re.findall(r"[0-9a-f]{12}", tickets)
 
 
+def reissued_of(booking: str, ledger: str) -> str:
+    [changes] = [row[-1] for row in rows_in(ledger)["bookings"] if row[0] == booking]
+    return re.findall(r"[0-9a-f]{12}", changes)[0]
+
+
 def test_a_ledger_that_is_not_whole_has_status_5(sale: str) -> None:
     numbers = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1001)"
-    change(sale, f"{numbers} INSERT INTO redemptions SELECT 'nobody', x, 1 FROM n")
+    change(sale, f"{numbers} INSERT INTO redemptions SELECT 'nobody', x, 1, 'redeem', 5, NULL FROM n")
     status, lines, error = checked(sale)
     assert status == 5
     assert error == f"ticketd: {sale} is not whole (1,001 wrong); restore it from a backup\n"
@@ -224,7 +276,7 @@ async def test_a_database_is_checked_while_a_daemon_sells(sale: str, database: s
         assert (status, error, lines[-1]) == (0, "", "whole")
         assert lines[0] == f"ledger: postgresql://{public_name(database)}, as it is at this moment"
         lines = (await asyncio.to_thread(checked, database))[1]
-        assert lines[3].startswith("tickets: 1,210 (")
+        assert lines[3].startswith("tickets: 1,215 (")
 
 
 async def test_a_cut_connection_is_not_called_damage(sale: str, database: str) -> None:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.faketime import Clock
-from tests.ledger.arrivals import readings, requests
+from tests.ledger.arrivals import batches, readings
 from tests.ledger.facts import minted, on_the_wire
 from tests.ledger.model import DATE, HOLD_SECONDS_TOTAL_MAX, Model
 from tests.ledgers import EmbeddedStorage, PostgresStorage, Storage, read, result_of, transact
 from tests.postgres import Server
 from ticketd.ledger.base import SharedLedger
 from ticketd.model import Event, time_of
-from ticketd.rules.events import event_reply
+from ticketd.rules.showing import event_reply
 from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import Bookings, Cancel, Confirm, Create, Extend, Release, Request, Show
@@ -52,7 +52,7 @@ class Histories(RuleBasedStateMachine):
     def decide(self, batch: list[LedgerRequest]) -> None:
         """Let the ledger and the model decide, and compare all there is to see."""
         self.past += batch
-        self.look()
+        self.look_before()
         committed = self.runner.run(transact(self.ledger, deepcopy(batch)))
         self.look()
         now = self.now()
@@ -76,7 +76,11 @@ class Histories(RuleBasedStateMachine):
         assert [on_the_wire(reply) for reply in replies] == [self.model.read(request) for request in batch]
 
     def look(self) -> None:
-        """Do what a daemon does now and then."""
+        """Do what a daemon does now and then: see what others have changed."""
+
+    def look_before(self) -> None:
+        """Do that before a batch too."""
+        self.look()
 
     def compare(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -90,7 +94,7 @@ class Histories(RuleBasedStateMachine):
         self.compare(events)
 
     def some_requests(self, data: st.DataObject) -> list[LedgerRequest]:
-        return data.draw(st.lists(requests(self.model, self.past, self.clock.time), min_size=1, max_size=5))
+        return data.draw(batches(self.model, self.past, self.clock.time))
 
     @rule(data=st.data())
     def requests_come(self, data: st.DataObject) -> None:
@@ -165,6 +169,30 @@ class PostgresHistories(Histories):
         self.runner.run(self.ledger.fetch_changes())
 
 
+class TwoDaemons(PostgresHistories):
+    """Each batch goes to one of two daemons, which has not seen what the other did since its own last one."""
+
+    def start(self) -> None:
+        super().start()
+        self.other = self.runner.run(self.storage.open())
+
+    def look_before(self) -> None:
+        self.ledger, self.other = self.other, self.ledger
+
+    @rule()
+    def the_same_daemon_goes_on(self) -> None:
+        self.ledger, self.other = self.other, self.ledger
+
+    @rule(killed=st.booleans(), seconds=st.sampled_from([0, 1, 70]))
+    def the_daemon_restarts_later(self, killed: bool, seconds: int) -> None:
+        self.runner.run(self.other.close())
+        super().the_daemon_restarts_later(killed, seconds)
+
+    def teardown(self) -> None:
+        self.runner.run(self.other.close())
+        super().teardown()
+
+
 def test_the_ledger_agrees_with_the_model_in_any_history() -> None:
     few = settings(deadline=None, max_examples=50, stateful_step_count=25)
     run_state_machine_as_test(Histories, settings=few)
@@ -174,3 +202,9 @@ def test_the_shared_ledger_agrees_with_the_model_in_any_history(postgres: Server
     PostgresHistories.postgres = postgres
     few = settings(deadline=None, max_examples=20, stateful_step_count=20)
     run_state_machine_as_test(PostgresHistories, settings=few)
+
+
+def test_two_daemons_agree_with_the_model_in_any_history(postgres: Server) -> None:
+    TwoDaemons.postgres = postgres
+    few = settings(deadline=None, max_examples=20, stateful_step_count=20)
+    run_state_machine_as_test(TwoDaemons, settings=few)
