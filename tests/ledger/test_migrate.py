@@ -32,6 +32,20 @@ def role(bundled_postgres: Postgres) -> Iterator[str]:
     query(bundled_postgres.url("postgres"), f'DROP ROLE "{name}"')
 
 
+# In this order: available, held, sold, version, sold elsewhere, amendments.
+COLUMNS = "id, name, date, capacity, available, held, sold, version, sold_elsewhere, paused, amendments"
+SOLD = f"INSERT INTO ticketd.events ({COLUMNS}) VALUES" + ",".join(
+    f"('{id_}', 'Jazz', now(), 2, {available}, {held}, {sold}, {version}, {elsewhere}, false, {amendments})"
+    for id_, available, held, sold, version, elsewhere, amendments in (
+        ("new", 2, 0, 0, 3, 0, 3),
+        ("sold", 1, 0, 1, 1, 0, 0),
+        ("elsewhere", 1, 0, 1, 0, 1, 0),
+        ("held", 1, 1, 0, 1, 0, 0),
+        ("released", 2, 0, 0, 3, 0, 1),
+    )
+)
+
+
 @pytest.fixture
 def granted(empty: str, role: str) -> Iterator[str]:
     """The URL of a ledger for a role that may sell, and no more."""
@@ -76,6 +90,13 @@ def test_a_daemon_with_only_the_granted_rights_does_everything(granted: str, tmp
         assert ask("cancel b")["state"] == "cancelled"
         assert ask("hold gala 1 --booking c")["state"] == "held"
         assert ask("release c")["state"] == "released"
+        assert ask("annul " + ticket)["state"] == "valid"
+        assert ask("reissue " + ticket)["state"] == "valid"
+        assert ask("hold gala 1 --booking d")["state"] == "held"
+        assert ask("extend d 3600")["state"] == "held"
+        assert ask("release d")["state"] == "released"
+        assert ask("create Mistake 2027-03-11T20:00:00Z 10 --id mistake")["reply"] == "event"
+        assert ask("delete mistake")["reply"] == "event"
         assert ask("bookings")["bookings"][0]["id"] == "a"
         assert ask("show gala")["available"] == 9
     assert ran("check", granted)[0] == 0
@@ -97,9 +118,22 @@ def test_a_daemon_with_only_the_granted_rights_does_everything(granted: str, tmp
         "CREATE SCHEMA another",
     ],
 )
-def test_the_role_of_a_daemon_cannot_destroy_a_sale(granted: str, statement: str) -> None:
+def test_the_role_of_a_daemon_cannot_destroy_a_sale(empty: str, granted: str, statement: str) -> None:
+    query(empty, SOLD)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         query(granted, statement)
+
+
+@pytest.mark.parametrize("used", ["sold", "elsewhere", "held", "released"])
+def test_the_role_of_a_daemon_deletes_only_what_never_sold(empty: str, granted: str, used: str) -> None:
+    query(empty, SOLD)
+    delete = "DELETE FROM ticketd.events WHERE id = $1 RETURNING id"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"tickets of event {used} were sold or held"):
+        query(granted, delete, used)
+    assert query(granted, delete, "new")
+    # The owner may forget even what was sold.
+    assert query(empty, delete, used)
+    assert {row["event"] for row in query(empty, "SELECT event FROM ticketd.removals")} == {"new", used}
 
 
 def test_a_role_without_rights_is_told_who_creates_the_tables(empty: str, role: str, tmp_path: Path) -> None:

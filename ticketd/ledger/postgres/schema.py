@@ -92,6 +92,12 @@ CREATE TABLE commits (
 CREATE TABLE removals (event text COLLATE "C" PRIMARY KEY, changed xid8 NOT NULL DEFAULT pg_current_xact_id());
 CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- The role of a daemon may delete what was never sold, and no more. The owner may delete anything.
+    IF (OLD.sold > 0 OR OLD.held > 0 OR OLD.version <> OLD.amendments) AND NOT pg_has_role(
+        (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = '{SCHEMA}'), 'USAGE'
+    ) THEN
+        RAISE EXCEPTION 'tickets of event % were sold or held', OLD.id USING ERRCODE = 'insufficient_privilege';
+    END IF;
     INSERT INTO {SCHEMA}.removals (event) VALUES (OLD.id)
     ON CONFLICT (event) DO UPDATE SET changed = excluded.changed;
     RETURN NULL;
