@@ -16,7 +16,7 @@ Held = tuple[str, int, int]
 
 def booking(id_: str, held: Held, state: BookingState) -> Booking:
     event, quantity, expires = held
-    return Booking(id_, event, quantity, state, [], 0, 1, 1, expires)
+    return Booking(id_, event, quantity, state, [], 0, 1, 1, 1, expires)
 
 
 class HoldsMachine(RuleBasedStateMachine):
@@ -44,11 +44,19 @@ class HoldsMachine(RuleBasedStateMachine):
     @rule(
         begun=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(1, 3), SECONDS), max_size=3),
         ended=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["confirmed", "released"])), max_size=3),
+        extended=st.lists(st.tuples(st.integers(0, 20), SECONDS), max_size=3),
         bought=st.booleans(),
         fails=st.booleans(),
     )
-    def commit(self, begun: list[Held], ended: list[tuple[int, BookingState]], bought: bool, fails: bool) -> None:
-        """Do what a ledger does for a batch: end what is due, hold, confirm and release; it may fail at the end."""
+    def commit(
+        self,
+        begun: list[Held],
+        ended: list[tuple[int, BookingState]],
+        extended: list[tuple[int, int]],
+        bought: bool,
+        fails: bool,
+    ) -> None:
+        """Do what a ledger does for a batch: end what is due, hold, extend, confirm and release; it may fail."""
         expiry = self.holds.next_expiry
         due = self.holds.take_due(self.now) if expiry is not None and expiry <= self.now else {}
         over = {id_ for id_, (_, _, expires) in self.active.items() if expires <= self.now}
@@ -63,13 +71,19 @@ class HoldsMachine(RuleBasedStateMachine):
             if after:
                 id_ = list(after)[place % len(after)]
                 changed.append(booking(id_, after.pop(id_), state))
+        for place, left in extended:
+            if after:
+                id_ = list(after)[place % len(after)]
+                event, quantity, expires = after.pop(id_)
+                after[id_] = (event, quantity, expires + left)
+                changed = [each for each in changed if each.id != id_] + [booking(id_, after[id_], "held")]
         for event, quantity, left in begun:
             held = (event, quantity, self.now + left)
             id_ = self.new_id()
             after[id_] = held
             changed.append(booking(id_, held, "held"))
         if bought:
-            changed.append(Booking("b", "e", 1, "confirmed", ["t"], 0, 1))
+            changed.append(Booking("b", "e", 1, "confirmed", ["t"], 0, 1, 1))
         if fails:
             self.holds.put_back_due()
         else:

@@ -101,7 +101,7 @@ async def test_what_changes_before_the_lock_is_decided_again(database: str) -> N
             await until_somebody_waits_for_a_lock(other)
             await other.execute("UPDATE ticketd.events SET available = 100, held = 0, version = 2")
             await other.execute(
-                """UPDATE ticketd.bookings SET state = 'released', changes = '[["release", 100, 2, []]]'"""
+                """UPDATE ticketd.bookings SET state = 'released', changes = '[["release", 100, 2, 1]]'"""
             )
         async with asyncio.timeout(SECONDS_MAX):
             refused, booked = await replies
