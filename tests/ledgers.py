@@ -64,24 +64,29 @@ class EmbeddedStorage:
 
 
 class PostgresStorage:
-    """A ledger in a database."""
+    """A ledger in a database, whose clock is ``clock``. ``estimate`` is what the ledger takes it for, if it differs."""
 
     def __init__(
-        self, url: str, clock: Clock | None = None, hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT
+        self,
+        url: str,
+        clock: Clock | None = None,
+        hold_seconds_total_max: int = HOLD_SECONDS_TOTAL_MAX_DEFAULT,
+        estimate: Clock | None = None,
     ) -> None:
         self._url = url
         self._clock = clock
+        self._estimate = estimate or clock
         self._hold_seconds_total_max = hold_seconds_total_max
 
     async def open(self) -> Ledger:
         """Open it, or make it."""
-        if self._clock is None:
+        if self._clock is None or self._estimate is None:
             return await PostgresLedger.open(
                 self._url, COMMIT_SECONDS_MAX, hold_seconds_total_max=self._hold_seconds_total_max
             )
         pool = _PoolWithClock(self._url, self._clock)
         await pool.open()
-        return _LedgerWithClock(pool, self._clock, self._hold_seconds_total_max)
+        return _LedgerWithClock(pool, self._estimate, self._hold_seconds_total_max)
 
     async def crash(self, ledger: Ledger) -> None:
         """Leave it as kill -9 does: the connections break."""
