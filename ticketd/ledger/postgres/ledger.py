@@ -102,6 +102,8 @@ class PostgresLedger:
         # Not known yet. With 0, the first batch sweeps.
         self.next_expiry: int | None = 0
         self._known = Known()
+        # What this daemon has deleted since it last began to look for changes.
+        self._deleted: set[str] = set()
         # The time of the database when the loop's clock was 0, in milliseconds since 1970.
         self._clock_began = 0.0
 
@@ -167,6 +169,7 @@ class PostgresLedger:
 
         Raises LedgerUnavailableError, and CannotOpenError if a newer ticketd has upgraded the tables.
         """
+        self._deleted.clear()
         # The first time on a connection, all events count as changed.
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
             rows = await connection.fetch(_CHANGES, connection.seen_xmin)
@@ -177,7 +180,8 @@ class PostgresLedger:
                 f" {SCHEMA_VERSION}; start a newer ticketd"
             )
         self._set_clock(now)
-        events = [event_of(row[6:]) for row in rows if row[6] is not None]
+        # What was deleted meanwhile may still be in it.
+        events = [event_of(row[6:]) for row in rows if row[6] is not None and row[6] not in self._deleted]
         for event_id in removed:
             self._known.events.pop(event_id, None)
         self._known.events.update((event.id, event) for event in events)
@@ -300,6 +304,7 @@ class PostgresLedger:
         for booking in batch.bookings:
             if booking.state == "held" and booking.expires is not None:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
+        self._deleted.update(batch.answers.removed)
         return self._known.remember(batch.answers, batch.bookings)
 
     def _set_clock(self, now: int) -> None:
