@@ -135,6 +135,13 @@ async def test_what_one_daemon_amends_stops_the_other_at_once(
     assert await outcome(there, Extend("held", 90), Confirm("held")) == ["held", "confirmed"]
 
 
+async def test_a_new_limit_of_the_other_asks_for_a_buyer_at_once(pair: tuple[Ledger, Ledger]) -> None:
+    here, there = pair
+    await told(there, JAZZ)
+    assert await outcome(here, Amend("jazz", per_buyer=1)) == ["event"]
+    assert await outcome(there, Book("jazz", 1, "b")) == ["bad_request"]
+
+
 async def test_an_amendment_before_the_lock_stops_the_other(database: str, pair: tuple[Ledger, Ledger]) -> None:
     here, _ = pair
     await told(here, JAZZ)
