@@ -168,8 +168,12 @@ class FileSync:
                     self._file.forget()
                     message = f"not all events of {self._file.path} are adopted ({reply.message})"
                     raise NotAdoptedError(message, cut_off=reply.code in ("busy", "outcome_unknown"))
-        if unknown:
-            log.info("adopted events=%d from=%s", len(unknown), self._file.path)
+        # The ledger adopts no event that was deleted; it leaves the file when that is written next.
+        deleted = [event.id for event in unknown if self._catalogue.get(event.id) is None]
+        if deleted:
+            log.warning("ignored deleted events=%s in %s", ",".join(deleted), self._file.path)
+        if adopted := len(unknown) - len(deleted):
+            log.info("adopted events=%d from=%s", adopted, self._file.path)
 
     def _log_once(self, fault: str) -> None:
         if fault != self._logged:
