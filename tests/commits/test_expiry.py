@@ -20,7 +20,7 @@ from ticketd.model import Event
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.serving.server import Server
 from ticketd.serving.service import Service
-from ticketd.wire.replies import BookingReply, BookingsReply, ErrorReply, EventReply, Reply
+from ticketd.wire.replies import BookingReply, BookingsReply, ChangeFacts, ErrorReply, EventReply, Reply
 from ticketd.wire.requests import Book, Bookings, Confirm, Create, Hold, Release, Request, Show
 
 CAPACITY = 100_000
@@ -134,7 +134,8 @@ async def test_reads_show_a_booking_as_held_until_exactly_its_expiry(shop: Shop)
     assert await shop.read(Show("a")) == [held]
     shop.clock.move(LAST_MOMENT)
     shown, page, event = await shop.read(Show("a"), Bookings(), Show("e"))
-    expired = BookingReply("a", "e", 2, "expired", [], CAPACITY, 2)
+    change = ChangeFacts("expire", shop.clock.time, CAPACITY, 2)
+    expired = BookingReply("a", "e", 2, "expired", [], CAPACITY, 2, held.booked_at, changes=(change,))
     assert shown == expired
     assert isinstance(page, BookingsReply)
     assert [(booking.id, booking.state, booking.version) for booking in page.bookings] == [("a", "expired", 2)]
