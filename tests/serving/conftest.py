@@ -15,6 +15,9 @@ import msgspec
 import pytest
 import uvloop
 
+from tests.daemon import Daemon, running, write_events
+from tests.ledgers import STORAGES
+from tests.postgres import Server as Postgres
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
@@ -31,6 +34,26 @@ KERNEL_BYTES = 4 * 1024
 # Longer than any reply.
 LINE_BYTES_MAX = 1024 * 1024
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+# A hold of a ``sale`` lasts no longer, however often it is extended.
+HOLD_SECONDS_TOTAL_MAX = 90
+
+
+@pytest.fixture(scope="module", params=STORAGES)
+def sale(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon for all tests of a file, on a ledger of each kind. It has no events yet."""
+    folder = tmp_path_factory.mktemp("sale")
+    write_events(folder)
+    arguments = ["--hold-seconds-total-max", str(HOLD_SECONDS_TOTAL_MAX)]
+    postgres: Postgres | None = None
+    if request.param == "postgres":
+        postgres = request.getfixturevalue("postgres")
+        arguments += ["--ledger", postgres.new_database()]
+    with running(folder, *arguments) as daemon:
+        yield daemon
+    if postgres:
+        postgres.drop(arguments[-1])
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
