@@ -9,6 +9,7 @@ from tests.daemon import Connection, Daemon
 
 DATE = "2027-03-11T20:00:00Z"
 DOORS = 4
+GREAT_BOOKINGS_PER_COMMIT_MAX = 4
 
 
 def sold(connection: Connection, event: str, quantity: int = 3) -> list[str]:
@@ -141,3 +142,25 @@ def test_doors_that_scan_the_same_tickets_let_each_in_once(sale: Daemon) -> None
         assert set(whole[0]["redeemed"]) == set(tickets)
     else:
         assert len(let_in) == len(tickets)
+
+
+@pytest.mark.parametrize("name", ["big-{}", "big.{:012d}"], ids=["a plain id", "an id like that of a ticket"])
+def test_a_commit_redeems_few_great_bookings(sale: Daemon, name: str) -> None:
+    with sale.connect() as connection:
+        connection.ask(f"create Jazz {DATE} 1000000 --id {name.format(0)}")
+        bookings = [name.format(number) for number in range(40)]
+        for booking in bookings:
+            assert connection.ask(f"book {name.format(0)} 1000 --booking {booking}")["reply"] == "booking"
+        while bookings:
+            before = connection.ask("stats")["commits"]
+            connection.send("".join(f"redeem {booking} --scan {booking}\n" for booking in bookings).encode())
+            replies = [connection.read() for _ in bookings]
+            redeemed = [reply for reply in replies if reply["reply"] == "booking"]
+            assert all(len(reply["redeemed"]) == 1_000 for reply in redeemed)
+            # The others are told to come again, and nothing of them is done.
+            bookings = [
+                booking for booking, reply in zip(bookings, replies, strict=True) if reply.get("code") == "busy"
+            ]
+            assert len(redeemed) + len(bookings) == len(replies)
+            commits = connection.ask("stats")["commits"] - before
+            assert 0 < len(redeemed) <= GREAT_BOOKINGS_PER_COMMIT_MAX * commits

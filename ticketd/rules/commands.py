@@ -40,10 +40,13 @@ ROWS_OF_A_BOOKING = 16
 # The same for a cancellation, which also writes the tickets again, and for the redemption of a whole booking, which
 # writes a row for each of them.
 ROWS_OF_A_CANCELLATION = 64
+# The same for redeeming a whole booking, which writes a row for each ticket.
+ROWS_OF_A_WHOLE_BOOKING = 512
 # How many tickets are assumed in replies that may list a thousand: that to a ``confirm`` of a booking that is no active
-# hold, since it may have been confirmed before; and that to a cancellation, which lists them twice.
+# hold, since it may have been confirmed before; and those that list them twice, to a cancellation, or when a whole
+# booking is redeemed.
 TICKETS_OF_A_REPLAY = 128
-TICKETS_OF_A_CANCELLATION = 256
+TICKETS_LISTED_TWICE = 256
 
 
 def _nothing(_reads: ReadSet, _request: Any) -> None: ...
@@ -76,15 +79,17 @@ def _cost_of_cancellation(_memory: Memory, _request: Any) -> int:
 
 
 def _tickets_of_cancellation(_memory: Memory, _request: Any) -> int:
-    return TICKETS_OF_A_CANCELLATION
+    return TICKETS_LISTED_TWICE
 
 
 def _cost_of_redemption(_memory: Memory, request: Redeem) -> int:
-    return ROWS_OF_A_BOOKING if ticket_parts(request.ticket)[0] else ROWS_OF_A_CANCELLATION
+    # The id of a booking may look like that of a ticket: ``door`` limits how many of those are redeemed at once.
+    return ROWS_OF_A_BOOKING if ticket_parts(request.ticket)[0] else ROWS_OF_A_WHOLE_BOOKING
+
 
 
 def _tickets_of_redemption(_memory: Memory, request: Redeem) -> int:
-    return 0 if ticket_parts(request.ticket)[0] else TICKETS_OF_A_REPLAY
+    return 0 if ticket_parts(request.ticket)[0] else TICKETS_LISTED_TWICE
 
 
 def _always(_memory: Memory, _request: Any) -> bool:

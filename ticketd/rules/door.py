@@ -20,6 +20,9 @@ from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply
 from ticketd.wire.requests import Annul, Redeem
 
+# So many tickets of whole bookings are listed in the replies of a batch, besides those of the last booking.
+TICKETS_LISTED_MAX = 4_000
+
 
 def redeem(working_set: WorkingSet, request: Redeem) -> Reply:
     """Redeem a ticket, or all valid tickets of a booking."""
@@ -44,6 +47,8 @@ def _redeem_all(working_set: WorkingSet, booking: Booking, request: Redeem) -> R
         return refusal
     if booking.state not in ("confirmed", "cancelled"):
         return too_late(working_set, booking)
+    if working_set.tickets_listed >= TICKETS_LISTED_MAX:
+        return ErrorReply("busy", "too many bookings are redeemed at this moment; try again", retry_after=0.1)
     # A ticket that was reissued since counts too: what took its place must not be redeemed by the same scan.
     histories = working_set.redemptions.get(booking.id, {})
     if any(_redeemed_by(history, request) for history in histories.values()):
@@ -63,6 +68,7 @@ def _redeem_all(working_set: WorkingSet, booking: Booking, request: Redeem) -> R
 
 
 def _redeemed(working_set: WorkingSet, booking: Booking, *, replayed: bool = False) -> BookingReply:
+    working_set.tickets_listed += booking.quantity
     reply = booking_reply(booking, replayed=replayed)
     show_redeemed(working_set, booking, reply)
     return reply

@@ -97,6 +97,8 @@ class WorkingSet:
         self.last: str | None = None
         self.events_left: float = math.inf
         self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
+        # How many tickets of whole bookings the replies of the batch list, because they are redeemed.
+        self.tickets_listed = 0
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []
