@@ -189,4 +189,13 @@ def test_stats_count_what_was_done(daemon: Daemon) -> None:
     assert after["refused"] - before["refused"] == 1
     assert after["requests"] - before["requests"] == 4
     # Connections of the test before may be closing yet.
-    assert grown <= {"bookings", "tickets", "refused", "requests", "commits", "uptime_seconds", "connections"}
+    assert grown <= {
+        "bookings",
+        "tickets",
+        "refused",
+        "requests",
+        "commits",
+        "uptime_seconds",
+        "connections",
+        "busiest",
+    }
