@@ -61,6 +61,7 @@ SWEEP_SECONDS_MAX = 5.0
 HOLDS_PER_SECOND_MIN = 10_000
 # A sweep ends due holds of up to this many events.
 EVENTS_PER_SWEEP_MAX = 100
+REMOVALS_REMEMBERED_MAX = 1_000
 
 
 # What has changed since the transaction $1: a row for each event, or one row without an event. The columns before those
@@ -68,7 +69,7 @@ EVENTS_PER_SWEEP_MAX = 100
 _CHANGES = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
     (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
-    ARRAY(SELECT event FROM removals WHERE changed >= $1::text::xid8),
+    ARRAY(SELECT ARRAY[event, changed::text] FROM removals WHERE changed >= $1::text::xid8),
     {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
 """
@@ -99,6 +100,8 @@ class PostgresLedger:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
         self._reads = Reads(pool, self._tasks)
+        # The transactions that removed the last events, by event. Each connection reports a removal at least once.
+        self._removals: dict[str, str] = {}
         # Not known yet. With 0, the first batch sweeps.
         self.next_expiry: int | None = 0
         self._known = Known()
@@ -173,7 +176,7 @@ class PostgresLedger:
         # The first time on a connection, all events count as changed.
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
             rows = await connection.fetch(_CHANGES, connection.seen_xmin)
-        now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removed = rows[0][:6]
+        now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removals = rows[0][:6]
         if version != SCHEMA_VERSION:
             raise CannotOpenError(
                 f"the ledger in the database {self.name} has schema {version} now, and this ticketd knows"
@@ -182,6 +185,11 @@ class PostgresLedger:
         self._set_clock(now)
         # What was deleted meanwhile may still be in it.
         events = [event_of(row[6:]) for row in rows if row[6] is not None and row[6] not in self._deleted]
+        # One that is reported again must not remove the event that was created with its id since.
+        removed = [event_id for event_id, transaction in removals if self._removals.get(event_id) != transaction]
+        self._removals.update(removals)
+        while len(self._removals) > REMOVALS_REMEMBERED_MAX:
+            del self._removals[next(iter(self._removals))]
         for event_id in removed:
             self._known.events.pop(event_id, None)
         self._known.events.update((event.id, event) for event in events)
