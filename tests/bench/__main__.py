@@ -15,13 +15,28 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import client, growth, holds, idle, machine, quiet, reads, redeem, refusals, sales, shared, sustained
+from tests.bench import (
+    buyers,
+    client,
+    growth,
+    holds,
+    idle,
+    machine,
+    quiet,
+    reads,
+    redeem,
+    refusals,
+    sales,
+    shared,
+    sustained,
+)
 from tests.bench.table import HEADING, Block
 
 Section = Callable[[int, Path], Iterator[Block]]
 
 SECTIONS: dict[str, Section] = {
     "sales": sales.run,
+    "buyers": buyers.run,
     "refusals": refusals.run,
     "reads": reads.run,
     "holds": holds.run,
