@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ticketd.commits.catalogue import Catalogue
 from ticketd.errors import TicketError
 from ticketd.model import Event
-from ticketd.rules.events import event_reply
+from ticketd.rules.showing import event_reply
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.replies import EventFacts, EventsReply
 from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, List
@@ -85,11 +85,11 @@ def test_a_page_encodes_its_events_and_no_others() -> None:
     catalogue = Catalogue([event(f"e{number}") for number in range(5 * EVENTS_PER_PAGE_MAX)])
     for request, encoded in ((List(), 1_000), (List("e499"), 1_500), (List(limit=9), 1_500), (List("e3000", 7), 1_507)):
         catalogue.list_frame(request)
-        assert sum(map(bool, catalogue._encoded)) == encoded
+        assert sum(map(bool, catalogue._encoded.values())) == encoded
     catalogue.publish([event("e1", 1), event("e4000", 1)])
-    assert sum(map(bool, catalogue._encoded)) == 1_507 - 1
+    assert sum(map(bool, catalogue._encoded.values())) == 1_507 - 1
     catalogue.event_lines(0, 3)
-    assert sum(map(bool, catalogue._encoded)) == 1_507
+    assert sum(map(bool, catalogue._encoded.values())) == 1_507
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,23 @@ def test_what_is_removed_is_gone_until_it_is_published_again(
         fresh.publish(publication)
     assert catalogue.events() == fresh.events()
     assert catalogue.list_frame(List()) == fresh.list_frame(List())
+
+
+@pytest.mark.parametrize("step", [2, 700])
+def test_many_and_few_removals_leave_the_others_in_order(step: int) -> None:
+    ids = [f"e{number}" for number in range(1_400)]
+    catalogue = Catalogue([event(each) for each in ids])
+    removed = ids[::step]
+    catalogue.remove(removed)
+    left = [each for each in ids if each not in removed]
+    assert [each.id for each in listed(catalogue, List(limit=1_000))] == left[:1_000]
+    assert [catalogue.position(each) for each in left] == list(range(len(left)))
+    # What comes next has a number that nobody had.
+    catalogue.publish([event(removed[0]), event("new"), event("e3", 5)])
+    left += [removed[0], "new"]
+    assert [each.id for each in catalogue.events()] == left
+    assert [catalogue.position(each) for each in left] == list(range(len(left)))
+    assert [each.id for each in listed(catalogue, List(left[-3]))] == left[-2:]
 
 
 def test_a_removal_raises_the_revision_if_anything_is_removed() -> None:

@@ -3,7 +3,9 @@
 Events come from commits and are never changed here. Nothing here waits.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import compress
 
 from msgspec import UNSET
 
@@ -13,16 +15,22 @@ from ticketd.wire.codec import encode, encode_event, encode_events
 from ticketd.wire.replies import EventFacts
 from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, List
 
+# Up to so many events are removed one by one. More of them are removed from a copy, which takes longer than a commit if
+# there are many other events.
+FEW = 100
+
 
 class Catalogue:
     """The committed events by id, in the order of creation."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self._events: dict[str, Event] = {}
-        # The ids and the encoded events, by position. An event that is not encoded yet as it is now is b"".
+        # The encoded events. One that is not encoded yet as it is now is b"".
+        self._encoded: dict[str, bytes] = {}
+        # The ids and the numbers of the events, by position. Numbers grow, and stay when events before are removed.
         self._ids: list[str] = []
-        self._encoded: list[bytes] = []
-        self._positions: dict[str, int] = {}
+        self._numbers: list[int] = []
+        self._number_of: dict[str, int] = {}
         self._first_page: bytes | None = None
         # Grows with each change, so that the owner of a copy knows whether it is current.
         self.revision = 0
@@ -49,12 +57,12 @@ class Catalogue:
         if not news:
             return
         for event_id in news:
-            position = self._positions.setdefault(event_id, len(self._ids))
-            if position == len(self._ids):
+            if event_id not in self._number_of:
+                number = self._numbers[-1] + 1 if self._numbers else 0
+                self._number_of[event_id] = number
                 self._ids.append(event_id)
-                self._encoded.append(b"")
-            else:
-                self._encoded[position] = b""
+                self._numbers.append(number)
+            self._encoded[event_id] = b""
         self._events |= news
         self._first_page = None
         self.revision += 1
@@ -62,13 +70,17 @@ class Catalogue:
 
     def remove(self, ids: Collection[str]) -> None:
         """Forget events. Those that are not known are ignored."""
-        removed = {event_id: self._positions[event_id] for event_id in ids if event_id in self._events}
+        removed = {event_id: self.position(event_id) for event_id in ids if event_id in self._events}
         if not removed:
             return
-        self._encoded = [self._encoded[position] for id, position in self._positions.items() if id not in removed]
-        self._ids = [event_id for event_id in self._ids if event_id not in removed]
-        self._positions = {event_id: position for position, event_id in enumerate(self._ids)}
-        self._events = {event_id: self._events[event_id] for event_id in self._ids}
+        if len(removed) > FEW:
+            stay = [event_id not in removed for event_id in self._ids]
+            self._ids, self._numbers = list(compress(self._ids, stay)), list(compress(self._numbers, stay))
+        else:
+            for position in sorted(removed.values(), reverse=True):
+                del self._ids[position], self._numbers[position]
+        for event_id in removed:
+            del self._events[event_id], self._encoded[event_id], self._number_of[event_id]
         self._first_page = None
         self.revision += 1
         self._on_removals(removed)
@@ -88,23 +100,22 @@ class Catalogue:
             return self._first_page
         start = 0
         if request.after is not UNSET:
-            if request.after not in self._positions:
+            if request.after not in self._events:
                 raise TicketError("event_not_found", f"there is no event {request.after} to list after")
-            start = self._positions[request.after] + 1
+            start = self.position(request.after) + 1
         end = start + (EVENTS_PER_PAGE_MAX if request.limit is UNSET else request.limit)
-        page = encode_events(self._encode(start, end), more=end < len(self._encoded))
+        page = encode_events(self._encode(start, end), more=end < len(self._ids))
         if first:
             self._first_page = page
         return page
 
     def position(self, event_id: str) -> int:
         """Return the position of a known event, from 0."""
-        return self._positions[event_id]
+        return bisect_left(self._numbers, self._number_of[event_id])
 
     def event_line(self, event_id: str) -> bytes:
         """Return a known event as the line that ``watch`` sends."""
-        position = self._positions[event_id]
-        return self.event_lines(position, position + 1)
+        return encode_event(self._encoded[event_id] or self._encode_anew(event_id)) + b"\n"
 
     def event_lines(self, start: int, end: int) -> bytes:
         """Return the events from one position to another, in the order of creation, as ``watch`` sends them."""
@@ -112,11 +123,12 @@ class Catalogue:
 
     def _encode(self, start: int, end: int) -> list[bytes]:
         """Return the encoded events at these positions. Encodes those that have changed, and no others."""
-        page = self._encoded[start:end]
-        for position, facts in enumerate(page, start):
-            if not facts:
-                page[position - start] = self._encoded[position] = _encoded(self._events[self._ids[position]])
-        return page
+        encoded = self._encoded
+        return [encoded[event_id] or self._encode_anew(event_id) for event_id in self._ids[start:end]]
+
+    def _encode_anew(self, event_id: str) -> bytes:
+        facts = self._encoded[event_id] = _encoded(self._events[event_id])
+        return facts
 
 
 def _encoded(event: Event) -> bytes:
