@@ -38,6 +38,19 @@ def test_counts_are_kept_of_a_bounded_number_of_events() -> None:
     assert activity.counts.refused == EVENTS_COUNTED_MAX + 10
 
 
+def test_deleted_events_make_room_for_others() -> None:
+    events = [Event(f"e{number}", "Jazz", DATE, 9, 9, 0, 0, 0, 0) for number in range(EVENTS_COUNTED_MAX + 1)]
+    catalogue = Catalogue(events)
+    activity = Activity(catalogue)
+    activity.log_summary(10.0)
+    for event in events:
+        activity.count_refusal(Book(event.id, 1), SOLD_OUT)
+    catalogue.remove([event.id for event in events[:9_000]])
+    activity.log_summary(11.0)
+    activity.count_refusal(Book(events[-1].id, 1), SOLD_OUT)
+    assert len(activity._events) == EVENTS_COUNTED_MAX - 9_000 + 1
+
+
 def test_events_that_do_not_exist_take_no_memory() -> None:
     activity = activity_of(1)
     for number in range(1_000):

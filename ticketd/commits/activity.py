@@ -129,6 +129,9 @@ class Activity:
         if now // 1 == self._second:
             return
         self._second, self._lines = now // 1, 0
+        if len(self._events) >= EVENTS_COUNTED_MAX:
+            # Events that were deleted make room for others.
+            self._events = {id: stats for id, stats in self._events.items() if self._catalogue.get(id)}
         self._busiest = None
         unlogged = self._unlogged
         if unlogged.changes:
