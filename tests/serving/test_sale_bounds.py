@@ -3,7 +3,8 @@
 import msgspec
 
 from tests.daemon import Daemon
-from ticketd.model import ANNULMENTS_MAX, EXTENSIONS_MAX, TICKETS_PER_BOOKING_MAX
+from ticketd.model import TICKETS_PER_BOOKING_MAX
+from ticketd.rules.showing import ANNULMENTS_MAX, EXTENSIONS_MAX
 from ticketd.wire.requests import REPLY_BYTES_MAX
 
 DATE = "2027-03-11T20:00:00Z"

@@ -37,8 +37,7 @@ from ticketd.wire.requests import (
 # The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
 # ones one commit loads.
 ROWS_OF_A_BOOKING = 16
-# The same for a cancellation, which also writes the tickets again, and for the redemption of a whole booking, which
-# writes a row for each of them.
+# The same for a cancellation, or a new ticket, which also writes the tickets again.
 ROWS_OF_A_CANCELLATION = 64
 # The same for redeeming a whole booking, which writes a row for each ticket.
 ROWS_OF_A_WHOLE_BOOKING = 512
@@ -178,16 +177,10 @@ def _booking_and_redemptions(reads: ReadSet, request: Cancel) -> None:
         reads.redemptions.update(map(ticket_parts, request.tickets))
 
 
-def _ticket(reads: ReadSet, request: Redeem | Annul) -> None:
+def _ticket(reads: ReadSet, request: Redeem | Annul | Reissue) -> None:
     if (parts := ticket_parts(request.ticket))[0]:
         reads.bookings.add(parts[0])
         reads.redemptions.add(parts)
-
-
-def _ticket_and_its_successor(reads: ReadSet, request: Reissue) -> None:
-    if booking := ticket_parts(request.ticket)[0]:
-        reads.bookings.add(booking)
-        reads.redemptions_of.add(booking)
 
 
 def _ticket_or_booking(reads: ReadSet, request: Redeem) -> None:
@@ -242,7 +235,7 @@ TABLE: dict[type, Row] = {
         in_memory=bookings.is_refused,
         shows_events=True,
     ),
-    Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, verb="extended"),
+    Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=_cost_of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,
         reads=_booking_and_buyer,
@@ -261,7 +254,7 @@ TABLE: dict[type, Row] = {
         tickets_listed=_tickets_of_cancellation,
         verb="cancelled",
     ),
-    Reissue: Row(decide=tickets.reissue, reads=_ticket_and_its_successor, cost=_cost_of_booking, verb="reissued"),
+    Reissue: Row(decide=tickets.reissue, reads=_ticket, cost=_cost_of_cancellation, verb="reissued"),
     Redeem: Row(
         decide=door.redeem,
         reads=_ticket_or_booking,

@@ -138,7 +138,9 @@ class EmbeddedLedger:
             assert read is not None
             replies.append(read(working_set, request))
             # What finds nothing costs something too.
-            rows += 1 + sum(1 + len(booking.tickets) for booking in working_set.bookings.values())
+            rows += 1 + sum(
+                1 + len(booking.tickets) + len(booking.changes or ()) for booking in working_set.bookings.values()
+            )
             if reads.page and reads.page.searches:
                 rows += ROWS_PER_SLICE
             if rows >= ROWS_PER_SLICE:

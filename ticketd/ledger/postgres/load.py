@@ -61,13 +61,15 @@ FROM (VALUES (1)) AS once LEFT JOIN (
 ) AS events ON true
 """
 # A page, and at most one booking more. If it is searched for, $3 is the last booking to look at, unless there are no
-# more. The number of tickets follows from state and quantity, without reading them.
+# more. The number of tickets follows from state and quantity, without reading them. The first booking is taken however
+# large it is.
 _PAGE = f"""
 SELECT {_BOOKING}, {_EVENT}
 FROM (
     SELECT *, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - size AS before
     FROM (
-        SELECT *, CASE WHEN state IN ('confirmed', 'cancelled') THEN quantity ELSE 0 END AS size
+        SELECT *, least({TICKETS_PER_PAGE}, CASE WHEN state IN ('confirmed', 'cancelled') THEN quantity ELSE 0 END
+            + coalesce(jsonb_array_length(changes), 0)) AS size
         FROM bookings WHERE id > $1 AND id <= coalesce($3, id)
             AND event = coalesce($4, event) AND ($5::text IS NULL OR buyer = $5)
         ORDER BY id LIMIT $2 + 1
@@ -76,7 +78,6 @@ FROM (
 JOIN events ON events.id = bookings.event
 WHERE bookings.before <= {TICKETS_PER_PAGE} ORDER BY bookings.id
 """
-assert TICKETS_PER_BOOKING_MAX <= TICKETS_PER_PAGE
 _SEARCHED = f"SELECT id FROM bookings WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
 # What buyers have of events: $1 and $2 are pairs. With a limit from the start, a buyer has no more than these.
 _OWNED = f"""
