@@ -76,3 +76,41 @@ async def test_a_removal_while_the_state_is_sent_skips_no_event(removed: list[st
         seen += [msgspec.json.decode(line)["id"] for line in all_watchers.next_state(watcher).splitlines()]
     assert [each for each in seen if each not in removed] == [each for each in MANY if each not in removed]
     all_watchers.remove(watcher)
+
+
+class Lines(Sent):
+    """The same, as the ids of the events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+
+    def write(self, data: bytes) -> None:
+        self.ids += [msgspec.json.decode(line)["id"] for line in data.splitlines()]
+
+
+async def test_after_a_removal_nobody_is_sent_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchers, "INTERVAL_SECONDS", 0)
+
+    def rock(version: int) -> Event:
+        return Event("rock", "Rock", DATE, 1_000, 1_000 - version, 0, version, version, 0)
+
+    catalogue = Catalogue([jazz(0), rock(0)])
+    all_watchers = Watchers(catalogue, FairShare())
+    sent = []
+    for _ in range(3 * WATCHERS_PER_TURN):
+        sent.append(Lines())
+        watcher = Watcher(None, cast(asyncio.Transport, sent[-1]), 10, print, print)
+        all_watchers.add(watcher)
+        all_watchers.next_state(watcher)
+    catalogue.publish([jazz(1), rock(1)])
+    await until(lambda: all_watchers._lines, seconds=0)
+    early = [number for number, each in enumerate(sent) if each.ids]
+    assert 0 < len(early) < len(sent)
+    catalogue.remove(["jazz"])
+    await until(lambda: not all_watchers._waiting, seconds=0)
+    assert [each.ids for each in sent] == [
+        ["jazz", "rock"] if number in early else ["rock"] for number in range(len(sent))
+    ]
+    for watcher in list(all_watchers._watchers):
+        all_watchers.remove(watcher)

@@ -140,6 +140,8 @@ class Watchers:
         for event in positions:
             self._changed.pop(event, None)
         self._changes.remove(positions)
+        # In a round, those who wait are not sent what the others were sent.
+        self._lines.clear()
         for watcher in list(self._watchers):
             if not watcher.has_state:
                 # What comes after a removed event has moved up.
