@@ -86,7 +86,6 @@ def _cost_of_redemption(_memory: Memory, request: Redeem) -> int:
     return ROWS_OF_A_BOOKING if ticket_parts(request.ticket)[0] else ROWS_OF_A_WHOLE_BOOKING
 
 
-
 def _tickets_of_redemption(_memory: Memory, request: Redeem) -> int:
     return 0 if ticket_parts(request.ticket)[0] else TICKETS_LISTED_TWICE
 
