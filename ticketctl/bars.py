@@ -14,6 +14,10 @@ from ticketd.wire.replies import EventReply
 # How each part of a bar looks, and its color. What tells them apart is the shape, since not everybody sees colors.
 _PARTS = {"sold": ("█", "red"), "held": ("▒", "yellow"), "cancelled": ("░", "green"), "redeemed": ("▪", "blue")}
 
+# How long the longest bar may be, and how much of the terminal the rest of its row takes.
+_CELLS_MIN, _CELLS_MAX = 10, 60
+_OTHER_CELLS = 70
+
 
 def draw(hours: Sequence[Hour], event: EventReply, zone: Zone) -> None:
     """Draw the hours of an event on stdout, with the times in this zone, and below them the totals."""
@@ -29,8 +33,8 @@ def draw(hours: Sequence[Hour], event: EventReply, zone: Zone) -> None:
         total = sum(getattr(hour, what) for hour in hours)
         table.add_column(f"{shape} {what.upper()}", str(total), justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    most = max(map(_all, hours))
-    cells = max(10, console.width // 3)
+    most = max(1, *map(_all, hours))
+    cells = max(_CELLS_MIN, min(_CELLS_MAX, console.width - _OTHER_CELLS))
     for hour in hours:
         figures = [str(getattr(hour, what)) for what in _PARTS]
         table.add_row(zone.show(hour.hour), *figures, _bar(hour, most, cells))
@@ -47,8 +51,8 @@ def _bar(hour: Hour, most: int, cells: int) -> Text:
     counted, drawn = 0, 0
     for what, (shape, color) in _PARTS.items():
         counted += getattr(hour, what)
-        # Rounded up, so that an hour with one ticket can be seen.
-        until = -(-cells * counted // most)
+        # Rounded up, so that an hour with one ticket can be seen. Figures may be nonsense, whatever a server sends.
+        until = min(cells, max(drawn, -(-cells * counted // most)))
         bar.append(shape * (until - drawn), color)
         drawn = until
     return bar

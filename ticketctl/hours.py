@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ticketctl.times import aware
 from ticketd.wire.replies import BookingRecord
 
 _Count = Literal["sold", "held", "cancelled", "redeemed"]
@@ -41,7 +42,7 @@ def report_of(event: str, bookings: Iterable[BookingRecord]) -> Report:
     hours: dict[datetime, Hour] = {}
 
     def count(what: _Count, at: datetime, tickets: int) -> None:
-        begin = at.replace(minute=0, second=0, microsecond=0)
+        begin = aware(at).replace(minute=0, second=0, microsecond=0)
         hour = hours.setdefault(begin, Hour(begin))
         setattr(hour, what, getattr(hour, what) + tickets)
 

@@ -72,8 +72,15 @@ def error_text(reply: ErrorReply, zone: Zone | None = None) -> str:
     later = f" (again after {reply.retry_after:g} s)" if reply.retry_after is not None else ""
     message = reply.message
     if zone and reply.code in _TELLING_TIMES:
-        message = _UTC.sub(lambda utc: zone.show(datetime.fromisoformat(utc[0]), seconds=True), message)
+        message = _UTC.sub(lambda utc: _shown_in(zone, utc[0]), message)
     return printable(f"{reply.code}: {message}{later}")
+
+
+def _shown_in(zone: Zone, utc: str) -> str:
+    try:
+        return zone.show(datetime.fromisoformat(utc), seconds=True)
+    except ValueError:
+        return utc
 
 
 def usages(commands: Iterable[CommandHelp]) -> list[str]:

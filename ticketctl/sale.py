@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from ticketctl.times import aware
 from ticketd.wire.replies import EventFacts
 
 
@@ -12,13 +13,14 @@ def sale(event: EventFacts, now: datetime) -> str:
 
 
 def _phase(event: EventFacts, now: datetime) -> str:
-    if event.closes and event.closes <= now:
+    opens, closes = (time and aware(time) for time in (event.opens, event.closes))
+    if closes and closes <= now:
         return "closed"
     if event.paused:
         return "paused"
-    if event.opens and now < event.opens:
-        return f"opens in {countdown(event.opens - now)}"
-    return f"closes in {countdown(event.closes - now)}" if event.closes else ""
+    if opens and now < opens:
+        return f"opens in {countdown(opens - now)}"
+    return f"closes in {countdown(closes - now)}" if closes else ""
 
 
 def countdown(left: timedelta) -> str:

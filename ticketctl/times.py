@@ -155,6 +155,11 @@ def past(request: Request, now: datetime) -> dict[str, datetime]:
     return {name: time for name, time in times.items() if isinstance(time, datetime) and time < now}
 
 
+def aware(moment: datetime) -> datetime:
+    """Return a moment with its offset, whatever a server sends: two can be compared only if both have one."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def rfc3339(moment: datetime) -> str:
     """Return a moment in UTC as programs read it: ``2027-07-11T18:00:00Z``."""
     return moment.isoformat().replace("+00:00", "Z")

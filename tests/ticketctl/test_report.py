@@ -146,6 +146,22 @@ def test_a_report_of_an_event_without_bookings_says_so(daemon: Daemon) -> None:
         assert ended(screen) == (0, "Event 3 (3): 300 tickets, 300 left, 0 held, 0 sold\nno bookings\n")
 
 
+def test_nonsense_in_bookings_does_not_break_a_report() -> None:
+    nonsense = [
+        record("a", "2027-07-11T18:00:00", quantity=10**15, made=held()),
+        record("b", "2027-07-11T18:00:00Z", quantity=-(10**15)),
+        record("c", "0001-01-01T00:00:00Z", quantity=-1),
+        record("d", "9999-12-31T23:59:59-23:59", quantity=0),
+    ]
+    replies = (EVENT, answer("bookings", bookings=nonsense))
+    with lying(*replies) as liar, terminal("report", "1", port=liar.port, env=BERLIN) as screen:
+        status, shown = ended(screen)
+    assert (status, len(shown.splitlines())) == (0, 6)
+    with lying(*replies) as liar:
+        done = ctl("report", "1", port=liar.port)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 4)
+
+
 def test_a_report_that_fails_writes_nothing_but_the_error(daemon: Daemon) -> None:
     unknown = ctl("report", "nope", port=daemon.port)
     assert (unknown.returncode, unknown.stdout) == (1, "")

@@ -56,6 +56,12 @@ def test_a_pause_hides_the_countdown_until_the_sale_is_over() -> None:
     assert sale(event(paused=True), OPENS) == "paused"
 
 
+def test_times_without_an_offset_do_not_break_the_countdown() -> None:
+    nonsense = event(opens=OPENS.replace(tzinfo=None), closes=datetime.max)
+    assert sale(nonsense, OPENS - SECOND) == "opens in 00:01"
+    assert sale(nonsense, OPENS).startswith("closes in 29")
+
+
 def test_what_a_buyer_may_have_stands_beside_the_countdown() -> None:
     assert sale(event(per_buyer=4), OPENS) == "4 per buyer"
     assert sale(event(per_buyer=4, opens=OPENS), OPENS - SECOND) == "opens in 00:01, 4 per buyer"

@@ -217,6 +217,14 @@ def test_an_error_on_a_terminal_tells_the_time_in_the_local_zone(daemon: Daemon)
     assert error["opens"] == "2037-07-01T08:00:00Z"
 
 
+def test_what_is_no_time_in_an_error_is_shown_as_it_is() -> None:
+    message = "it opens at 2027-99-99T99:99:99Z, or at 2027-07-11T18:00:00.123Z"
+    refusal = answer("error", code="not_on_sale", message=message)
+    with lying(refusal) as liar, terminal("book", "x", "1", port=liar.port, env=BERLIN) as screen:
+        said = "ticketctl: not_on_sale: it opens at 2027-99-99T99:99:99Z, or at 2027-07-11 20:00:00 CEST\n"
+        assert ended(screen) == (1, said)
+
+
 def test_a_date_in_the_past_is_a_warning_and_no_error(daemon: Daemon) -> None:
     warning = "ticketctl: warning: date is in the past: 2002-03-11T20:00:00Z\n"
     created = ctl("create", "Old", "2002-03-11T20:00:00Z", "5", "--id", "old", port=daemon.port)
