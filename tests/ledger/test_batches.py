@@ -7,7 +7,7 @@ import pytest
 
 from tests.faketime import Clock
 from tests.ledger.facts import on_the_wire
-from tests.ledgers import STORAGES, new_storage, transact
+from tests.ledgers import STORAGES, new_storage, read, transact
 from ticketd.ledger.base import Ledger
 from ticketd.model import Event
 from ticketd.rules.working_set import Adopt, LedgerRequest
@@ -24,6 +24,7 @@ from ticketd.wire.requests import (
     Redeem,
     Reissue,
     Release,
+    Show,
 )
 
 CLOCK = Clock()
@@ -192,3 +193,35 @@ async def test_a_scan_of_a_booking_lets_nobody_in_twice(ledger: Ledger) -> None:
     again = on_the_wire((await transact(ledger, [Redeem("a", scan="s")])).replies[0])
     assert again["replayed"]
     assert "redeemed" not in again
+
+
+async def test_what_was_annulled_stays_in_the_history_of_a_ticket(ledger: Ledger) -> None:
+    _, booked = (await transact(ledger, [JAZZ, Book("jazz", 1, "a")])).replies
+    [ticket] = on_the_wire(booked)["tickets"]
+    for request in (Redeem(ticket, scan="s"), Annul(ticket, reason="Typo"), Redeem(ticket, scan="t"), Annul(ticket)):
+        await transact(ledger, [request])
+    [shown] = await read(ledger, [Show(ticket)])
+    history = [(each["what"], each.get("reason")) for each in on_the_wire(shown)["history"]]
+    assert history == [("redeem", None), ("annul", "Typo"), ("redeem", None), ("annul", None)]
+    assert on_the_wire(shown)["state"] == "valid"
+
+
+# Holds
+
+
+async def test_an_extended_hold_ends_later_and_keeps_its_past(ledger: Ledger) -> None:
+    await told(ledger, JAZZ, Hold("jazz", 2, 60, "a"))
+    assert await told(ledger, Extend("a", 100)) == ["held"]
+    CLOCK.move(99)
+    assert [event.held for event in (await transact(ledger, [Book("jazz", 1, "b")])).events] == [2]
+    CLOCK.move(1)
+    await transact(ledger, [])
+    assert await past_of(ledger, "a") == ["extend", "expire"]
+    assert await told(ledger, Extend("a", 60), Confirm("a", late=True)) == ["hold_expired", "confirmed"]
+    assert await past_of(ledger, "a") == ["extend", "expire", "confirm"]
+
+
+async def past_of(ledger: Ledger, booking: str) -> list[str]:
+    """Return what happened to a booking."""
+    [shown] = await read(ledger, [Show(booking)])
+    return [change["what"] for change in on_the_wire(shown)["changes"]]
