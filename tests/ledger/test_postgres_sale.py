@@ -36,6 +36,8 @@ async def pair(database: str) -> AsyncIterator[tuple[Ledger, Ledger]]:
         ledgers = [await PostgresStorage(database).open() for _ in range(2)]
         for ledger in ledgers:
             stack.push_async_callback(ledger.close)
+            # As a daemon does at its start: so it knows the time, and need not ask before it decides.
+            await ledger.events()
         yield ledgers[0], ledgers[1]
 
 
