@@ -234,7 +234,9 @@ def tickets_of(booking: str, ledger: str) -> list[str]:
 
 def reissued_of(booking: str, ledger: str) -> str:
     [changes] = [row[-1] for row in rows_in(ledger)["bookings"] if row[0] == booking]
-    return re.findall(r"[0-9a-f]{12}", changes)[0]
+    # A time has as many digits.
+    old, _ = re.findall(r'"([0-9a-f]{12})"', changes)
+    return str(old)
 
 
 def test_a_ledger_that_is_not_whole_has_status_5(sale: str) -> None:
