@@ -37,7 +37,7 @@ LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 
 # A hold of a ``sale`` lasts no longer, however often it is extended.
-HOLD_SECONDS_TOTAL_MAX = 90
+HOLD_SECONDS_TOTAL_MAX = 600
 
 
 @pytest.fixture(scope="module", params=STORAGES)

@@ -87,8 +87,8 @@ def test_a_limit_that_comes_later_takes_nothing_away(sale: Daemon) -> None:
         assert connection.ask("amend later --per-buyer 5")["per_buyer"] == 5
         assert left(connection.ask("book later 1 --buyer ann")) == 0
         # Whatever does not give her more is done.
-        assert connection.ask("extend later-2 80")["reply"] == "booking"
-        assert connection.ask("extend later-2 85")["reply"] == "booking"
+        assert connection.ask("extend later-2 400")["reply"] == "booking"
+        assert connection.ask("extend later-2 500")["reply"] == "booking"
         assert connection.ask("confirm later-2")["state"] == "confirmed"
         assert connection.ask(f"reissue {booked['tickets'][0]}")["state"] == "valid"
         assert connection.ask(f"cancel later-1 --tickets {booked['tickets'][1]}")["state"] == "confirmed"

@@ -83,7 +83,7 @@ def test_what_is_held_confirms_after_the_sale_has_ended(sale: Daemon, end: str) 
         assert connection.ask(f"amend {event} {end}")["held"] == 6
         assert connection.ask(f"book {event} 1 --booking {event}-d")["code"] == "not_on_sale"
         assert connection.ask(f"confirm {event}-a")["state"] == "confirmed"
-        assert connection.ask(f"extend {event}-b 80")["state"] == "held"
+        assert connection.ask(f"extend {event}-b 400")["state"] == "held"
         assert connection.ask(f"release {event}-c")["state"] == "released"
         assert connection.ask(f"cancel {event}-a")["state"] == "cancelled"
         # What was granted before is replayed, whatever became of the sale.
