@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 from tests.daemon import write_events
-from tests.faults.crowd import CAPACITIES, Crowd
+from tests.faults.crowd import Crowd
 from tests.faults.fleet import Fleet
 from tests.faults.many import prove
+from tests.faults.wishes import CAPACITIES
 from tests.postgres import Postgres
 
 DAEMONS = 2

@@ -23,12 +23,14 @@ from itertools import count, islice
 from pathlib import Path
 
 from tests.daemon import Daemon, write_events
-from tests.faults.crowd import CAPACITIES, Crowd, connect
+from tests.faults.crowd import Crowd
 from tests.faults.fleet import Fleet
 from tests.faults.history import NOT_DONE, Operation
 from tests.faults.many import prove
 from tests.faults.order import Change
 from tests.faults.pair import Pair
+from tests.faults.talk import connect
+from tests.faults.wishes import CAPACITIES
 from tests.postgres import Postgres, Row, name_of, query
 
 DAEMONS = 2

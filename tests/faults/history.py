@@ -1,4 +1,4 @@
-"""The history of clients and their replies: what it tells of the lives of bookings and the states of events.
+"""The history of clients and their replies, and what these show of events, bookings and tickets.
 
 Pure. It knows the promises of the protocol, and nothing of processes: many daemons on one ledger make one history.
 What cannot be put together raises AssertionError with the operations that contradict. ``checker`` proves the rest.
@@ -7,11 +7,10 @@ The changes of an event are numbered by its ``version``, so a history is put in 
 for an order that would do.
 """
 
-import re
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, NamedTuple
 
@@ -19,24 +18,15 @@ Row = dict[str, Any]
 
 # With these, it was certainly not done.
 NOT_DONE = ("busy", "storage_full", "shutting_down", "too_many_connections", "idle_timeout")
-CHANGES_OF_BOOKINGS = ("book", "hold", "confirm", "release", "cancel")
-CHANGES = (*CHANGES_OF_BOOKINGS, "redeem", "amend")
+CHANGES_OF_BOOKINGS = ("book", "hold", "extend", "confirm", "release", "cancel")
+# They change no event.
+DOOR = ("redeem", "annul")
+CHANGES = (*CHANGES_OF_BOOKINGS, "reissue", *DOOR, "amend", "create", "delete")
 SHOWN_CHARS_MAX = 500
 
 # Only some replies about a booking have these.
 _BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "redeemed_at", "made", "changes")
-# The last part of the id of a ticket, after the id of its booking.
-_LAST_PART = re.compile(r"\.[0-9a-f]{12}")
-# What makes the second state of the first.
-_TRANSITIONS = {
-    (None, "confirmed"): "book",
-    (None, "held"): "hold",
-    ("held", "confirmed"): "confirm",
-    ("held", "released"): "release",
-    ("held", "expired"): "expire",
-    ("confirmed", "confirmed"): "cancel",
-    ("confirmed", "cancelled"): "cancel",
-}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +34,7 @@ class Operation:
     """A request to the daemon at a port and its reply, which never came if it is None.
 
     The operations of a connection are in the order sent. Each line that a ``watch`` sends is an operation, invoked
-    when the watch was.
+    when the watch was. By the wall clock, in milliseconds since 1970, it was decided from ``since`` to ``until``.
     """
 
     who: str
@@ -54,6 +44,8 @@ class Operation:
     invoked: float
     answered: float = inf
     reply: Row | None = None
+    since: float = -inf
+    until: float = inf
 
     def __str__(self) -> str:
         when = f"{self.invoked:.6f} to {self.answered:.6f}"
@@ -87,12 +79,17 @@ class Operation:
 
 
 class Change(NamedTuple):
-    """What happened to a booking, the booking right after it, and the operations whose replies show it."""
+    """What happened to a booking, the booking right after it, and the operations whose replies show it.
+
+    ``what`` is ``late`` for a ``confirm`` after the hold ran out. ``tickets`` are those that it cancelled, or the old
+    one and the new one of a ``reissue``. ``at`` is when it was, in milliseconds since 1970, if a reply tells that.
+    """
 
     what: str
     version: int
     facts: Row
-    tickets: frozenset[str]
+    tickets: tuple[str, ...]
+    at: int | None
     shown_by: list[Operation]
 
 
@@ -107,19 +104,31 @@ class Life(NamedTuple):
         """Return which change was the last one at a version of the event; -1 before the first."""
         return bisect_right(self.changes, version, key=lambda change: change.version) - 1
 
+    def facts(self, version: int) -> Row:
+        """Return the booking at a version of the event; empty before there was one."""
+        place = self.place(version)
+        return self.changes[place].facts if place >= 0 else {}
+
     def state(self, version: int) -> str | None:
         """Return the state at a version of the event."""
-        place = self.place(version)
-        return str(self.changes[place].facts["state"]) if place >= 0 else None
+        return self.facts(version).get("state")
 
     @property
-    def issued(self) -> Change | None:
-        """The change that made the tickets."""
-        return next((change for change in self.changes if change.what in ("book", "confirm")), None)
+    def buyer(self) -> str | None:
+        """Who it is for."""
+        return self.changes[0].facts.get("buyer")
+
+
+class Ticket(NamedTuple):
+    """A ticket: of which booking it is, the change that made it, and the one that ended it, if one did."""
+
+    booking: str
+    born: Change
+    ended: Change | None = None
 
 
 class State(NamedTuple):
-    """An event as it stands."""
+    """An event as it stands. Times of its sale are in milliseconds since 1970."""
 
     name: str
     date: str
@@ -127,6 +136,10 @@ class State(NamedTuple):
     available: int
     held: int
     sold: int
+    opens: int | None = None
+    closes: int | None = None
+    paused: bool = False
+    per_buyer: int | None = None
 
     def moved(self, available: int, held: int, sold: int) -> "State":
         """Return the event after so many tickets more are available, held and sold."""
@@ -134,8 +147,16 @@ class State(NamedTuple):
 
     def amended(self, request: Row) -> "State":
         """Return the event after an ``amend``."""
-        after = self._replace(**{name: request[name] for name in ("name", "date", "capacity") if name in request})
+        after = self._replace(**_terms({name: value for name, value in request.items() if name in _TERMS}))
         return after._replace(available=after.capacity - after.held - after.sold)
+
+    def is_on_sale(self, now: int) -> bool:
+        """Whether it may be booked at a time in milliseconds since 1970."""
+        opened = self.opens is None or self.opens <= now
+        return opened and not self.paused and (self.closes is None or now < self.closes)
+
+
+_TERMS = ("name", "date", "capacity", "opens", "closes", "paused", "per_buyer")
 
 
 @dataclass
@@ -152,7 +173,7 @@ class Step:
         if self.what == "amend":
             return state.amended(self.shown_by[0].request)
         for change in self.changes:
-            state = state.moved(*_movement(change))
+            state = state.moved(*movement(change))
         return state
 
 
@@ -161,32 +182,75 @@ def contradiction(what: str, *operations: Operation) -> AssertionError:
     return AssertionError("\n  ".join([what, *map(str, operations)]))
 
 
+def milliseconds(time: str) -> int:
+    """Return a time as milliseconds since 1970."""
+    return round((datetime.fromisoformat(time) - _EPOCH) / timedelta(milliseconds=1))
+
+
+def movement(change: Change) -> tuple[int, int, int]:
+    """Return how many tickets more are available, held and sold by it."""
+    quantity: int = change.facts["quantity"]
+    gone = len(change.tickets)
+    return {
+        "book": (-quantity, 0, quantity),
+        "hold": (-quantity, quantity, 0),
+        "extend": (0, 0, 0),
+        "confirm": (0, -quantity, quantity),
+        "late": (-quantity, 0, quantity),
+        "release": (quantity, -quantity, 0),
+        "expire": (quantity, -quantity, 0),
+        "cancel": (gone, 0, -gone),
+        "reissue": (0, 0, 0),
+    }[change.what]
+
+
+def state_of(facts: Row) -> State:
+    """Return the event that facts of a reply show."""
+    return State(**_terms({name: facts[name] for name in State._fields if name in facts}))
+
+
+def _terms(facts: Row) -> Row:
+    return {name: milliseconds(of) if name in ("opens", "closes") and of else of for name, of in facts.items()}
+
+
 # What replies show
 
 
 def bookings_shown(operation: Operation) -> Iterator[Row]:
-    for facts in _bookings_in(operation):
-        yield {name: value for name, value in facts.items() if name not in _BESIDE_THE_BOOKING}
+    """Yield the bookings that a reply shows, without what only some replies tell of them."""
+    return map(without_more, bookings_in(operation))
+
+
+def without_more(facts: Row) -> Row:
+    """Return a booking without what only some replies tell of it."""
+    return {name: value for name, value in facts.items() if name not in _BESIDE_THE_BOOKING}
+
+
+def bookings_in(operation: Operation) -> list[Row]:
+    """Return the bookings that a reply shows."""
+    reply = operation.reply or {"reply": "nothing"}
+    return reply["bookings"] if reply["reply"] == "bookings" else [reply] if reply["reply"] == "booking" else []
 
 
 def redemptions_shown(operation: Operation) -> dict[str, dict[str, str]]:
     """Return when which tickets of each booking were redeemed, where a reply shows that."""
     shown: dict[str, dict[str, str]] = {}
-    if operation.cmd in ("show", "bookings"):
-        for facts in _bookings_in(operation):
+    if operation.cmd in ("show", "bookings", "redeem"):
+        for facts in bookings_in(operation):
             redeemed, times = facts.get("redeemed", []), facts.get("redeemed_at", [])
-            if len(redeemed) != len(times) or not {*redeemed} <= {*facts["tickets"]} - {*facts.get("cancelled", ())}:
+            if len(redeemed) != len(times) or not {*redeemed} <= {*valid_tickets(facts)}:
                 raise contradiction(f"of booking {facts['id']} these cannot have been redeemed: {redeemed}", operation)
             shown[facts["id"]] = dict(zip(redeemed, times, strict=True))
     return shown
 
 
-def _bookings_in(operation: Operation) -> list[Row]:
-    reply = operation.reply or {"reply": "nothing"}
-    return reply["bookings"] if reply["reply"] == "bookings" else [reply] if reply["reply"] == "booking" else []
+def valid_tickets(facts: Row) -> list[str]:
+    """Return the tickets of a booking that are not cancelled."""
+    return [ticket for ticket in facts["tickets"] if ticket not in facts.get("cancelled", ())]
 
 
 def events_shown(operation: Operation) -> Iterable[Row]:
+    """Return the events that a reply shows."""
     reply = operation.reply
     if reply and reply["reply"] == "events":
         events: list[Row] = reply["events"]
@@ -195,201 +259,6 @@ def events_shown(operation: Operation) -> Iterable[Row]:
 
 
 def tickets_shown(operation: Operation) -> Iterable[Row]:
+    """Return the tickets that a reply shows."""
     reply = operation.reply
     return [reply] if reply and reply["reply"] == "ticket" else []
-
-
-# The lives of bookings and tickets
-
-
-def lives_of(history: Sequence[Operation]) -> dict[str, Life]:
-    """Exactly once: all replies that show a change of a booking show the same one, and the changes make a life."""
-    shown: dict[str, dict[int, tuple[Row, list[Operation]]]] = defaultdict(dict)
-    for operation in history:
-        for facts in bookings_shown(operation):
-            known, operations = shown[facts["id"]].setdefault(facts["version"], (facts, []))
-            if known != facts:
-                raise contradiction(f"booking {facts['id']} is shown in two ways", operations[0], operation)
-            operations.append(operation)
-    return {booking: _life(of_booking) for booking, of_booking in shown.items()}
-
-
-def _life(shown: dict[int, tuple[Row, list[Operation]]]) -> Life:
-    changes: list[Change] = []
-    before: Row = {}
-    for version, (facts, operations) in sorted(shown.items()):
-        what = _TRANSITIONS.get((before.get("state"), facts["state"]))
-        gone, gone_before = frozenset(facts.get("cancelled", ())), frozenset(before.get("cancelled", ()))
-        tickets = frozenset(facts["tickets"])
-        issued = facts["quantity"] if facts["state"] in ("confirmed", "cancelled") else 0
-        possible = (
-            what is not None
-            and all(before.get(name, facts[name]) == facts[name] for name in ("event", "quantity"))
-            and len(tickets) == len(facts["tickets"]) == issued
-            and all(_is_of(ticket, facts["id"]) for ticket in tickets)
-            and (what != "cancel" or before["tickets"] == facts["tickets"])
-            and (gone_before < gone <= tickets if what == "cancel" else not gone)
-            and (facts["state"] == "cancelled") == (len(gone) == facts["quantity"])
-        )
-        if not possible:
-            raise contradiction(
-                f"booking {facts['id']} cannot become {facts['state']} by version {version}",
-                *(changes[-1].shown_by[:1] if changes else ()),
-                operations[0],
-            )
-        changes.append(Change(str(what), version, facts, gone - gone_before, operations))
-        before = facts
-    return Life(before["event"], before["quantity"], changes)
-
-
-def _is_of(ticket: str, booking: str) -> bool:
-    """Whether this is an id of a ticket of a booking."""
-    return ticket.startswith(booking) and bool(_LAST_PART.fullmatch(ticket, len(booking)))
-
-
-def tickets_of(lives: Mapping[str, Life]) -> dict[str, str]:
-    """No two bookings have the same ticket. Return the booking of each."""
-    tickets: dict[str, str] = {}
-    for booking, life in lives.items():
-        if life.issued:
-            for ticket in life.issued.facts["tickets"]:
-                if tickets.setdefault(ticket, booking) != booking:
-                    first = lives[tickets[ticket]].issued
-                    assert first
-                    raise contradiction(f"ticket {ticket} was sold twice", first.shown_by[0], life.issued.shown_by[0])
-    return tickets
-
-
-def redemptions_of(history: Sequence[Operation]) -> dict[str, str]:
-    """A ticket is redeemed once: all replies that say when say the same time. Return it."""
-    shown: dict[str, tuple[str, Operation]] = {}
-    for operation in history:
-        at = [(facts["id"], facts["redeemed_at"]) for facts in tickets_shown(operation) if "redeemed_at" in facts]
-        at += [entry for of_booking in redemptions_shown(operation).values() for entry in of_booking.items()]
-        if operation.cmd == "redeem" and operation.code == "already_redeemed" and operation.reply:
-            at.append((operation.request["ticket"], operation.reply["redeemed_at"]))
-        for ticket, time in at:
-            if shown.setdefault(ticket, (time, operation))[0] != time:
-                raise contradiction(f"ticket {ticket} was redeemed at two times", shown[ticket][1], operation)
-    return {ticket: time for ticket, (time, _) in shown.items()}
-
-
-# The versions of an event
-
-
-def _movement(change: Change) -> tuple[int, int, int]:
-    """Return how many tickets more are available, held and sold by it."""
-    quantity: int = change.facts["quantity"]
-    gone = len(change.tickets)
-    return {
-        "book": (-quantity, 0, quantity),
-        "hold": (-quantity, quantity, 0),
-        "confirm": (0, -quantity, quantity),
-        "release": (quantity, -quantity, 0),
-        "expire": (quantity, -quantity, 0),
-        "cancel": (gone, 0, -gone),
-    }[change.what]
-
-
-def states_of(
-    history: Sequence[Operation], events: Mapping[str, Row], lives: Mapping[str, Life]
-) -> tuple[dict[str, list[State]], dict[str, dict[int, Step]]]:
-    """Every version is one change and none is missing; after each, the counts are what it makes of those before it."""
-    steps = _steps(history, lives)
-    shown, lost = _counts_shown(history, lives), _lost_amends(history)
-    states: dict[str, list[State]] = {}
-    for event, facts in events.items():
-        state = state_of(facts)
-        if state.capacity != state.available + state.held + state.sold:
-            raise contradiction(f"event {event} does not add up: {state}")
-        of_versions = states[event] = [state]
-        of_event = steps[event]
-        for version in range(1, max([0, *of_event, *shown[event]]) + 1):
-            if version not in of_event:
-                of_event[version] = _lost_amend(event, version, state, lost[event], of_event, shown[event])
-            step = of_event[version]
-            after = step.after(state)
-            if after.available != step.available or min(after[2:]) < 0:
-                raise contradiction(
-                    f"event {event} at version {version}: {step.what} cannot make {step.available} available"
-                    f" of {state.available}, with {after}",
-                    *(of_event[version - 1].shown_by[:1] if version > 1 else ()),
-                    step.shown_by[0],
-                )
-            state = after
-            of_versions.append(state)
-    return states, steps
-
-
-def state_of(facts: Row) -> State:
-    return State(*(facts[name] for name in State._fields))
-
-
-def _steps(history: Sequence[Operation], lives: Mapping[str, Life]) -> dict[str, dict[int, Step]]:
-    """All holds of an event that ran out together are one version; any other change is one of its own."""
-    steps: dict[str, dict[int, Step]] = defaultdict(dict)
-
-    def put(event: str, version: int, new: Step) -> None:
-        step = steps[event].setdefault(version, new)
-        if step is not new:
-            if (new.what, new.available) != ("expire", step.available) or step.what != "expire":
-                raise contradiction(
-                    f"event {event} has two changes of version {version}", step.shown_by[0], new.shown_by[0]
-                )
-            step.changes += new.changes
-
-    for life in lives.values():
-        for change in life.changes:
-            put(life.event, change.version, Step(change.what, change.facts["available"], change.shown_by, [change]))
-    for operation in history:
-        if operation.cmd == "amend" and operation.changed:
-            for facts in events_shown(operation):
-                put(facts["id"], facts["version"], Step("amend", facts["available"], [operation]))
-    return steps
-
-
-def _counts_shown(history: Sequence[Operation], lives: Mapping[str, Life]) -> dict[str, dict[int, int]]:
-    """Return what is available at the versions of each event, by replies other than those of changed bookings."""
-    shown: dict[str, dict[int, int]] = defaultdict(dict)
-    for operation in history:
-        for facts in events_shown(operation):
-            shown[facts["id"]][facts["version"]] = facts["available"]
-        if operation.code and operation.reply and "version" in operation.reply:
-            shown[event_of(operation, lives)][operation.reply["version"]] = operation.reply["available"]
-    return shown
-
-
-def event_of(operation: Operation, lives: Mapping[str, Life]) -> str:
-    if "event" in operation.request:
-        return str(operation.request["event"])
-    if operation.request["booking"] not in lives:
-        raise contradiction("it is refused for the state of a booking that nobody ever saw", operation)
-    return lives[operation.request["booking"]].event
-
-
-def _lost_amends(history: Sequence[Operation]) -> dict[str, list[Operation]]:
-    lost: dict[str, list[Operation]] = defaultdict(list)
-    for operation in history:
-        if operation.cmd == "amend" and operation.unknown:
-            lost[operation.request["event"]].append(operation)
-    return lost
-
-
-def _lost_amend(
-    event: str, version: int, before: State, lost: list[Operation], steps: dict[int, Step], shown: dict[int, int]
-) -> Step:
-    """Find the ``amend`` that made a version that no reply shows, since no event remembers its versions."""
-    available = shown.get(version)
-    following = steps.get(version + 1)
-    if available is None and following and following.what != "amend":
-        available = following.available - sum(_movement(change)[0] for change in following.changes)
-    for operation in lost:
-        after = before.amended(operation.request)
-        if after != before and available in (None, after.available):
-            lost.remove(operation)
-            return Step("amend", after.available, [operation])
-    raise contradiction(
-        f"nothing explains version {version} of event {event}",
-        *(steps[version - 1].shown_by[:1] if version > 1 else ()),
-        *(following.shown_by[:1] if following else ()),
-    )

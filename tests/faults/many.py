@@ -11,10 +11,13 @@ from pathlib import Path
 
 from tests.daemon import Daemon, write_events
 from tests.faults.checker import check
-from tests.faults.crowd import CAPACITIES, Client, Connection, Crowd, figures_of
+from tests.faults.client import Client
+from tests.faults.crowd import Crowd, figures_of
 from tests.faults.fleet import Fleet
 from tests.faults.history import NOT_DONE
 from tests.faults.order import Change
+from tests.faults.talk import Connection
+from tests.faults.wishes import CAPACITIES
 from tests.postgres import Postgres
 
 DAEMONS = 3

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from tests.faults.history import Operation, contradiction
+from tests.faults.history import DOOR, Operation, contradiction
 
 
 class Claim(NamedTuple):
@@ -40,7 +40,7 @@ def check_order(claims: Sequence[Claim], daemons: Mapping[int, float], changes: 
     """
     _check_real_time(
         [
-            claim.is_of_the_past if daemons and _may_be_of_the_past(claim.operation, changes) else claim
+            claim.is_of_the_past if daemons and may_be_of_the_past(claim.operation, changes) else claim
             for claim in claims
         ]
     )
@@ -49,12 +49,13 @@ def check_order(claims: Sequence[Claim], daemons: Mapping[int, float], changes: 
     _check_connections(claims)
 
 
-def _may_be_of_the_past(operation: Operation, changes: Sequence[Change]) -> bool:
+def may_be_of_the_past(operation: Operation, changes: Sequence[Change]) -> bool:
+    """Whether what an operation tells may have been changed by then, by other daemons or on a newer primary."""
     asked_meanwhile = any(operation.invoked < over and operation.answered > began for began, over in changes)
-    return _is_as_known(operation) or (asked_meanwhile and not operation.changed)
+    return is_as_known(operation) or (asked_meanwhile and not operation.changed)
 
 
-def _is_as_known(operation: Operation) -> bool:
+def is_as_known(operation: Operation) -> bool:
     """Whether this tells events as the daemon knows them."""
     reply = operation.reply or {}
     return operation.cmd in ("list", "show", "watch") and reply.get("reply") in ("events", "event")
@@ -64,8 +65,8 @@ def _known_by(port: int, began: float, claims: Sequence[Claim]) -> Iterator[Clai
     """What a daemon found when it began, what it has changed, and what it tells of events."""
     for claim in claims:
         operation = claim.operation
-        has_changed = operation.changed and operation.cmd != "redeem"
-        if operation.port == port and (has_changed or _is_as_known(operation)):
+        has_changed = operation.changed and operation.cmd not in DOOR
+        if operation.port == port and (has_changed or is_as_known(operation)):
             yield claim
         elif operation.answered < began:
             yield claim.is_of_the_past

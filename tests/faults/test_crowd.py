@@ -10,8 +10,9 @@ import uvloop
 from tests.daemon import running, write_events
 from tests.faults import crowd
 from tests.faults.checker import check
-from tests.faults.crowd import Crowd, connect
+from tests.faults.crowd import Crowd
 from tests.faults.history import Operation, Row
+from tests.faults.talk import connect
 
 BUYERS = 200
 TURNS = 15

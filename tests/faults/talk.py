@@ -1,0 +1,149 @@
+"""A connection of somebody in a crowd, which puts all that is asked and answered into the history."""
+
+import asyncio
+import random
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from itertools import count
+from typing import Protocol
+
+import msgspec
+
+from tests.faults.history import Operation, Row
+
+WATCH_SECONDS_MAX = 0.5
+REPLY_BYTES_MAX = 1 << 20
+# What an error says that ends a connection: what was not answered then was not done.
+ENDINGS = ("shutting_down", "too_many_connections", "idle_timeout")
+
+
+class Record(Protocol):
+    """Where it is put down what all ask, and where connections ``broke`` that no client closed."""
+
+    chance: random.Random
+    history: list[Operation]
+    broken: set[int]
+    connections: "count[int]"
+
+    def count_answer(self) -> None:
+        """Note that somebody was answered."""
+        ...
+
+
+async def connect(crowd: Record, name: str, port: int) -> "Connection":
+    """Open a connection."""
+    return Connection(crowd, name, port, *await asyncio.open_connection("127.0.0.1", port, limit=REPLY_BYTES_MAX))
+
+
+class Connection:
+    """A connection that puts all that is asked and answered into the history."""
+
+    def __init__(
+        self, crowd: Record, name: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._crowd = crowd
+        self._name = name
+        self._port = port
+        self._number = next(crowd.connections)
+        self._reader = reader
+        self._writer = writer
+        self._since = 0
+        self.broken = False
+
+    async def ask(self, requests: Sequence[Row]) -> list[Operation]:
+        """Send requests at once, and hear the replies, as many as come."""
+        operations = self._send(requests)
+        for operation in operations:
+            await self._hear(operation)
+        last = next((operation.code for operation in reversed(operations) if operation.reply), None)
+        for operation in operations:
+            if operation.reply is None and last in ENDINGS:
+                operation.reply = {"reply": "error", "code": last}
+        return operations
+
+    async def ask_and_break(self, requests: Sequence[Row]) -> list[Operation]:
+        """Send requests at once, and break the connection before all is answered."""
+        chance = self._crowd.chance
+        operations = self._send(requests)
+        for operation in operations[: chance.randint(0, len(requests) - 1)]:
+            await self._hear(operation)
+        self.broken = True
+        if self._writer.is_closing():
+            return operations
+        match chance.choice(["close", "reset", "half a line"]):
+            case "reset":
+                raw: socket.socket = self._writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._writer.transport.abort()
+            case "half a line":
+                line = msgspec.json.encode(chance.choice(requests))
+                self._write(line[: chance.randint(1, len(line) - 1)])
+        return operations
+
+    async def watch(self, lines: int) -> None:
+        """Watch all events for so many lines, and not longer than WATCH_SECONDS_MAX."""
+        request = {"cmd": "watch"}
+        invoked, self._since = time.monotonic(), wall_clock()
+        self._write(b"watch\n")
+        try:
+            async with asyncio.timeout(WATCH_SECONDS_MAX):
+                for _ in range(lines):
+                    operation = self._note(request, invoked)
+                    await self._hear(operation)
+                    if operation.reply and operation.reply["reply"] == "pong":
+                        # A heartbeat.
+                        operation.request = {"cmd": "ping"}
+        except TimeoutError:
+            pass
+        self._write(b"ping\n")
+        while not self.broken:
+            operation = self._note(request, invoked)
+            await self._hear(operation)
+            if operation.reply and operation.reply["reply"] == "pong":
+                operation.request = {"cmd": "ping"}
+                if not operation.reply.get("heartbeat"):
+                    break
+
+    def close(self) -> None:
+        """Close the connection, if it is still open."""
+        self._writer.close()
+
+    def _send(self, requests: Sequence[Row]) -> list[Operation]:
+        now, self._since = time.monotonic(), wall_clock()
+        operations = [self._note(request, now) for request in requests]
+        self._write(b"".join(msgspec.json.encode(request) + b"\n" for request in requests))
+        return operations
+
+    def _note(self, request: Row, invoked: float) -> Operation:
+        operation = Operation(self._name, self._port, self._number, request, invoked, since=self._since)
+        self._crowd.history.append(operation)
+        return operation
+
+    def _write(self, data: bytes) -> None:
+        # Of a connection that was reset uvloop says that it cannot be written to.
+        try:
+            self._writer.write(data)
+        except RuntimeError:
+            self.broken = True
+
+    async def _hear(self, operation: Operation) -> None:
+        if self.broken:
+            return
+        try:
+            line = await self._reader.readline()
+        except OSError:
+            line = b""
+        if line.endswith(b"\n"):
+            operation.answered, operation.until = time.monotonic(), wall_clock()
+            operation.reply = msgspec.json.decode(line)
+            self._crowd.count_answer()
+        else:
+            self.broken = True
+            self._crowd.broken.add(self._port)
+
+
+def wall_clock() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
