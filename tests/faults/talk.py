@@ -52,9 +52,9 @@ class Connection:
         self._since = 0
         self.broken = False
 
-    async def ask(self, requests: Sequence[Row]) -> list[Operation]:
-        """Send requests at once, and hear the replies, as many as come."""
-        operations = self._send(requests)
+    async def ask(self, requests: Sequence[Row], lines: Sequence[bytes] | None = None) -> list[Operation]:
+        """Send requests at once, as JSON or these lines, and hear the replies, as many as come."""
+        operations = self._send(requests, lines or [msgspec.json.encode(request) for request in requests])
         for operation in operations:
             await self._hear(operation)
         last = next((operation.code for operation in reversed(operations) if operation.reply), None)
@@ -66,7 +66,7 @@ class Connection:
     async def ask_and_break(self, requests: Sequence[Row]) -> list[Operation]:
         """Send requests at once, and break the connection before all is answered."""
         chance = self._crowd.chance
-        operations = self._send(requests)
+        operations = self._send(requests, [msgspec.json.encode(request) for request in requests])
         for operation in operations[: chance.randint(0, len(requests) - 1)]:
             await self._hear(operation)
         self.broken = True
@@ -110,10 +110,10 @@ class Connection:
         """Close the connection, if it is still open."""
         self._writer.close()
 
-    def _send(self, requests: Sequence[Row]) -> list[Operation]:
+    def _send(self, requests: Sequence[Row], lines: Sequence[bytes]) -> list[Operation]:
         now, self._since = time.monotonic(), wall_clock()
         operations = [self._note(request, now) for request in requests]
-        self._write(b"".join(msgspec.json.encode(request) + b"\n" for request in requests))
+        self._write(b"".join(line + b"\n" for line in lines))
         return operations
 
     def _note(self, request: Row, invoked: float) -> Operation:
