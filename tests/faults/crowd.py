@@ -18,7 +18,7 @@ import uvloop
 from tests.daemon import running, write_events
 from tests.faults.checker import check
 from tests.faults.client import Client
-from tests.faults.history import Operation, Row
+from tests.faults.history import CHANGES, Operation, Row
 from tests.faults.imbalances import check_ledger
 from tests.faults.wishes import CAPACITIES, HOLD_SECONDS
 
@@ -33,28 +33,35 @@ REMEMBERED_MAX = 20_000
 HOLDS_REMEMBERED_MAX = 500
 # What is to be heard before it is over, so that it was not too quiet a crowd.
 HAPPENS = frozenset(
-    [
-        "sold_out",
-        "not_on_sale",
-        "buyer_limit",
-        "bad_request",
-        "event_not_found",
-        "event_exists",
-        "event_in_use",
-        "hold_expired",
-        "booking_conflict",
-        "booking_not_found",
-        "ticket_not_found",
-        "capacity_below_sold",
-        "already_redeemed",
-        "already_confirmed",
-        "already_released",
-        "already_cancelled",
-        "already_reissued",
-        "not_redeemed",
-        "wrong_event",
-    ]
+    f"{cmd} {what}"
+    for cmd, each in {
+        "book": "changed replayed sold_out not_on_sale buyer_limit bad_request event_not_found booking_conflict",
+        "hold": "changed replayed not_on_sale buyer_limit bad_request",
+        "extend": "changed replayed already_confirmed hold_expired",
+        "confirm": "changed replayed already_released already_cancelled hold_expired booking_not_found",
+        "confirm late": "changed",
+        "release": "changed replayed already_confirmed",
+        "cancel": "changed replayed already_cancelled already_redeemed already_reissued",
+        "reissue": "changed replayed already_cancelled already_redeemed ticket_not_found",
+        "redeem": "changed replayed already_cancelled already_redeemed already_reissued wrong_event ticket_not_found",
+        "annul": "changed replayed not_redeemed",
+        "amend": "changed capacity_below_sold",
+        "create": "changed replayed event_exists",
+        "delete": "changed event_in_use event_not_found",
+    }.items()
+    for what in each.split()
 )
+
+
+def what_happened(operation: Operation) -> set[str]:
+    """Return the names under which HAPPENS has it."""
+    if operation.reply is None or operation.cmd not in CHANGES:
+        return set()
+    what = operation.code or ("replayed" if operation.replayed else "changed")
+    names = {f"{operation.cmd} {what}"}
+    if what == "changed" and operation.request.get("late"):
+        names.add("confirm late changed")
+    return names
 
 
 class Crowd:
@@ -171,7 +178,7 @@ async def _hear_and(crowd: Crowd, end: Callable[[], None]) -> None:
 async def _hear_all_and(crowd: Crowd, end: Callable[[], None]) -> None:
     """End a daemon once everything has happened."""
     await _hear_and(crowd, nothing)
-    while not {operation.code for operation in crowd.history} >= HAPPENS:
+    while HAPPENS.difference(*map(what_happened, crowd.history)):
         await crowd.hear(ANSWERS_PER_LIFE[0])
     end()
 
@@ -182,6 +189,7 @@ def nothing() -> None: ...
 def figures_of(operations: Sequence[Operation]) -> Counter[str]:
     """Return how often what came of requests."""
     figures = Counter(operation.code or (operation.reply or {}).get("reply", "unanswered") for operation in operations)
+    figures.update(name for operation in operations for name in what_happened(operation))
     figures["operations"] = len(operations)
     figures["changes"] = sum(operation.changed for operation in operations)
     figures["replayed"] = sum(operation.replayed for operation in operations)

@@ -10,8 +10,13 @@ from tests.faults.history import Row
 from tests.postgres import query
 
 BUG_LINES_MAX = 60
+# The changes of a booking are arrays of the fields of ``Change``: ``what`` is the first one, ``tickets`` the fifth.
+_GONE = """jsonb_array_elements(changes) AS change, jsonb_array_elements_text(change.value -> 4) AS gone
+    WHERE change.value ->> 0 = 'cancel'"""
+_REPLACED = """(
+    SELECT change.value #>> '{4,0}' FROM jsonb_array_elements(changes) AS change
+    WHERE change.value ->> 0 = 'reissue')"""
 # What must not be found in a ledger.
-_GONE = "jsonb_array_elements(changes) AS change, jsonb_array_elements_text(change.value -> 3) AS gone"
 _IMBALANCES = {
     "an event has other counts than its bookings": f"""
         SELECT id FROM ticketd.events
@@ -24,11 +29,19 @@ _IMBALANCES = {
         SELECT id FROM ticketd.bookings
         WHERE jsonb_array_length(tickets) <> CASE WHEN state IN ('confirmed', 'cancelled') THEN quantity ELSE 0 END
         OR (SELECT count(DISTINCT value) FROM jsonb_array_elements(tickets)) <> jsonb_array_length(tickets)
-        OR (SELECT count(*) FROM {_GONE}) <> (SELECT count(DISTINCT gone) FROM {_GONE} WHERE tickets ? gone)
+        OR (SELECT count(*) FROM {_GONE}) <> (SELECT count(DISTINCT gone) FROM {_GONE} AND tickets ? gone)
         OR (state = 'cancelled') <> ((SELECT count(*) FROM {_GONE}) = quantity)""",
-    "what was redeemed is no valid ticket": f"""
-        SELECT booking, ticket FROM ticketd.redemptions LEFT JOIN ticketd.bookings ON id = booking
-        WHERE (tickets ? ticket) IS NOT TRUE OR ticket IN (SELECT gone FROM {_GONE})""",
+    "what was reissued is still a ticket of the booking": f"""
+        SELECT id FROM ticketd.bookings WHERE EXISTS (
+            SELECT FROM jsonb_array_elements_text(tickets) AS ticket WHERE ticket IN {_REPLACED})""",
+    "what lets in is no valid ticket": f"""
+        SELECT booking, ticket FROM ticketd.redemptions AS entry LEFT JOIN ticketd.bookings ON id = booking
+        WHERE what = 'redeem' AND ((tickets ? ticket) IS NOT TRUE OR ticket IN (SELECT gone FROM {_GONE}))
+        AND number = (
+            SELECT max(number) FROM ticketd.redemptions WHERE (booking, ticket) = (entry.booking, entry.ticket))""",
+    "a ticket was not redeemed and annulled in turns": """
+        SELECT booking, ticket FROM ticketd.redemptions GROUP BY booking, ticket
+        HAVING max(number) <> count(*) OR bool_or((what = 'redeem') <> (number % 2 = 1))""",
     "a booking has no event": """
         SELECT id FROM ticketd.bookings WHERE event NOT IN (SELECT id FROM ticketd.events)""",
 }

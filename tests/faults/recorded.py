@@ -62,7 +62,7 @@ class Recorded:
 
     def redeemed(self, fits: Callable[[Any], object] = bool) -> Any:
         """Draw one that redeemed a single ticket whose redemption nobody has annulled."""
-        annulled = self._annulled()
+        annulled = self.annulled()
         return self.answered(
             lambda of: (
                 of.cmd == "redeem"
@@ -74,17 +74,13 @@ class Recorded:
         )
 
     def refused_at_the_door(self, code: str) -> Any:
-        """Draw one that did not redeem a single ticket, none of whose redemptions was annulled."""
-        annulled = self._annulled()
+        """Draw one that did not redeem a single ticket."""
         return self.answered(
-            lambda of: (
-                (of.code, of.cmd) == (code, "redeem")
-                and _TICKET.fullmatch(of.request["ticket"])
-                and of.request["ticket"] not in annulled
-            )
+            lambda of: (of.code, of.cmd) == (code, "redeem") and _TICKET.fullmatch(of.request["ticket"])
         )
 
-    def _annulled(self) -> set[str]:
+    def annulled(self) -> set[str]:
+        """Return the tickets that somebody wanted to annul the redemption of."""
         return {of.request["ticket"] for of in self.history if of.cmd == "annul"}
 
     def booking_of(self, ticket: str) -> Row:

@@ -62,7 +62,7 @@ class Wishes:
             return self._founding()
         if self._chance.random() < 0.5:
             return self._purchase()
-        if self._memory.tickets and self._chance.random() < 0.1:
+        if self._memory.tickets and self._chance.random() < 0.2:
             return self._at_the_door(*choose(self._memory.tickets))
         return [self._wish() for _ in range(choose([1, 1, 1, 2, 5]))]
 
