@@ -75,8 +75,8 @@ def test_the_power_cut_attack_catches_an_early_acknowledgement(chance: random.Ra
 class Eager(EmbeddedLedger):
     """Shows what is not committed."""
 
-    def _load(self, reads: ReadSet, now: int) -> WorkingSet:
-        working_set = super()._load(reads, now)
+    def _load(self, reads: ReadSet, *, due: bool) -> WorkingSet:
+        working_set = super()._load(reads, due=due)
         working_set.events = {event_id: self._events[event_id] for event_id in working_set.events}
         return working_set
 
