@@ -106,16 +106,11 @@ def utc(date: datetime) -> datetime:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_MILLISECONDS_MAX = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 
 def milliseconds(time: datetime) -> int:
-    """Return a time as whole milliseconds since 1970 in UTC, as ledgers keep it.
-
-    It is rounded up, but never beyond the year 9999, which no time can show.
-    """
-    return min(-((_EPOCH - time) // _MILLISECOND), _MILLISECONDS_MAX)
+    """Return a time as whole milliseconds since 1970 in UTC, rounded up, as ledgers keep it."""
+    return -((_EPOCH - time) // timedelta(milliseconds=1))
 
 
 @lru_cache(maxsize=1_024)

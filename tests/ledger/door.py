@@ -18,10 +18,10 @@ class Door(Facts):
             row, own = self.bookings[self.tickets[request.ticket]["booking"]], [request.ticket]
         elif row is None:
             return [refused("ticket_not_found")]
-        elif not row["tickets"]:
-            return [refused(CROSSED[row["state"]], **self.left(row["event"]))]
         if request.event not in (UNSET, row["event"]):
             return [refused("wrong_event")]
+        if not row["tickets"]:
+            return [refused(CROSSED[row["state"]], **self.left(row["event"]))]
         whole = request.ticket not in self.tickets
         if said := [reply for ticket in own if (reply := self.said.get(("scan", ticket, request.scan)))]:
             return [(self.with_redeemed(row["id"]) if whole else said[0]) | {"replayed": True}]

@@ -255,7 +255,7 @@ class Model(Door):
         if old is None:
             return refused("ticket_not_found")
         if old["instead"]:
-            return self.ticket(old["instead"]) | {"replayed": True}
+            return self.said["reissue", request.ticket] | {"replayed": True}
         if spent := self.spent(request.ticket):
             return spent
         [new] = tickets
@@ -263,6 +263,7 @@ class Model(Door):
         old |= {"end": "reissued", "instead": self.new_ticket(row["id"], new)}
         row["tickets"] = [new if ticket == request.ticket else ticket for ticket in row["tickets"]]
         self.turn(row["id"], state=row["state"], what="reissue", at=now, tickets=[request.ticket, new])
+        self.said["reissue", request.ticket] = self.ticket(new)
         return self.ticket(new)
 
 

@@ -76,7 +76,7 @@ async def make_sale(path: Path) -> None:
     for id_ in ("ample", "deleted"):
         await commit(ledger, Create("A mistake", DATE, 7, id_))
         await commit(ledger, Delete(id_))
-    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
     await commit(ledger, Create("Ample", last, 7, "ample", opens=DATE, closes=last, paused=True, per_buyer=1_000))
     await commit(ledger, Amend("ample", opens=datetime(1, 1, 1, tzinfo=UTC), per_buyer=4))
     await commit(ledger, Amend("jazz", name="Jazz, amended", capacity=2_500))

@@ -68,9 +68,9 @@ async def test_a_pause_in_a_batch_stops_what_comes_after_it(ledger: Ledger) -> N
 
 
 async def test_a_sale_may_end_with_the_last_moment_there_is(ledger: Ledger) -> None:
-    last = datetime.max.replace(tzinfo=UTC)
+    last = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
     [created] = (await transact(ledger, [Create("Jazz", last, 1, "jazz", closes=last)])).replies
-    assert on_the_wire(created)["closes"] == last.replace(microsecond=999_000)
+    assert on_the_wire(created)["closes"] == last
     assert await told(ledger, Amend("jazz", opens=last.replace(microsecond=998_001), closes=None)) == ["event"]
 
 
@@ -178,12 +178,12 @@ async def test_what_was_ever_held_is_never_deleted(ledger: Ledger) -> None:
 # Tickets
 
 
-async def test_a_reissue_again_shows_what_became_of_the_new_ticket(ledger: Ledger) -> None:
+async def test_a_reissue_again_tells_what_it_told_before(ledger: Ledger) -> None:
     _, booked = (await transact(ledger, [JAZZ, Book("jazz", 1, "a")])).replies
     [old] = on_the_wire(booked)["tickets"]
     [reply] = (await transact(ledger, [Reissue(old)])).replies
     new = on_the_wire(reply)["id"]
-    assert await told(ledger, Redeem(new, scan="s"), Reissue(old)) == ["redeemed", "redeemed"]
+    assert await told(ledger, Redeem(new, scan="s"), Reissue(old)) == ["redeemed", "valid"]
     again = on_the_wire((await transact(ledger, [Reissue(old)])).replies[0])
     assert (again["id"], again["replayed"]) == (new, True)
 

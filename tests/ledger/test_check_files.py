@@ -41,7 +41,7 @@ def book(ledger: str, folder: Path, count: int, *, ends: bool = False) -> None:
 def test_a_whole_ledger_is_whole_and_is_not_changed(sale: str) -> None:
     status, lines, error = checked(sale)
     assert (status, error) == (0, "")
-    assert lines[0] == f"ledger: {sale}, embedded, schema 4"
+    assert lines[0] == f"ledger: {sale}, embedded, schema 5"
     assert re.fullmatch(r"pages: \d+ in the file, 0 in the log; each has its checksum", lines[1])
     assert re.fullmatch(r"seal: (\d+) commits acknowledged, \1 in the ledger; none is missing", lines[2])
     assert lines[3] == "integrity: SQLite's own check; ok"
@@ -52,7 +52,7 @@ def test_a_ledger_with_a_log_is_read_with_it_and_kept(sale: str, tmp_path: Path)
     status, lines, error = checked(sale)
     assert (status, error) == (0, "")
     assert re.fullmatch(r"pages: \d+ in the file, [1-9]\d* in the log; each has its checksum", lines[1])
-    assert lines[6].startswith("tickets: 1,012 (")
+    assert lines[6].startswith("tickets: 1,017 (")
 
 
 def test_a_ledger_that_is_served_is_not_checked(sale: str, tmp_path: Path) -> None:

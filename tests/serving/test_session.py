@@ -348,7 +348,7 @@ def test_whole_bookings_are_redeemed_in_small_groups() -> None:
     while session.step() == "commit":
         groups.append((len(session.group), session.rows))
         session.receive_replies(list(map(echo, session.group)))
-    assert groups == [(8, 512), (4, 256)]
+    assert groups == [(2, 1024)] * 6
 
 
 def test_before_a_sale_opens_memory_refuses_everybody() -> None:

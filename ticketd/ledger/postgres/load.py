@@ -101,6 +101,14 @@ async def lock(connection: PooledConnection, events: Sequence[str]) -> None:
 
 async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
     """Return what a batch reads, with the events of its bookings, on one snapshot. Its time is that of the database."""
+    # What a buyer has must be that of the same moment as the event: a refusal tells both.
+    if (reads.buyers or reads.buyers_of) and not connection.is_in_transaction():
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return await _load(connection, reads)
+    return await _load(connection, reads)
+
+
+async def _load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
     working_set = WorkingSet(new_ticket, 0)
     ids = reads.events | reads.bookings | reads.new_bookings
     for row in await connection.fetch(_LOAD, list(ids)):
