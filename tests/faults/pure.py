@@ -114,6 +114,8 @@ class Ledger:
             elif isinstance(request, Redeem) and request.scan is UNSET:
                 request.scan = f"s{self._asked}"
         working_set = self._load(read_set(requests))
+        # Of other buyers, what they had before is not read.
+        buyers = set(working_set.owned)
         replies = decide_all(working_set, requests)
         for request, decided in zip(requests, replies, strict=True):
             check_kind(request, decided)
@@ -125,7 +127,7 @@ class Ledger:
         self._events |= working_set.changed_events
         self._bookings |= working_set.changed_bookings
         self._redemptions += working_set.new_redemptions
-        self._check_buyers(working_set)
+        self._check_buyers(working_set, buyers)
         return replies
 
     def read(self, request: Request) -> Reply:
@@ -164,14 +166,10 @@ class Ledger:
     def _owned(self, event_id: str, buyer: str) -> int:
         return sum(each.owned() for each in self._bookings.values() if (each.event, each.buyer) == (event_id, buyer))
 
-    def _check_buyers(self, working_set: WorkingSet) -> None:
-        """Check that what the rules counted is what buyers have."""
-        for (event_id, buyer), counted in working_set.owned.items():
-            event = self._events.get(event_id)
-            # Without a limit, what a buyer had before is not read.
-            if event is None or event.per_buyer is None:
-                continue
-            owned = self._owned(event_id, buyer)
+    def _check_buyers(self, working_set: WorkingSet, buyers: Iterable[tuple[str, str]]) -> None:
+        """Check that what the rules counted is what these buyers of events have."""
+        for event_id, buyer in buyers:
+            owned, counted = self._owned(event_id, buyer), working_set.owned[event_id, buyer]
             assert owned == counted, f"{buyer!r} has {owned} of event {event_id}, not {counted}"
 
     def _new_ticket(self) -> str:
