@@ -68,11 +68,11 @@ class Catalogue:
         self.revision += 1
         self._on_changes(news)
 
-    def remove(self, ids: Collection[str]) -> None:
-        """Forget events. Those that are not known are ignored."""
+    def remove(self, ids: Collection[str]) -> int:
+        """Forget events, and return how many. Those that are not known are ignored."""
         removed = {event_id: self.position(event_id) for event_id in ids if event_id in self._events}
         if not removed:
-            return
+            return 0
         if len(removed) > FEW:
             stay = [event_id not in removed for event_id in self._ids]
             self._ids, self._numbers = list(compress(self._ids, stay)), list(compress(self._numbers, stay))
@@ -84,6 +84,7 @@ class Catalogue:
         self._first_page = None
         self.revision += 1
         self._on_removals(removed)
+        return len(removed)
 
     def get(self, event_id: str) -> Event | None:
         """Return the event, or None."""

@@ -51,9 +51,8 @@ async def refresh(ledger: SharedLedger, catalogue: Catalogue, health: Health) ->
 async def _poll(ledger: SharedLedger, catalogue: Catalogue) -> None:
     """Publish what has changed. Raises LedgerUnavailableError if that cannot be read, or if no commit is possible."""
     changes = await ledger.fetch_changes()
-    if changes.removed:
-        catalogue.remove(changes.removed)
-        log.info("events=%d were removed from the ledger", len(changes.removed))
+    if removed := catalogue.remove(changes.removed):
+        log.info("events=%d were removed from the ledger", removed)
     catalogue.publish(changes.events)
     if changes.blocked:
         raise LedgerUnavailableError(changes.blocked)

@@ -62,15 +62,17 @@ HOLDS_PER_SECOND_MIN = 10_000
 # A sweep ends due holds of up to this many events.
 EVENTS_PER_SWEEP_MAX = 100
 REMOVALS_REMEMBERED_MAX = 1_000
+# An answer that was loaded before an event was removed, and shows it, comes no later than this.
+LATE_SECONDS_MAX = 60.0
 
 
 # What has changed since the transaction $1: a row for each event, or one row without an event. The columns before those
-# of the event are the same in all rows.
+# of the event are the same in all rows. One of them has those of the events $2 that are there.
 _CHANGES = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
     (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
     ARRAY(SELECT ARRAY[event, changed::text] FROM removals WHERE changed >= $1::text::xid8),
-    {EVENT_COLUMNS}
+    ARRAY(SELECT id FROM events WHERE id = ANY($2::text[])), {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
 """
 
@@ -105,8 +107,11 @@ class PostgresLedger:
         # Not known yet. With 0, the first batch sweeps.
         self.next_expiry: int | None = 0
         self._known = Known()
-        # What this daemon has deleted since it last began to look for changes.
+        # Events that were removed, and when that was noticed, by the loop's clock. What was read before may still come.
+        self._removed_lately: dict[str, float] = {}
+        # What this daemon has deleted and created since it last began to look for changes.
         self._deleted: set[str] = set()
+        self._created: set[str] = set()
         # The time of the database when the loop's clock was 0, in milliseconds since 1970.
         self._clock_began = 0.0
 
@@ -173,10 +178,13 @@ class PostgresLedger:
         Raises LedgerUnavailableError, and CannotOpenError if a newer ticketd has upgraded the tables.
         """
         self._deleted.clear()
+        self._created.clear()
+        earliest = self._loop.time() - LATE_SECONDS_MAX
+        self._removed_lately = {id: at for id, at in self._removed_lately.items() if at > earliest}
         # The first time on a connection, all events count as changed.
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
-            rows = await connection.fetch(_CHANGES, connection.seen_xmin)
-        now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removals = rows[0][:6]
+            rows = await connection.fetch(_CHANGES, connection.seen_xmin, list(self._removed_lately))
+        now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removals, there = rows[0][:7]
         if version != SCHEMA_VERSION:
             raise CannotOpenError(
                 f"the ledger in the database {self.name} has schema {version} now, and this ticketd knows"
@@ -184,12 +192,17 @@ class PostgresLedger:
             )
         self._set_clock(now)
         # What was deleted meanwhile may still be in it.
-        events = [event_of(row[6:]) for row in rows if row[6] is not None and row[6] not in self._deleted]
+        events = [event_of(row[7:]) for row in rows if row[7] is not None and row[7] not in self._deleted]
         # One that is reported again must not remove the event that was created with its id since.
-        removed = [event_id for event_id, transaction in removals if self._removals.get(event_id) != transaction]
+        removed = {event_id for event_id, transaction in removals if self._removals.get(event_id) != transaction}
+        lately = self._removed_lately
+        self._removed_lately = lately | dict.fromkeys(removed, self._loop.time())
         self._removals.update(removals)
-        while len(self._removals) > REMOVALS_REMEMBERED_MAX:
-            del self._removals[next(iter(self._removals))]
+        for remembered in (self._removals, self._removed_lately):
+            while len(remembered) > REMOVALS_REMEMBERED_MAX:
+                del remembered[next(iter(remembered))]
+        # What was created meanwhile may not be in it yet.
+        removed = (removed | (lately.keys() - there)) - self._created
         for event_id in removed:
             self._known.events.pop(event_id, None)
         self._known.events.update((event.id, event) for event in events)
@@ -313,6 +326,7 @@ class PostgresLedger:
             if booking.state == "held" and booking.expires is not None:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
         self._deleted.update(batch.answers.removed)
+        self._created.update(batch.created)
         return self._known.remember(batch.answers, batch.bookings)
 
     def _set_clock(self, now: int) -> None:
