@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from tests.faketime import Clock
 from tests.ledger.facts import on_the_wire
-from tests.ledgers import STORAGES, new_storage, read, transact
+from tests.ledgers import STORAGES, new_storage, read, result_of, transact
 from ticketd.ledger.base import Ledger
 from ticketd.model import Event
 from ticketd.rules.working_set import Adopt, LedgerRequest
+from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import (
     Amend,
     Annul,
@@ -141,6 +143,17 @@ async def test_a_late_confirmation_counts_for_the_limit(ledger: Ledger) -> None:
     assert await told(ledger, Book("jazz", 2, "a", "anna"), late) == ["confirmed", "buyer_limit"]
     assert await told(ledger, Cancel("a"), late, late) == ["cancelled", "confirmed", "confirmed"]
     assert await told(ledger, Book("jazz", 2, "b", "anna")) == ["buyer_limit"]
+
+
+async def test_on_a_full_disk_a_limit_counts_what_still_counts_as_held(ledger: Ledger) -> None:
+    limited = Create("Jazz", DATE, 10, "jazz", per_buyer=4)
+    await told(ledger, limited, Book("jazz", 3, "a", "anna"), Hold("jazz", 1, 60, "b", "anna"))
+    CLOCK.move(60)
+    without = partial(ledger.without_commit, [Book("jazz", 2, "c", "anna")])
+    [reply] = (await result_of(without, ErrorReply("storage_full", "full"))).replies
+    refusal = on_the_wire(reply)
+    # The hold that has run out cannot be ended now: the version is the one after it, and nothing was left then.
+    assert (refusal["code"], refusal["version"], refusal["left"]) == ("buyer_limit", 2, 0)
 
 
 # Deletions

@@ -99,23 +99,26 @@ async def lock(connection: PooledConnection, events: Sequence[str]) -> None:
     await connection.fetch(_LOCK, events)
 
 
-async def load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return what a batch reads, with the events of its bookings, on one snapshot. Its time is that of the database."""
+async def load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool = True) -> WorkingSet:
+    """Return what a batch reads, with the events of its bookings, on one snapshot. Its time is that of the database.
+
+    ``ends_due`` says that due holds are to be ended; else they are still held.
+    """
     # What a buyer has must be that of the same moment as the event: a refusal tells both.
     if (reads.buyers or reads.buyers_of) and not connection.is_in_transaction():
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await _load(connection, reads)
-    return await _load(connection, reads)
+            return await _load(connection, reads, ends_due=ends_due)
+    return await _load(connection, reads, ends_due=ends_due)
 
 
-async def _load(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
+async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool) -> WorkingSet:
     working_set = WorkingSet(new_ticket, 0)
     ids = reads.events | reads.bookings | reads.new_bookings
     for row in await connection.fetch(_LOAD, list(ids)):
         _add_booking(working_set, row[:_BOOKING_WIDTH])
         _add_event(working_set, row[_BOOKING_WIDTH:-2])
         working_set.now, due = row[-2:]
-        if due:
+        if due and ends_due:
             working_set.due[row[_BOOKING_WIDTH]] = due
     if reads.buyers or reads.buyers_of:
         await _load_owned(connection, reads, working_set)
@@ -141,9 +144,7 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
     """Return the same as it was committed: no hold is ended."""
-    working_set = await load(connection, reads)
-    working_set.due.clear()
-    return working_set
+    return await load(connection, reads, ends_due=False)
 
 
 async def load_due(connection: PooledConnection, events_max: int) -> tuple[WorkingSet, int | None]:
