@@ -27,7 +27,7 @@ COMMIT_SECONDS_MAX = 30
 _MOVABLE_CLOCK = """
 CREATE OR REPLACE FUNCTION ticketd.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
     AS $$ SELECT current_setting('test.now')::timestamptz $$;
-CREATE OR REPLACE FUNCTION ticketd.now() RETURNS timestamptz LANGUAGE sql STABLE
+CREATE OR REPLACE FUNCTION ticketd.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
     AS $$ SELECT current_setting('test.now')::timestamptz $$;
 """
 

@@ -13,6 +13,9 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.postgres.ledger import PostgresLedger
+from ticketd.ledger.postgres.load import load, lock
+from ticketd.ledger.postgres.pool import Pool
+from ticketd.rules.commands import read_set
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply
 from ticketd.wire.requests import Amend, Book, Confirm, Create, Hold
 
@@ -177,4 +180,23 @@ async def test_after_a_restore_events_do_not_look_changed(database: str) -> None
         assert [event.id for event in await ledger.events()] == ["jazz"]
         while (await ledger.fetch_changes()).events:
             pass
+    await other.close()
+
+
+async def test_what_waited_for_a_lock_is_decided_by_the_time_after_it(database: str) -> None:
+    other = await asyncpg.connect(database)
+    reads = read_set([Book("jazz", 1)])
+    async with selling(database, "jazz"):
+        pool = Pool(database)
+        await pool.open()
+        async with pool.lend() as connection:
+            async with other.transaction():
+                await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+                locked = asyncio.create_task(lock(connection, ["jazz"]))
+                await until_somebody_waits_for_a_lock(other)
+                time = await other.fetchval("SELECT extract(epoch FROM clock_timestamp()) * 1000")
+            await locked
+            assert (await load(connection, reads)).now >= int(time)
+            await connection.execute("ROLLBACK")
+        pool.close()
     await other.close()

@@ -71,7 +71,7 @@ async def test_a_look_under_way_does_not_remove_what_was_made_again(database: st
 
 # Only what loads bookings asks for this time. It has its snapshot already, and waits.
 SLOW_LOAD = """
-CREATE OR REPLACE FUNCTION ticketd.now() RETURNS timestamptz LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ticketd.statement_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('lock_timeout', '0', false);
     PERFORM pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7);

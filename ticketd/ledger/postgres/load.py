@@ -27,7 +27,7 @@ def _columns(table: str, columns: str) -> str:
 
 
 # The times when the statement began, and now, in milliseconds since 1970.
-BEGAN = _milliseconds("now()")
+BEGAN = _milliseconds("statement_timestamp()")
 NOW = _milliseconds("clock_timestamp()")
 EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
 _LOCK = "SELECT FROM events WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
