@@ -3,6 +3,7 @@
 import shutil
 import time
 from contextlib import ExitStack
+from operator import itemgetter
 from pathlib import Path
 
 from tests.daemon import Daemon, until
@@ -114,5 +115,6 @@ class Fleet:
         shown = []
         for daemon in self.living:
             with daemon.connect() as connection:
-                shown.append(connection.ask("list")["events"])
+                # Each daemon lists new events in the order in which it heard of them.
+                shown.append(sorted(connection.ask("list")["events"], key=itemgetter("id")))
         return shown
