@@ -13,13 +13,14 @@ from tests.daemon import running, write_events
 from tests.faketime import Clock
 from tests.faults.daemon import Machine
 from tests.ledger.sale import ticketd
-from ticketd.ledger.base import LedgerFailedError
+from ticketd.ledger.base import CannotOpenError, LedgerFailedError
 from ticketd.ledger.embedded import database, integrity, opening
 from ticketd.ledger.embedded.files import seal_path
 from ticketd.ledger.embedded.integrity import open_file
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.embedded.seal import read_seal
-from ticketd.wire.requests import Book, Create
+from ticketd.wire.replies import BookingReply
+from ticketd.wire.requests import Book, Create, Reissue
 
 PAGE_BYTES = 4_096
 BOOKINGS = 1_000
@@ -90,6 +91,30 @@ async def test_a_damaged_ledger_takes_no_commit_once_it_is_known(
         await ledger.check()
     with pytest.raises(LedgerFailedError, match="damaged"):
         await commit(ledger, Book("jazz", 1, "new"))
+
+
+async def test_a_page_from_before_a_ticket_was_reissued_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    await sold(path)
+    before = path.read_bytes()
+    ledger = EmbeddedLedger(path, 30, Clock())
+    [booked] = (await commit(ledger, Book("jazz", 1, "b0500"))).replies
+    assert isinstance(booked, BookingReply)
+    await commit(ledger, Reissue(booked.tickets[0]))
+    await ledger.close()
+    # The only one that differs: nothing was sold, held or cancelled.
+    [changed] = [page for page in leaves(path) if page_of(before, page) != page_of(path.read_bytes(), page)]
+    with path.open("r+b") as file:
+        file.seek((changed - 1) * PAGE_BYTES)
+        file.write(page_of(before, changed))
+    assert "some of its pages are older than the others" in ticketd("check", str(path)).stdout
+    with pytest.raises(CannotOpenError, match="damaged"):
+        EmbeddedLedger(path, 30, Clock())
+
+
+def page_of(file: bytes, page: int) -> bytes:
+    """Return a page of a file, counted from 1."""
+    return file[(page - 1) * PAGE_BYTES : page * PAGE_BYTES]
 
 
 async def test_damage_that_was_only_a_moment_of_the_disk_is_forgotten(

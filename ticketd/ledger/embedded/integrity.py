@@ -4,9 +4,10 @@ A checksum covers the content of a page, but neither its place nor its age. Two 
 
 - SQLite's own check finds pages in the wrong place, since rows are then out of order, or missing from an index. It
   takes longer than the rest of a start, so a large file is checked in the background, while it is served.
-- The sums of the content must agree. No row is ever removed, and no version or booking goes back to what it was. So an
-  old page has fewer rows, lower versions, or more tickets that are held or sold, and a sum shows it: ``total`` of the
-  ledger, or the counts of its events. For long bookings, which continue on overflow pages, digests show it.
+- The sums of the content must agree. No version or booking goes back to what it was, and the id of a deleted event
+  stays. So an old page has fewer rows or changes, lower versions, or more tickets that are held or sold, and a sum
+  shows it: ``total`` of the ledger, or the counts of its events. For long bookings, which continue on overflow pages,
+  digests show it.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from pathlib import Path
 import apsw
 
 from ticketd.ledger.embedded.files import UNREADABLE, reason
-from ticketd.ledger.embedded.schema import DIGEST
+from ticketd.ledger.embedded.schema import DIGEST, STILL_NUMBER
 
 # How long the end of an interrupted check is awaited before it is interrupted again.
 INTERRUPT_INTERVAL_SECONDS = 0.05
@@ -28,14 +29,14 @@ _CANCELLED = """CASE WHEN instr(changes, '"cancel"')
 # Reads every page of all tables and indexes. SQLite's own check does not notice a booking that is in the index of holds
 # but no longer held.
 _SUMS = f"""
-SELECT ledger.total, event.total + booking.number + redemption.number + removal.number, booking.other, booking.holds,
+SELECT ledger.total, event.total + booking.total + redemption.number + removal.number, booking.other, booking.holds,
     hold.number, event.held, hold.held, event.sold, booking.sold, entry.number
 FROM ledger, (
     SELECT count(*) + ifnull(sum(version), 0) AS total, ifnull(sum(held), 0) AS held,
         ifnull(sum(sold - sold_elsewhere), 0) AS sold
     FROM events NOT INDEXED
 ) AS event, (
-    SELECT count(*) AS number, ifnull(sum(state = 'held'), 0) AS holds,
+    SELECT count(*) + ifnull(sum({STILL_NUMBER}), 0) AS total, ifnull(sum(state = 'held'), 0) AS holds,
         ifnull(sum(CASE WHEN digest NOTNULL THEN digest <> {DIGEST} END), 0) AS other,
         ifnull(sum(CASE WHEN state = 'confirmed' THEN quantity - {_CANCELLED} END), 0) AS sold
     FROM bookings NOT INDEXED

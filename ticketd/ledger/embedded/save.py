@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ticketd.ledger.embedded.schema import STILL
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS
 from ticketd.rules.working_set import WorkingSet
 
@@ -59,8 +60,10 @@ _encode = msgspec.json.Encoder().encode
 def total_of(working_set: WorkingSet) -> int:
     """Return what the content of a working set adds to the total of the ledger (see ``schema``)."""
     versions = sum([event.version for event in working_set.events.values()])
+    bookings = working_set.bookings.values()
+    still = sum([each.what in STILL for booking in bookings if booking.changes for each in booking.changes])
     others = len(working_set.new_redemptions) + len(working_set.removed)
-    return len(working_set.events) + versions + len(working_set.bookings) + others
+    return len(working_set.events) + versions + len(bookings) + still + others
 
 
 def parameters(working_set: WorkingSet, commits: int, total: int) -> tuple[Any, ...]:

@@ -5,9 +5,15 @@ from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 APPLICATION_ID = 0x7469636B  # "tick", which identifies the file as a ledger
 SCHEMA_VERSION = 5
 
+# Changes of a booking that move no ticket: no count of its event shows that one of them is missing.
+STILL = ("extend", "reissue")
+# How many of them a booking had. JSON is read only where there are some.
+STILL_NUMBER = """CASE WHEN instr(changes, '"extend"') OR instr(changes, '"reissue"')
+    THEN (SELECT count(*) FROM json_each(changes) WHERE value ->> 0 IN ('extend', 'reissue')) ELSE 0 END"""
 # What ``total`` of the ledger must be.
-TOTAL = """(
-    (SELECT count(*) + ifnull(sum(version), 0) FROM events) + (SELECT count(*) FROM bookings)
+TOTAL = f"""(
+    (SELECT count(*) + ifnull(sum(version), 0) FROM events)
+    + (SELECT count(*) + ifnull(sum({STILL_NUMBER}), 0) FROM bookings)
     + (SELECT count(*) FROM redemptions) + (SELECT count(*) FROM removals)
 )"""
 # The digest of a booking with many tickets or changes. Such a row continues on overflow pages.
@@ -19,8 +25,8 @@ SHORT_BYTES_MAX = 500
 # only when it happens: in the changes of the booking, or as a row of redemptions. The index `holds` has active holds
 # only, and `buyers` has bookings with a buyer, so a plain booking does not touch them. `removals` are events that were
 # removed. `ledger` is one row: the number of commits, the number when the log was last folded into the file, a total
-# that shows whether rows are missing (the number of rows in all other tables, and the versions of all events), and the
-# mark of a move. Times are in milliseconds since 1970.
+# that shows whether rows are missing or old (the number of rows in all other tables, the versions of all events, and
+# the number of changes that are STILL), and the mark of a move. Times are in milliseconds since 1970.
 SCHEMA = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
