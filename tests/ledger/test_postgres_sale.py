@@ -29,6 +29,8 @@ SELECT coalesce(sum(quantity), 0) FROM ticketd.bookings
 WHERE buyer = 'anna' AND state IN ('held', 'confirmed')
 """
 
+REMOVED = "SELECT event FROM ticketd.removals"
+
 
 @pytest.fixture
 async def pair(database: str) -> AsyncIterator[tuple[Ledger, Ledger]]:
@@ -220,6 +222,23 @@ async def test_an_event_deleted_and_made_again_is_the_new_one(pair: tuple[Ledger
     assert await outcome(there, Book("jazz", 1, "c", "anna"), Delete("jazz"), again) == [
         "sold_out", "event_in_use", "event",
     ]  # fmt: skip
+
+
+async def test_what_the_other_creates_is_not_taken_for_what_was_made_and_deleted_here(
+    database: str, pair: tuple[Ledger, Ledger]
+) -> None:
+    here, there = pair
+    await told(here, JAZZ, Hold("jazz", 1, 60, "held"))
+    other = await asyncpg.connect(database)
+    rock = Create("Rock", DATE, 7, "rock")
+    async with other.transaction():
+        await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+        asked = asyncio.create_task(outcome(here, Confirm("held"), rock, Book("rock", 9), Delete("rock")))
+        await until_somebody_waits_for_a_lock(other)
+        assert await outcome(there, rock, Book("rock", 1, "sold")) == ["event", "confirmed"]
+    assert await asked == ["confirmed", "event", "sold_out", "event_in_use"]
+    assert [removal for [removal] in await asyncio.to_thread(query, database, REMOVED)] == []
+    await other.close()
 
 
 async def test_no_daemon_takes_a_deleted_event_from_its_file(pair: tuple[Ledger, Ledger], database: str) -> None:

@@ -119,7 +119,10 @@ BEGIN
         DELETE FROM events USING jsonb_array_elements(in_deleted)
         WHERE id = value ->> 0 AND version = (value ->> 1)::bigint;
         GET DIAGNOSTICS done = ROW_COUNT;
-        IF done <> (SELECT count(*) FROM jsonb_array_elements(in_deleted) WHERE value -> 1 <> 'null') THEN
+        -- What the batch has created too must not be there yet.
+        IF done <> (SELECT count(*) FROM jsonb_array_elements(in_deleted) WHERE value -> 1 <> 'null') OR EXISTS (
+            SELECT FROM events JOIN jsonb_array_elements(in_deleted) ON id = value ->> 0 WHERE value -> 1 = 'null'
+        ) THEN
             RAISE EXCEPTION 'an event has changed' USING ERRCODE = '{STALE}';
         END IF;
         -- A trigger has noted those that were there.
