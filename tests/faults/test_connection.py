@@ -16,12 +16,13 @@ from tests.daemon import until, write_events
 from tests.faults import connection
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Fault, How, Proxy, Side
-from tests.ledgers import PostgresStorage
+from tests.ledgers import PostgresStorage, transact
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
+from ticketd.ledger.base import LedgerUnavailableError
 from ticketd.wire.replies import BookingReply, ErrorReply
-from ticketd.wire.requests import Book, Create
+from ticketd.wire.requests import Book, Create, Redeem
 
 FAULTS = 40
 SIDES: list[Side] = ["client", "server"]
@@ -169,6 +170,19 @@ def test_a_frozen_connection_does_not_lock_events_for_long(proxy: Proxy, tmp_pat
             for event in range(1, len(MESSAGES_PASSED) + 1):
                 assert client.ask(f"book {event} 1")["reply"] == "booking"
         fleet.end()
+
+
+async def test_a_connection_that_freezes_while_a_buyer_is_looked_up_is_given_up(proxy: Proxy) -> None:
+    ledger = await PostgresStorage(proxy.url).open()
+    # With a scan of what does not exist, the batch begins with a look at the database.
+    requests = [Book("1", 1, "a", "anna"), Redeem("nothing", scan="s")]
+    await transact(ledger, [Create("Jazz", datetime(2027, 3, 11, tzinfo=UTC), 9, "1", per_buyer=5), *requests])
+    for passed in range(2, 10, 2):
+        proxy.inject([Fault("server", "message", passed, 0, "freeze")])
+        with pytest.raises(LedgerUnavailableError, match="does not answer in time"):
+            async with asyncio.timeout(SECONDS_MAX / 4):
+                await transact(ledger, [Book("1", 9, f"b{passed}", "anna"), Redeem("nothing", scan="s")])
+    await ledger.close()
 
 
 def test_a_cut_commit_that_cannot_be_settled_is_outcome_unknown(proxy: Proxy, tmp_path: Path, database: str) -> None:

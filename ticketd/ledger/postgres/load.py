@@ -105,10 +105,14 @@ async def load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool =
     ``ends_due`` says that due holds are to be ended; else they are still held.
     """
     # What a buyer has must be that of the same moment as the event: a refusal tells both.
-    if (reads.buyers or reads.buyers_of) and not connection.is_in_transaction():
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await _load(connection, reads, ends_due=ends_due)
-    return await _load(connection, reads, ends_due=ends_due)
+    own_snapshot = (reads.buyers or reads.buyers_of) and not connection.is_in_transaction()
+    if own_snapshot:
+        # Not by the driver's ``transaction``: if the connection freezes, that would wait for its end for ever.
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    working_set = await _load(connection, reads, ends_due=ends_due)
+    if own_snapshot:
+        await connection.execute("COMMIT")
+    return working_set
 
 
 async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool) -> WorkingSet:
