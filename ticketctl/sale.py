@@ -9,10 +9,11 @@ from ticketd.wire.replies import EventFacts
 def sale(event: EventFacts, now: datetime) -> str:
     """Return what matters to who wants to buy at this moment; nothing if the event is simply on sale."""
     each = f"{event.per_buyer} per buyer" if event.per_buyer else ""
-    return ", ".join(filter(None, (_phase(event, now), each)))
+    return ", ".join(filter(None, (phase(event, now), each)))
 
 
-def _phase(event: EventFacts, now: datetime) -> str:
+def phase(event: EventFacts, now: datetime) -> str:
+    """Return whether and for how long it is on sale; nothing if that has no end."""
     opens, closes = (time and aware(time) for time in (event.opens, event.closes))
     if closes and closes <= now:
         return "closed"
@@ -24,14 +25,14 @@ def _phase(event: EventFacts, now: datetime) -> str:
 
 
 def countdown(left: timedelta) -> str:
-    """Return how long something takes: ``2 d 03:04:05``, ``03:04:05`` or ``04:05``.
+    """Return how long something takes: ``2 d 3 h``, ``03:04:05`` or ``04:05``.
 
     It is rounded up to seconds, so that it comes to nothing only when the time is over.
     """
     minutes, seconds = divmod(-(-left // timedelta(seconds=1)), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
     text = f"{minutes:02}:{seconds:02}"
-    if hours or days:
-        text = f"{hours:02}:{text}"
-    return f"{days} d {text}" if days else text
+    return f"{hours:02}:{text}" if hours else text

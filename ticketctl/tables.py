@@ -108,8 +108,20 @@ class BookingsTable:
 
 
 def _events(events: Sequence[EventFacts], zone: Zone) -> str:
+    """Return events in columns; those of the sale become a line below each event if the terminal is too narrow."""
     used = [name for name in _SALE_COLUMNS if any(getattr(event, name) for event in events)]
-    return _columns([*_EVENT_COLUMNS, *used], events, zone)
+    wide = _columns([*_EVENT_COLUMNS, *used], events, zone)
+    if not used or max(map(_width, wide.split("\n"))) <= shutil.get_terminal_size().columns:
+        return wide
+    head, *rows = _columns(_EVENT_COLUMNS, events, zone).split("\n")
+    return "\n".join([head, *(row + _sale_below(event, zone) for event, row in zip(events, rows, strict=True))])
+
+
+def _sale_below(event: EventFacts, zone: Zone) -> str:
+    times = [f"{name} {zone.show(at)}" for name in ("opens", "closes") if (at := getattr(event, name))]
+    each = f"{event.per_buyer} per buyer" if event.per_buyer else ""
+    said = ", ".join(filter(None, [*times, "paused" if event.paused else "", each]))
+    return f"\n  {said}" if said else ""
 
 
 def _booking(booking: BookingReply, zone: Zone) -> str:
@@ -182,7 +194,7 @@ def _columns(columns: Sequence[str], items: Iterable[Any], zone: Zone) -> str:
         name = columns.index("name")
         spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
         if spare < 0:
-            widths[name] = max(_NAME_CELLS_MIN, widths[name] + spare)
+            widths[name] = max(min(widths[name], _NAME_CELLS_MIN), widths[name] + spare)
     return _lines(columns, rows, widths)
 
 

@@ -3,10 +3,11 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -15,7 +16,7 @@ from rich.text import Text
 from ticketctl.client import CannotConnectError, Client
 from ticketctl.output import CANNOT_CONNECT, INTERRUPTED, Output, status_of
 from ticketctl.render import render
-from ticketctl.sale import sale
+from ticketctl.sale import phase, sale
 from ticketd.model import printable
 from ticketd.wire.replies import ErrorReply, EventReply, Reply
 from ticketd.wire.requests import Request
@@ -23,6 +24,10 @@ from ticketd.wire.requests import Request
 # An event counts as active for so long after a change.
 ACTIVE_SECONDS = 3.0
 DRAWINGS_PER_SECOND = 10
+
+_FIGURES = ("░ AVAILABLE", "▒ HELD", "█ SOLD", "CAPACITY")
+# On a narrow terminal ids and names are cut, but not below this, and bars are left out rather than shorter than this.
+_ID_CELLS_MIN, _NAME_CELLS_MIN, _BAR_CELLS_MIN = 6, 10, 6
 
 
 def run_watch(request: Request, client: Client, output: Output) -> int:
@@ -97,29 +102,55 @@ class _Board:
         # Two rows are for the head and the count of the other events, one is for the cursor.
         fitting = max(1, height - 3)
         table = Table(box=None, pad_edge=False, header_style="", caption_style="", caption_justify="left")
-        # On a narrow terminal, ids and names are cut.
-        table.add_column("ID")
-        table.add_column("NAME")
-        table.add_column(no_wrap=True)
-        for heading in ("░ AVAILABLE", "▒ HELD", "█ SOLD", "CAPACITY"):
-            table.add_column(heading, justify="right", no_wrap=True)
         events = [self._events[event_id] for event_id in self._order[:fitting]]
-        sales = [sale(event, now) for event in events]
+        sales, cells = _fitted(events, width, now)
+        others = [*map(cell_len, _FIGURES), *filter(None, (cells, _widest(sales)))]
+        # Between two columns are two cells.
+        room = width - sum(others) - 2 * (len(others) + 1)
+        id_cells = min(_widest(event.id for event in events), max(_ID_CELLS_MIN, room // 3))
+        name_cells = min(_widest(event.name for event in events), max(_NAME_CELLS_MIN, room - id_cells))
+        table.add_column("ID", width=id_cells)
+        table.add_column("NAME", width=max(len("NAME"), name_cells))
+        if cells:
+            table.add_column(no_wrap=True)
+        for heading in _FIGURES:
+            table.add_column(heading, justify="right", no_wrap=True)
         if any(sales):
             table.add_column("SALE", no_wrap=True)
         for event, its_sale in zip(events, sales, strict=True):
             id_, name = (Text(printable(text), no_wrap=True, overflow="ellipsis") for text in (event.id, event.name))
+            bar = [_bar(event, cells)] if cells else []
             figures = (event.available, event.held, event.sold, event.capacity)
             style = "bold" if self._is_active(event.id) else ""
-            table.add_row(
-                id_, name, _bar(event, width // 5), *map(str, figures), *([its_sale] if any(sales) else []), style=style
-            )
+            table.add_row(id_, name, *bar, *map(str, figures), *([its_sale] if any(sales) else []), style=style)
         if (more := len(self._order) - fitting) > 0:
             table.caption = f"and {more} more"
         return table
 
     def _is_active(self, event_id: str) -> bool:
         return time.monotonic() - self._changed_at.get(event_id, -ACTIVE_SECONDS) < ACTIVE_SECONDS
+
+
+def _fitted(events: Sequence[EventReply], width: int, now: datetime) -> tuple[Sequence[str], int]:
+    """Return what to say of each sale, and how long the bars may be, or 0 for no bars, on a terminal of this width.
+
+    If it is narrow, the limits per buyer are left out first, then the bars.
+    """
+    names = min(_ID_CELLS_MIN, _widest(event.id for event in events)) + min(
+        _NAME_CELLS_MIN, _widest(event.name for event in events)
+    )
+    for said in (sale, phase):
+        sales = [said(event, now) for event in events]
+        others = [*map(cell_len, _FIGURES), *filter(None, [_widest(sales)])]
+        cells = min(width // 5, width - names - sum(others) - 2 * (len(others) + 2))
+        if cells >= _BAR_CELLS_MIN:
+            return sales, cells
+    return sales, 0
+
+
+def _widest(texts: Iterable[str]) -> int:
+    """Return how many cells the longest of these texts takes."""
+    return max(cell_len(printable(text)) for text in texts)
 
 
 def _bar(event: EventReply, cells: int) -> Text:
