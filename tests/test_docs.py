@@ -110,6 +110,8 @@ def test_a_daemon_answers_as_the_transcripts_of_protocol_md(checkout: Path) -> N
                 for line in transcript.splitlines():
                     way, text = line[:2], line[2:]
                     if way == "> ":
+                        # With an id that no reply had, all that it shows is that nothing has this id.
+                        assert set(re.findall(_MINTED, text)) <= minted.keys(), text
                         # An id that was minted in the transcript is another one here.
                         for id, real in minted.items():
                             text = text.replace(id, real)

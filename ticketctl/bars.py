@@ -28,7 +28,7 @@ def draw(hours: Sequence[Hour], event: EventReply, zone: Zone) -> None:
         console.print("no bookings")
         return
     table = Table(box=None, pad_edge=False, header_style="", footer_style="", show_footer=True)
-    table.add_column("HOUR", "in all", no_wrap=True)
+    table.add_column("HOUR", "total", no_wrap=True)
     for what, (shape, _) in _PARTS.items():
         total = sum(getattr(hour, what) for hour in hours)
         table.add_column(f"{shape} {what.upper()}", str(total), justify="right", no_wrap=True)

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -127,12 +128,15 @@ def _run_line(line: str, client: Client, output: Output) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    described = usages(command.help for command in known().values())
+    # Two columns are for the indent.
+    columns = shutil.get_terminal_size().columns - 2 if sys.stdout.isatty() else None
+    described = usages((command.help for command in known().values()), columns)
     parser = argparse.ArgumentParser(
         prog="ticketctl",
         usage="ticketctl [options] [command]",
-        description="Talks to ticketd. Without a command: a shell on a terminal, else a script from standard input\n"
-        "with a command in each line.\n\ncommands:\n" + "\n".join(f"  {line}" for line in described),
+        description="Talks to ticketd. Without a command: a shell on a terminal, else a script\n"
+        "from standard input with a command in each line.\n\ncommands:\n"
+        + "\n".join(f"  {line}" for line in described),
         epilog=f"exit status: {DONE} done, {REFUSED} refused, {USAGE} usage, {CANNOT_CONNECT} cannot connect,\n"
         f"{OUTCOME_UNKNOWN} the outcome of a write is unknown, {BUSY} busy, {INTERRUPTED} Ctrl-C",
         formatter_class=argparse.RawDescriptionHelpFormatter,

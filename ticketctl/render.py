@@ -4,6 +4,8 @@ Control characters are escaped, whatever a server sends, so that none of them re
 """
 
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
@@ -13,7 +15,7 @@ from msgspec.structs import asdict
 from ticketctl.cells import cell
 from ticketctl.tables import table
 from ticketctl.times import LOCAL, Zone
-from ticketd.model import printable
+from ticketd.model import DATE_TITLE, printable
 from ticketd.wire.codec import encode
 from ticketd.wire.replies import (
     BookingFacts,
@@ -55,7 +57,7 @@ def render(reply: Reply, mode: Mode, zone: Zone = LOCAL) -> str:
         case _, "json":
             return printable(encode(reply).decode())
         case HelpReply(), _:
-            return _help(reply)
+            return _help(reply, shutil.get_terminal_size().columns if mode == "table" else None, zone)
         case ErrorReply(), _:
             return error_text(reply)
         case PongReply(), _:
@@ -83,11 +85,38 @@ def _shown_in(zone: Zone, utc: str) -> str:
         return utc
 
 
-def usages(commands: Iterable[CommandHelp]) -> list[str]:
-    """Return a line for each command, with the summaries in one column. A very long usage does not move the column."""
+def usages(commands: Iterable[CommandHelp], columns: int | None = None) -> list[str]:
+    """Return a line for each command, with the summaries in one column. A very long usage does not move the column.
+
+    If these lines do not fit into the columns of a terminal, the summaries stand below, and both are wrapped.
+    """
     commands = list(commands)
     width = max((len(command.usage) for command in commands if len(command.usage) <= _USAGE_CHARS_MAX), default=0)
-    return [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]
+    lines = [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]
+    if columns is None or max(map(len, lines), default=0) <= columns:
+        return lines
+    return [
+        line
+        for command in commands
+        for line in (*_wrapped(command.usage, columns, 8), *_wrapped(command.summary, columns, 4, 4))
+    ]
+
+
+def _wrapped(text: str, columns: int | None, hanging: int, indent: int = 0) -> list[str]:
+    """Return text in lines of so many columns. An option stays beside its value: ``[--id ID]``."""
+    text = printable(text)
+    if columns is None:
+        return [" " * indent + text]
+    kept = re.sub(r"\[--[^\]]* ", lambda option: option[0][:-1] + "\0", text)
+    wrapped = textwrap.wrap(
+        kept,
+        max(columns, 40),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * hanging,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return [line.replace("\0", " ") for line in wrapped]
 
 
 def booking_line(booking: BookingFacts) -> str:
@@ -126,10 +155,13 @@ def _tabbed(values: Iterable[Any]) -> str:
     return "\t".join(map(cell, values))
 
 
-def _help(reply: HelpReply) -> str:
+def _help(reply: HelpReply, columns: int | None, zone: Zone) -> str:
     if len(reply.commands) != 1:
-        return "\n".join(usages(reply.commands))
+        return "\n".join(usages(reply.commands, columns))
     command = reply.commands[0]
-    lines = [command.usage, f"  {command.summary}"]
-    lines += [f"  {field.name:<10} {field.description}; {field.must_be}" for field in command.fields]
-    return "\n".join(map(printable, lines))
+    lines = [*_wrapped(command.usage, columns, 8), *_wrapped(command.summary, columns, 2, 2)]
+    for field in command.fields:
+        # People type times as they are in their zone.
+        must_be = field.must_be.replace(DATE_TITLE, f"a day and time, such as {zone.example()}")
+        lines += _wrapped(f"{field.name:<10} {field.description}; {must_be}", columns, 13, 2)
+    return "\n".join(lines)

@@ -44,7 +44,8 @@ _TEXT = "bytes of text without control characters"
 Name = Annotated[str, Meta(title=f"1 to {NAME_BYTES_MAX} {_TEXT}")]
 Buyer = Annotated[str, Meta(title=f"1 to {BUYER_BYTES_MAX} {_TEXT}")]
 Reason = Annotated[str, Meta(title=f"1 to {REASON_BYTES_MAX} {_TEXT}")]
-Date = Annotated[datetime, Meta(tz=True, title="a day and time with its zone, such as 2027-03-11T20:00:00Z")]
+DATE_TITLE = "a day and time with its zone, such as 2027-03-11T20:00:00Z"
+Date = Annotated[datetime, Meta(tz=True, title=DATE_TITLE)]
 Capacity = Annotated[int, Meta(ge=1, le=CAPACITY_MAX)]
 Quantity = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
 # With a limit, so few bookings of a buyer can count that they are all read before the next one is decided.

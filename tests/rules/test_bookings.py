@@ -58,6 +58,14 @@ from ticketd.wire.requests import (
 )
 
 
+def test_a_refusal_points_to_a_late_confirmation_only_if_the_tickets_are_there() -> None:
+    late = committed(working_set_after([JAZZ, HOLD]), LATE)
+    requests = [Confirm("h"), Book("jazz", 3, "b"), Confirm("h"), Confirm("h", late=True), Extend("h", 60)]
+    there, *gone = [reply.message for reply in decide_all(late, requests) if isinstance(reply, ErrorReply)]
+    assert there == "booking h ran out, 3 left; hold again, with a new id, or confirm h --late"
+    assert set(gone) == {"booking h ran out, 0 left; hold again, with a new id"}
+
+
 def test_the_rules_count_a_hold_until_exactly_its_expiry() -> None:
     before = working_set_after([JAZZ, HOLD])
     early = committed(before, LATE - timedelta(milliseconds=1))
@@ -65,7 +73,7 @@ def test_the_rules_count_a_hold_until_exactly_its_expiry() -> None:
     assert not early.changed
     late = committed(before, LATE)
     assert decide_all(late, [Confirm("h"), HOLD, Book("jazz", 3, "b")]) == [
-        ErrorReply("hold_expired", "booking h ran out, 3 left; hold again, with a new id", 3, 2),
+        ErrorReply("hold_expired", "booking h ran out, 3 left; hold again, with a new id, or confirm h --late", 3, 2),
         held(1, 1, True),
         booked("b", of("b", 1, 2, 3), 0, 3, at=END),
     ]

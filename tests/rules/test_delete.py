@@ -1,4 +1,4 @@
-"""``delete``: an event of which nothing was ever sold or held goes, and any other stays."""
+"""``delete``: an event whose tickets were never sold or held goes, and any other stays."""
 
 import pytest
 

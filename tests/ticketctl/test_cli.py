@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.conftest import SECONDS_MAX, command_line, ctl, environment, nobody
+from tests.conftest import SECONDS_MAX, command_line, ctl, ended, environment, nobody, terminal
 from tests.daemon import Daemon
 from ticketctl.commands import known
 
@@ -203,3 +203,19 @@ def test_a_script_refuses_a_non_utf_8_line_and_goes_on(daemon: Daemon) -> None:
     assert (done.returncode, done.stdout) == (2, "pong\n")
     assert re.findall(r"line (\d)", done.stderr) == ["1", "2", "3"]
     assert available(daemon, "1") == left
+
+
+@pytest.mark.parametrize("words", [("--help",), ("help",), ("help", "create"), ("help", "amend")])
+def test_help_fits_a_narrow_terminal(words: tuple[str, ...]) -> None:
+    with nobody() as port, terminal(*words, port=port, env={"COLUMNS": "80"}) as screen:
+        status, shown = ended(screen)
+    assert status == 0
+    assert max(map(len, shown.split("\n"))) <= 80
+    # An option and its value are on one line.
+    assert [line for line in shown.split("\n") if line.rstrip().endswith(("[--opens", "[--closes", "[--id"))] == []
+    assert " ".join(shown.split()).count(USAGES[words[-1]] if words[-1] in ("create", "amend") else USAGES["hold"]) == 1
+
+
+def test_help_shows_times_as_people_type_them() -> None:
+    helped = ctl("help", "create", env={"TZ": "Europe/Berlin"}).stdout
+    assert "when it begins; a day and time, such as 2027-07-11T20:00 (in CEST) or 2027-07-11T18:00:00Z\n" in helped

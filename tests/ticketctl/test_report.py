@@ -104,7 +104,7 @@ def test_a_report_on_a_terminal_has_bars_and_hours_of_the_local_zone() -> None:
         ["2027-07-11", "21:00", "CEST", *ROWS[1][1:]],
         ["2027-07-12", "08:00", "CEST", *ROWS[2][1:]],
     ]
-    assert sums.split() == ["in", "all", "5", "8", "1", "1"]
+    assert sums.split() == ["total", "5", "8", "1", "1"]
     bars = [row.split()[7] for row in rows]
     # The busiest hour has the longest bar, and each part has its share of it.
     assert len(bars[1]) > len(bars[0]) > len(bars[2])

@@ -121,7 +121,7 @@ def test_tab_completes_flags_and_options_with_dashes(daemon: Daemon, tmp_path: P
         connection.ask("create Flags 2037-03-11T20:00:00Z 7 --id flags --opens 2037-01-01T10:00:00Z")
     with shell(daemon.port, tmp_path) as screen:
         screen.send(pasted("amend flags --pau"))
-        screen.expect_exact("whether nothing is sold for now")
+        screen.expect_exact("whether its sale is paused")
         # A flag has no value, so that the next word is an option again.
         screen.send(TAB + pasted("--per"))
         # What stands on the screen already is not drawn again, so that only the end of a text can be waited for.
@@ -134,7 +134,7 @@ def test_tab_completes_flags_and_options_with_dashes(daemon: Daemon, tmp_path: P
         assert "PER_BUYER" in shown
         assert "OPENS" not in shown
         screen.send(pasted("amend flags --no-"))
-        screen.expect_exact("whether nothing is sold for now")
+        screen.expect_exact("whether its sale is paused")
         shown = entered(screen, daemon.port, TAB + pasted("--name Again"))
         assert "Again" in shown
         assert "PAUSED" not in shown

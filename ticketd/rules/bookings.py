@@ -108,7 +108,9 @@ def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
     if not event.is_on_sale(now):
         return _not_on_sale(event, now)
     if event.per_buyer is not None and request.buyer is UNSET:
-        message = f"event {event.id} limits how many tickets a buyer may have, so buyer is needed: an order number, say"
+        message = (
+            f"event {event.id} limits how many tickets a buyer may have, so name the buyer, such as an order number"
+        )
         return ErrorReply("bad_request", message)
     if request.quantity > event.available:
         left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
@@ -138,9 +140,10 @@ def _over_limit(working_set: WorkingSet, event: Event, buyer: str | None, quanti
         working_set.spare_at_least(event.id, buyer, spare)
         return None
     left = max(0, event.per_buyer - owned)
+    most = f"event {event.id} sells at most {event.per_buyer} tickets to a buyer"
     return ErrorReply(
         "buyer_limit",
-        f"event {event.id} sells at most {event.per_buyer} tickets to a buyer, and this one has {owned}; {left} left",
+        f"{most}; this buyer has {owned}, and may have {left or 'no'} more",
         available=event.available,
         version=event.version,
         left=left,

@@ -121,5 +121,5 @@ def _wrong_event(booking: Booking, request: Redeem | Annul) -> ErrorReply | None
     if request.event is UNSET or request.event == booking.event:
         return None
     return ErrorReply(
-        "wrong_event", f"{request.ticket} is for event {booking.event}, not {request.event}; it is as it was"
+        "wrong_event", f"{request.ticket} is for event {booking.event}, not {request.event}; nothing was changed"
     )

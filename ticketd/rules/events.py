@@ -62,7 +62,7 @@ def _too_many(event: Event) -> ErrorReply:
 
 
 def amend(working_set: WorkingSet, request: Amend) -> Reply:
-    """Change what was decided about an event."""
+    """Change the name, date, capacity or sale of an event."""
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)
@@ -95,7 +95,7 @@ def _as_kept(name: str, value: object) -> object:
 
 
 def delete(working_set: WorkingSet, request: Delete) -> Reply:
-    """Remove an event of which nothing was ever sold or held."""
+    """Remove an event whose tickets were never sold or held."""
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)

@@ -67,7 +67,7 @@ TicketIds = Annotated[
 
 Opens = Annotated[Date, Meta(description="when its sale begins; without it, at once")]
 Closes = Annotated[Date, Meta(description="when its sale ends; without it, never")]
-Paused = Annotated[bool, Meta(title="true or false", description="whether nothing is sold for now")]
+Paused = Annotated[bool, Meta(title="true or false", description="whether its sale is paused")]
 Limit = Annotated[PerBuyer, Meta(description="how many tickets one buyer may have; without it, any number")]
 BuyerRef = Annotated[
     Buyer, Meta(description="who buys: an order number or an address; needed if the event limits tickets per buyer")
@@ -203,7 +203,9 @@ class Hold(Request, tag="hold"):
 
     event: EventId
     quantity: Annotated[Quantity, Meta(description="how many tickets")]
-    seconds: Annotated[Seconds, Meta(description="for how long")] = HOLD_SECONDS_DEFAULT
+    seconds: Annotated[Seconds, Meta(description=f"for how long; {HOLD_SECONDS_DEFAULT} if left out")] = (
+        HOLD_SECONDS_DEFAULT
+    )
     booking: NewBookingId | UnsetType = UNSET
     buyer: BuyerRef | UnsetType = UNSET
 
@@ -294,7 +296,7 @@ class Annul(Request, tag="annul"):
 
 
 class Amend(Request, tag="amend"):
-    """Change what was decided about an event, such as its name, its capacity or its sale."""
+    """Change an event: its name, date or capacity, or when and to whom it is sold."""
 
     replies = (EventReply,)
     writes: ClassVar[bool] = True
@@ -332,7 +334,7 @@ class Amend(Request, tag="amend"):
 
 
 class Delete(Request, tag="delete"):
-    """Remove an event of which nothing was ever sold or held."""
+    """Remove an event whose tickets were never sold or held."""
 
     replies = (EventReply,)
     writes: ClassVar[bool] = True
@@ -362,7 +364,9 @@ class Bookings(Request, tag="bookings"):
     replies = (BookingsReply,)
 
     after: Annotated[Id, Meta(description="only bookings after the one with this id")] | UnsetType = UNSET
-    limit: Annotated[int, Meta(ge=1, le=BOOKINGS_PER_PAGE_MAX, description="how many at most")] = BOOKINGS_PER_PAGE_MAX
+    limit: Annotated[
+        int, Meta(ge=1, le=BOOKINGS_PER_PAGE_MAX, description=f"how many at most; {BOOKINGS_PER_PAGE_MAX} if left out")
+    ] = BOOKINGS_PER_PAGE_MAX
     event: Annotated[Id, Meta(description="only those of this event", extra={"completes": "events"})] | UnsetType = (
         UNSET
     )
