@@ -128,7 +128,6 @@ class _Door:
         self._event = event
         self._client = client
         self._output = output
-        # How many people.
         self._let_in = 0
 
     def serve(self, scans: Iterator[str]) -> int:
@@ -197,9 +196,9 @@ class _Door:
         return scan
 
     def _let_in_by(self, request: Redeem, redeemed: Sequence[str]) -> list[str]:
-        """Return those of the redeemed tickets of a booking that this scan let in: the others are of people inside.
+        """Return those of the redeemed tickets of a booking that this scan redeemed, and no earlier one.
 
-        Sent again with the same scan, only the redemption of a ticket by this scan is a replay.
+        ``redeem`` of a single ticket with the same scan is a replay only for those.
         """
         scans = [Redeem(ticket, request.event, request.scan) for ticket in redeemed]
         return [scan.ticket for scan in scans if isinstance(self._settled(scan, lost=True), TicketReply)]

@@ -107,9 +107,9 @@ def _send(events: Sequence[Create], tally: Tally, client: Client, output: Output
 
 
 def _is_there(event: Create, client: Client) -> bool:
-    """Whether the event with this id is the same one, after sales: all that was decided about it is equal.
+    """Whether the event with this id is the one in the file, perhaps with sales since.
 
-    What the file does not say may be anything, and so may ``paused``, since a sale is paused and goes on.
+    What the file does not say is not compared, nor is ``paused``, which changes during a sale.
     """
     there = client.ask(Show(str(event.id), "event"))
     if not isinstance(there, EventReply):

@@ -49,7 +49,7 @@ class _Listing(Protocol):
         """Write the bookings of a page."""
 
     def end(self, *, whole: bool) -> None:
-        """Write what stands behind the last page, which is the last that there is, if that is the ``whole`` list."""
+        """Write what comes after the last page. ``whole`` says that no page is missing."""
 
 
 def _listing(output: Output) -> _Listing:

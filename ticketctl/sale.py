@@ -7,7 +7,7 @@ from ticketd.wire.replies import EventFacts
 
 
 def sale(event: EventFacts, now: datetime) -> str:
-    """Return what matters to who wants to buy at this moment; nothing if the event is simply on sale."""
+    """Return what somebody who wants to buy at this moment must know; nothing if the event is simply on sale."""
     each = f"{event.per_buyer} per buyer" if event.per_buyer else ""
     return ", ".join(filter(None, (phase(event, now), each)))
 

@@ -78,7 +78,7 @@ def more(reply: EventsReply | BookingsReply) -> str:
 def last_of(reply: EventsReply | BookingsReply) -> str | None:
     """Return the id after which the next page begins, or None if a server does not say that."""
     if isinstance(reply, BookingsReply):
-        # Daemons did not always say it, and those had a booking in each page with more after it.
+        # Older daemons do not send it. They send no empty page with more after it.
         return reply.last or (reply.bookings[-1].id if reply.bookings else None)
     return reply.events[-1].id if reply.events else None
 

@@ -121,7 +121,7 @@ class Reader:
         try:
             return words.parse(list(command), self._value)
         except TicketError as error:
-            # Another mistake, such as a word too many, explains why something else stands where a time should.
+            # If it is about anything but this time, such as a word too many, it explains more than ours would.
             name, is_no_time, _ = error.message.partition(" must be a day and time")
             if is_no_time and name in self._wrong:
                 raise TicketError("bad_request", self._wrong[name]) from None

@@ -48,7 +48,7 @@ DATE_TITLE = "a day and time with its zone, such as 2027-03-11T20:00:00Z"
 Date = Annotated[datetime, Meta(tz=True, title=DATE_TITLE)]
 Capacity = Annotated[int, Meta(ge=1, le=CAPACITY_MAX)]
 Quantity = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
-# With a limit, so few bookings of a buyer can count that they are all read before the next one is decided.
+# So low that all bookings of a buyer that count can be read before the next one is decided.
 PerBuyer = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
 Seconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 

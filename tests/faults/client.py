@@ -86,7 +86,7 @@ class Client:
                 if operation.cmd in CHANGES and (operation.unknown or (settling and operation.code in NOT_DONE))
             ]
             self.wishes.learn(operations)
-            # Others do not learn what is known of a batch in part: somebody might cancel an unsettled confirm.
+            # The crowd hears of a batch only when all of it is settled: somebody might cancel an unsettled confirm.
             if not self.unsettled:
                 for operation in operations:
                     self._hear(operation.request, operation.reply or {})

@@ -112,7 +112,7 @@ class Door:
             lost += [of for of in whole if of.unknown or (of.changed and _shows(of, booking, ticket, entry.at))]
         doer = one(what, fresh, lost, asked)
         if doer.unknown:
-            # It may have been another one, but none was asked for before.
+            # Another request may have done it, but none that was sent earlier.
             self._claims.claim("ticket", ticket, doer, -inf, 2 * number)
         if fresh:
             self._claims.claim("ticket", ticket, doer, 2 * number, 2 * number)

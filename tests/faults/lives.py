@@ -35,7 +35,7 @@ _TRANSITIONS = {
 }
 _STATE_AFTER = {"extend": "held", "confirm": "confirmed", "release": "released", "expire": "expired"}
 
-# Of a booking by a version of its event: what it was, and who was shown that.
+# For one booking, by version of its event: how it was then, and the operations that were shown that.
 _Shown = dict[int, tuple[Row, list[Operation]]]
 
 

@@ -24,7 +24,7 @@ class Recorded:
         self.events = events
         self.chance = chance
 
-    # What is drawn has a reply, which the type of an operation cannot tell.
+    # ``fits`` takes Any: what is drawn has a reply, but the type of its field allows None.
     def all(self, fits: Callable[[Any], object]) -> list[Any]:
         """Return all operations that were answered, and are fit."""
         fit = [operation for operation in self.history if operation.reply and fits(operation)]

@@ -67,7 +67,7 @@ class Wishes:
         return [self._wish() for _ in range(choose([1, 1, 1, 2, 5]))]
 
     def learn(self, operations: Sequence[Operation]) -> None:
-        """Learn from replies whether the event that this one founds is there, and whether it stays."""
+        """Learn from replies whether the event that this client creates is there, and whether it has to stay."""
         for operation in operations:
             if operation.cmd == "create" and operation.code in (None, "event_exists") and operation.reply:
                 self._late_exists = True
@@ -232,7 +232,7 @@ class Wishes:
         return {**amend, **sale}
 
     def _founding(self) -> list[Row]:
-        """Return how an event comes, and goes again unless somebody buys one of its tickets."""
+        """Return requests that create an event, or delete it again if nobody has bought a ticket of it."""
         event = self._late_event
         if event not in self._memory.late_events:
             self._memory.late_events.append(event)

@@ -197,7 +197,7 @@ def test_a_booking_whose_id_looks_like_a_ticket_is_let_in() -> None:
 
 @pytest.mark.parametrize("request_", [scan("b"), Cancel("b"), Cancel("b", MINE)])
 def test_a_large_booking_is_not_searched_for_each_of_its_tickets(request_: LedgerRequest) -> None:
-    # For a thousand tickets that would be a million looks, in which nobody else is served.
+    # With a thousand tickets that would be a million steps, during which nobody else is served.
     working_set = working_set_after(SOLD)
     looks = 0
 

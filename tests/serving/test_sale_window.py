@@ -135,7 +135,7 @@ def test_a_crowd_that_hammers_gets_nothing_before_the_sale_opens(sale: Daemon) -
         crowds = list(threads.map(lambda number: _hammer(sale, "rush", number), range(CROWD)))
         for *refusals, booked in crowds:
             assert refusals, "it came before the sale"
-            # At the very moment, what memory would have refused may be told to come again.
+            # At the moment of the opening, what memory refuses may be ``busy`` instead.
             assert {refusal["code"] for refusal in refusals} <= {"not_on_sale", "busy"}
             assert datetime.fromisoformat(booked["booked_at"]) >= opens
             assert all(refusal["version"] == 0 for refusal in refusals if refusal["code"] == "not_on_sale")

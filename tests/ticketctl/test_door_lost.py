@@ -80,7 +80,7 @@ def test_a_lost_reply_turns_nobody_away_and_lets_no_second_in(daemon: Daemon, th
     assert [reply.get("replayed", False) for reply in thief.stolen] == [number > 0 for number in range(thefts)]
     assert (first["verdict"], first["tickets"]) == ("OK", tickets if whole else tickets[:1])
     assert (second["verdict"], second["let_in"]) == ("USED", len(first["tickets"]))
-    # A first reply that is lost is asked for again at once, without a word.
+    # After one lost reply, door asks again at once and says nothing.
     assert done.stderr.count("waits") == (thefts > 1)
 
 

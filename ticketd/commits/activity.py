@@ -22,7 +22,7 @@ from ticketd.wire.schema import quoted
 log = logging.getLogger(__name__)
 
 LINES_PER_SECOND_MAX = 50
-# Of so many events, the first with any requests, counts are kept, and of so many ``stats`` shows them.
+# Counts are kept of at most so many events, those that had requests first. ``stats`` shows the busiest of them.
 EVENTS_COUNTED_MAX = 10_000
 EVENTS_SHOWN_MAX = 100
 

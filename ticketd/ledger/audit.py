@@ -126,7 +126,7 @@ class _Audit:
             return
         for fault in _event_faults(event, self._held[event.id], self._sold[event.id]):
             self._findings.wrong("events", f"event {event.id}: {fault}")
-        # Or else it could be deleted.
+        # ``delete`` goes by these counts: it would remove such an event.
         if event.version <= event.amendments and (booked := self._booked[event.id]):
             self._findings.wrong("events", f"event {event.id}: it never sold by its version, and has {booked} bookings")
 

@@ -131,13 +131,13 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
 
 
 def _over_limit(working_set: WorkingSet, event: Event, buyer: str | None, quantity: int) -> ErrorReply | None:
-    """Return the refusal if so many tickets more are too many for the buyer, or None: then the buyer gets them."""
+    """Return the refusal if that many more tickets are too many for the buyer. If not, note what the buyer gets."""
     if buyer is None:
         return None
     owned = working_set.owned.get((event.id, buyer), 0)
     if event.per_buyer is None or owned + quantity <= event.per_buyer:
         spare = math.inf if event.per_buyer is None else event.per_buyer - owned - quantity
-        working_set.spare_at_least(event.id, buyer, spare)
+        working_set.grant(event.id, buyer, spare)
         return None
     left = max(0, event.per_buyer - owned)
     most = f"event {event.id} sells at most {event.per_buyer} tickets to a buyer"
@@ -163,7 +163,7 @@ def refuse(memory: Memory, request: Book | Hold) -> Reply:
     """Return the refusal for a booking for which ``is_refused`` holds."""
     event = memory.event(request.event)
     refusal = _refusal(event, request, memory.now()) if event else no_event(request.event)
-    # Its sale has opened since.
+    # It is no longer refused: its sale has opened since ``is_refused``.
     return refusal or ErrorReply("busy", "the sale begins at this moment; try again", retry_after=0.1)
 
 

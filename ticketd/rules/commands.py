@@ -37,7 +37,7 @@ from ticketd.wire.requests import (
 # The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
 # ones one commit loads.
 ROWS_OF_A_BOOKING = 16
-# The same for a cancellation, or a new ticket, which also writes the tickets again.
+# The same for ``cancel`` and ``reissue``, which also write the tickets again.
 ROWS_OF_A_CANCELLATION = 64
 # The same for redeeming a whole booking, which writes a row for each ticket.
 ROWS_OF_A_WHOLE_BOOKING = 512

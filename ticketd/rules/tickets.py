@@ -26,7 +26,7 @@ def cancel(working_set: WorkingSet, request: Cancel) -> Reply:
         return no_booking(request.booking)
     if booking.state not in ("confirmed", "cancelled"):
         return too_late(working_set, booking)
-    # Sets, and no question to the booking for each ticket: there may be a thousand, and as many changes.
+    # As sets: there may be a thousand tickets and as many changes, too many to go through them for each ticket.
     gone = booking.cancelled()
     current = set(booking.tickets)
     if request.tickets is UNSET:

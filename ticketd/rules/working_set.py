@@ -44,7 +44,7 @@ class Page(NamedTuple):
 
     @property
     def searches(self) -> bool:
-        """Whether not all bookings belong to it."""
+        """Whether it is a page of one event or buyer only, for which bookings have to be searched."""
         return self.event is not None or self.buyer is not None
 
 
@@ -77,7 +77,7 @@ class WorkingSet:
     ``new_ticket`` mints the last parts of the ids of tickets. ``now`` is the time of the batch, in milliseconds since
     1970. ``due`` is how many tickets of an event are in holds that have run out by then. ``redemptions`` are by booking
     and ticket, the first one of a ticket first. ``owned`` is how many tickets a buyer of an event with a limit has, and
-    ``spare`` how many more any buyer to whom the batch grants some could have had at its begin, and still get them.
+    ``spare`` is how many more such a buyer could have had before the batch, and still get all that the batch grants.
     ``removed`` are events that were removed. ``last`` says that there may be more bookings than those of the ``page``,
     after the one with this id. ``events_left`` is how many new events there is room for, and
     ``hold_seconds_total_max`` how long a hold may last in all.
@@ -97,7 +97,7 @@ class WorkingSet:
         self.last: str | None = None
         self.events_left: float = math.inf
         self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
-        # How many tickets of whole bookings the replies of the batch list, because they are redeemed.
+        # How many tickets the replies of the batch list so far, for bookings that were redeemed as a whole.
         self.tickets_listed = 0
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
@@ -125,12 +125,12 @@ class WorkingSet:
         return True
 
     def own(self, event: str, buyer: str, tickets: int) -> None:
-        """Count so many tickets more for a buyer of an event; fewer if it is negative."""
+        """Add to the number of tickets that a buyer of an event has; ``tickets`` may be negative."""
         self.owned[event, buyer] = self.owned.get((event, buyer), 0) + tickets
 
-    def spare_at_least(self, event: str, buyer: str, tickets: float) -> None:
+    def grant(self, event: str, buyer: str, spare: float) -> None:
         """Record that a buyer gets tickets of an event, and how many more the limit would have allowed."""
-        self.spare[event, buyer] = min(tickets, self.spare.get((event, buyer), math.inf))
+        self.spare[event, buyer] = min(spare, self.spare.get((event, buyer), math.inf))
 
     def delete_event(self, event: Event) -> None:
         """Record that an event, which has no bookings, is gone."""

@@ -140,7 +140,7 @@ class Watchers:
         for event in positions:
             self._changed.pop(event, None)
         self._changes.remove(positions)
-        # In a round, those who wait are not sent what the others were sent.
+        # These lines were joined for this round, with the removed events in them.
         self._lines.clear()
         for watcher in list(self._watchers):
             if not watcher.has_state:

@@ -83,7 +83,7 @@ def _load_redemptions(connection: apsw.Connection, reads: ReadSet, working_set: 
     if tickets := [parts for parts in reads.redemptions if parts[0] in working_set.bookings]:
         wanted = "(booking, ticket) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
         rows += connection.execute(f"{_SELECT_REDEMPTIONS} WHERE {wanted}", (_json(tickets),))
-    # A ticket that was wanted in both ways comes twice.
+    # A ticket that both queries found comes twice.
     working_set.add_redemptions(Redemption(*row) for row in sorted(set(rows), key=_in_order))
 
 

@@ -104,7 +104,7 @@ async def load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool =
 
     ``ends_due`` says that due holds are to be ended; else they are still held.
     """
-    # What a buyer has must be that of the same moment as the event: a refusal tells both.
+    # The event and what a buyer has must be read at the same moment: a refusal tells both.
     own_snapshot = (reads.buyers or reads.buyers_of) and not connection.is_in_transaction()
     if own_snapshot:
         # Not by the driver's ``transaction``: if the connection freezes, that would wait for its end for ever.
@@ -147,7 +147,7 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
 
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return the same as it was committed: no hold is ended."""
+    """Return what ``load`` does, but as it was committed: no hold is ended."""
     return await load(connection, reads, ends_due=False)
 
 
