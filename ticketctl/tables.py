@@ -172,7 +172,7 @@ def _stats(stats: StatsReply) -> str:
         return figures
     rows = [[name.upper() for name in _STATS_COLUMNS], *(_stats_row(event) for event in stats.busiest)]
     busiest = _lines(_STATS_COLUMNS, rows, [max(map(_width, column)) for column in zip(*rows, strict=True)])
-    return f"{figures}\n\nthe busiest events since it started:\n{busiest}"
+    return f"{figures}\n\nthe busiest events since the daemon started:\n{busiest}"
 
 
 def _stats_row(event: EventStats) -> list[str]:

@@ -34,6 +34,7 @@ def available(daemon: Daemon, event: str) -> int:
         (["book", "1"], "quantity"),
         (["book", "1", "1", "1"], "one word too many"),
         (["create", "Jazz", "Night", "2027-03-11T20:00:00Z", "5"], "quotes"),
+        (["create", "Jazz", "2027-03-11", "20:00", "5"], "quotes around a name or a time"),
         (["create", "Jazz", "2027-03-11", "5"], "date must be"),
         (["create", "a\x1bb", "2027-03-11T20:00:00Z", "5"], "U+001B"),
         (["create", os.fsdecode(b"\xff"), "2027-03-11T20:00:00Z", "5"], "bad_frame: this is not UTF-8"),

@@ -118,7 +118,7 @@ def test_a_terminal_shows_the_busiest_events_of_stats(daemon: Daemon) -> None:
         until(lambda: counted in connection.ask("stats").get("busiest", []))
     with terminal("stats", port=daemon.port) as screen:
         _, shown = ended(screen)
-    head, *rows = shown.partition("the busiest events since it started:\n")[2].splitlines()
+    head, *rows = shown.partition("the busiest events since the daemon started:\n")[2].splitlines()
     assert head.split() == ["ID", "SOLD", "HELD", "EXPIRED", "REFUSED"]
     assert "busy  3  2  0  2 sold_out, 1 not_on_sale" in (re.sub("  +", "  ", row) for row in rows)
     plain = dict(line.split("\t") for line in ctl("stats", port=daemon.port).stdout.splitlines())

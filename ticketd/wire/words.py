@@ -82,7 +82,7 @@ def parse(words: list[str], read: Callable[[Field, str], object] | None = None) 
             field = positional.pop(0)
             given[field.name] = read(field, word)
         else:
-            hint = " (put quotes around a name with spaces)" if "name" in given else ""
+            hint = " (put quotes around a name or a time with spaces)" if "name" in given else ""
             raise TicketError("bad_request", f"{shown(word)} is one word too many{hint}; usage: {command.usage}")
     return from_fields(given)
 
