@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NoReturn, get_type_hints
 import msgspec
 
 from ticketd import __version__, daemon, tools
+from ticketd.access_file import AccessFileError
 from ticketd.commits.events_file import EventsFileError
 from ticketd.config import (
     STATUS_BUG,
@@ -27,6 +29,7 @@ from ticketd.config import (
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.postgres.url import is_database_url, public_name
 from ticketd.logs import StderrHandler
+from ticketd.security import CannotListenError
 from ticketd.wire import PORT
 from ticketd.wire.schema import Field, shown
 
@@ -55,9 +58,11 @@ def main() -> NoReturn:
             status = runner.run(daemon.run(options, stderr.write_line))
     except CannotOpenError as error:
         _fail(STATUS_CANNOT_OPEN, str(error))
+    except AccessFileError as error:
+        _fail(STATUS_USAGE, str(error))
     except EventsFileError as error:
         _fail(STATUS_EVENTS_FILE, f"{error}; correct it, or name another with --events: the ledger keeps its events")
-    except daemon.CannotListenError as error:
+    except CannotListenError as error:
         _fail(STATUS_CANNOT_LISTEN, str(error))
     sys.exit(status)
 
@@ -95,11 +100,11 @@ def parse(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="ticketd",
         usage="ticketd [options]\n       ticketd move SOURCE TARGET\n       ticketd check LEDGER"
-        "\n       ticketd migrate URL [--grant ROLE]",
+        "\n       ticketd migrate URL [--grant ROLE]\n       ticketd access add|list|remove",
         description="Sells tickets over TCP, exactly once each. `move` moves a whole sale from one ledger to another,"
-        " `check` verifies a ledger, and `migrate` creates or upgrades the tables in a PostgreSQL. Every flag with a"
-        " value is an environment variable too:"
-        " --idle-seconds-max is TICKETD_IDLE_SECONDS_MAX. A flag overrides its variable.",
+        " `check` verifies a ledger, `migrate` creates or upgrades the tables in a PostgreSQL, and `access` gives out"
+        " tokens. Every flag with a value is an environment variable too: --idle-seconds-max is"
+        " TICKETD_IDLE_SECONDS_MAX. A flag overrides its variable.",
         epilog=f"exit status: {STATUS_ENDED} ended by a signal, {STATUS_USAGE} a bad flag,"
         f" {STATUS_CANNOT_LISTEN} cannot listen or serve, {STATUS_EVENTS_FILE} the events file is not valid,"
         f" {STATUS_CANNOT_OPEN} cannot open the ledger, {STATUS_LEDGER_FAILED} the ledger failed while running,"
@@ -121,6 +126,23 @@ def parse(arguments: list[str]) -> Options:
         action="store_true",
         help="open a ledger that lacks acknowledged commits, or its seal; what they sold is on sale again",
     )
+    parser.add_argument("--unix", metavar="PATH", help="listen on a unix socket too")
+    parser.add_argument("--unix-mode", metavar="MODE", help="its file mode: who may connect (600)")
+    security = parser.add_argument_group("who may do what")
+    security.add_argument("--access", metavar="FILE", help="the access file, which ticketd access add makes")
+    security.add_argument(
+        "--open-to-the-network",
+        action="store_true",
+        help="let everybody do everything, without an access file, also from other machines",
+    )
+    security.add_argument("--tls-certificate", metavar="FILE", help="speak TLS, with this certificate chain (PEM)")
+    security.add_argument("--tls-key", metavar="FILE", help="its key (PEM), if that is in another file")
+    security.add_argument(
+        "--plain-tokens",
+        action="store_true",
+        help="take tokens without TLS from other machines, where others can read them",
+    )
+    security.add_argument("--no-words", action="store_true", help="take only JSON, for shops that join strings")
     parser.add_argument("--log-level", help="debug, info, warning or error (info)")
     limits = parser.add_argument_group("limits")
     for name, field in fields.items():
@@ -169,6 +191,12 @@ def parse(arguments: list[str]) -> Options:
         parser.error(f"{source} must be a path or a URL that begins with postgresql://")
     if shared and flags["accept_losses"]:
         parser.error("--accept-losses is for a ledger in a file")
+    mode, source = setting("unix_mode")
+    if mode is not None and not (re.fullmatch("[0-7]{3}", mode)):
+        parser.error(f"{source} must be three octal digits, such as 660, not {shown(mode)}")
+    paths = {name: setting(name)[0] for name in ("access", "unix", "tls_certificate", "tls_key")}
+    if paths["tls_key"] and not paths["tls_certificate"]:
+        parser.error("--tls-key needs --tls-certificate")
     return Options(
         host=setting("host")[0] or "127.0.0.1",
         port=PORT if port is None else int(port),
@@ -178,6 +206,11 @@ def parse(arguments: list[str]) -> Options:
         accept_losses=flags["accept_losses"],
         log_level=level or "info",
         limits=Limits(**values),
+        open_to_the_network=flags["open_to_the_network"],
+        plain_tokens=flags["plain_tokens"],
+        words=not flags["no_words"],
+        unix_mode=int(mode or "600", 8),
+        **{name: None if path is None else Path(path) for name, path in paths.items()},
     )
 
 

@@ -56,6 +56,9 @@ class Limits(Struct, frozen=True):
         int, Meta(ge=1, le=31_536_000, description="how long a hold may last in all, however often it is extended")
     ] = HOLD_SECONDS_TOTAL_MAX_DEFAULT
     events_max: Annotated[Count, Meta(description="events in the catalogue")] = 100_000
+    sales_per_second_max: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="bookings and holds of one token in a second; 0 is no limit")
+    ] = 0
     rows_per_event_max: Annotated[Count, Meta(description="bookings and tickets of one event in one commit")] = 1_024
     rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 2_048
 
@@ -72,3 +75,12 @@ class Options(Struct):
     accept_losses: bool
     log_level: str
     limits: Limits
+    # The access file, or None if everybody may do everything.
+    access: Path | None = None
+    open_to_the_network: bool = False
+    plain_tokens: bool = False
+    words: bool = True
+    unix: Path | None = None
+    unix_mode: int = 0o600
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None

@@ -22,6 +22,7 @@ from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFa
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
+from ticketd.security import CannotListenError, Security
 from ticketd.serving.server import DESCRIPTORS_RESERVED, TURNED_AWAY_MAX, Server
 from ticketd.serving.service import Service
 
@@ -38,10 +39,6 @@ FAILED_DRAIN_SECONDS_MAX = 2.0
 OBJECTS_PER_COLLECTION = 20_000
 
 
-class CannotListenError(Exception):
-    """Cannot listen on the address, or serve anybody; the message says why and what to do."""
-
-
 class Ending:
     """When and how the daemon ends: in order after a signal or a bug, at once if vital work or the ledger fails."""
 
@@ -52,7 +49,7 @@ class Ending:
         self.at_once = False
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
-        # By default it ends the process. There is nothing to reload.
+        # By default it ends the process. ``Reloading`` takes it if there is anything to reload.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
@@ -127,12 +124,20 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     limits = options.limits
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
     file, disk_thread = EventsFile(options.events, ledger_files), DiskThread("events-file")
+    security = Security(options)
     events_in_file = await read_at_start(file, disk_thread)
     ledger, name = await _open_ledger(options)
     catalogue = Catalogue(await ledger.events())
     committer = Committer(ledger, catalogue, limits)
     file_sync = FileSync(file, disk_thread, catalogue, committer)
-    service = Service(committer, catalogue, limits)
+    service = Service(
+        committer,
+        catalogue,
+        limits,
+        security.access,
+        takes_plain_tokens=options.plain_tokens,
+        takes_words=options.words,
+    )
     server = Server(service)
     cannot_serve: CannotListenError | CannotOpenError | EventsFileError | None = None
     async with asyncio.TaskGroup() as tasks:
@@ -148,7 +153,8 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             await file_sync.start(events_in_file)
             if ending.at_once:
                 _exit_at_once(ending.status)
-            addresses = await _listen(server, options)
+            addresses = await _listen(server, options, security)
+            security.reload_on_signal(server)
         except (CannotListenError, CannotOpenError, EventsFileError) as error:
             cannot_serve = error
         else:
@@ -200,14 +206,22 @@ async def _open_ledger(options: Options) -> tuple[Ledger, str]:
     return shared, f"postgresql://{shared.name}"
 
 
-async def _listen(server: Server, options: Options) -> list[str]:
+async def _listen(server: Server, options: Options, security: Security) -> list[str]:
+    where, choice = f"{options.host}:{options.port}", "--port or --host"
     try:
-        return await server.listen(options.host, options.port)
+        await security.check_address(options)
+        addresses = await server.listen(options.host, options.port, security.tls)
+        if options.unix:
+            where, choice = str(options.unix), "--unix"
+            addresses.append(await server.listen_unix(options.unix, options.unix_mode))
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None) or 0
-        reason = os.strerror(number) if number > 0 else str(error)
-        where = f"{options.host}:{options.port}"
-        raise CannotListenError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
+        raise CannotListenError(f"cannot listen on {where}: {_reason(error)}; choose another {choice}") from None
+    return addresses
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None) or 0
+    return os.strerror(number) if number > 0 else str(error)
 
 
 async def _drain(server: Server, service: Service, ending: Ending, seconds: float) -> None:

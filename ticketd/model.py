@@ -207,7 +207,7 @@ class Change(Struct, array_like=True, gc=False):
 
     ``available`` and ``version`` are the event's, right after the change. ``at`` is when it was. ``tickets`` are those
     that a ``cancel`` cancelled, or for a ``reissue``, the old one and the new one. ``expires`` is set by ``extend``.
-    Times are in milliseconds since 1970.
+    ``actor`` is the name of who asked for it, if names are known. Times are in milliseconds since 1970.
     """
 
     what: Literal["extend", "confirm", "release", "expire", "cancel", "reissue"]
@@ -216,6 +216,7 @@ class Change(Struct, array_like=True, gc=False):
     at: int
     tickets: Sequence[str] = ()
     expires: int | None = None
+    actor: str | None = None
 
 
 _STATE_AFTER: dict[str, BookingState] = {"confirm": "confirmed", "release": "released", "expire": "expired"}
@@ -239,7 +240,8 @@ class Booking(Struct, array_like=True, gc=False):
 
     ``tickets`` are the last parts of the ids of its tickets; there are none until it is confirmed. ``seconds`` and
     ``expires`` are there if it was held first. ``changes`` are there if it has any. ``buyer`` is what the seller calls
-    the buyer, if it said so. Times are in milliseconds since 1970.
+    the buyer, if it said so, and ``actor`` the name of the seller, if names are known. Times are in milliseconds since
+    1970.
     """
 
     id: str
@@ -253,6 +255,7 @@ class Booking(Struct, array_like=True, gc=False):
     seconds: int | None = None
     expires: int | None = None
     buyer: str | None = None
+    actor: str | None = None
     changes: list[Change] | None = None
 
     @property
@@ -285,8 +288,8 @@ class Booking(Struct, array_like=True, gc=False):
 class Redemption(Struct, array_like=True, gc=False):
     """What happened to a ticket at the door. ``number`` counts this for each ticket, from 1.
 
-    ``note`` is the id of the scan that redeemed it, or the reason why its redemption was annulled, or None. ``at`` is
-    in milliseconds since 1970.
+    ``note`` is the id of the scan that redeemed it, or the reason why its redemption was annulled, or None.
+    ``actor`` is the name of who did it, if names are known. ``at`` is in milliseconds since 1970.
     """
 
     booking: str
@@ -295,6 +298,7 @@ class Redemption(Struct, array_like=True, gc=False):
     what: Literal["redeem", "annul"]
     at: int
     note: str | None = None
+    actor: str | None = None
 
 
 def redeemed_at(history: Sequence[Redemption]) -> int | None:

@@ -1,4 +1,4 @@
-"""The command line of ``ticketd move``, ``check`` and ``migrate``: arguments, output and exit statuses."""
+"""The command line of ``ticketd move``, ``check``, ``migrate`` and ``access``: arguments, output, exit statuses."""
 
 import argparse
 import asyncio
@@ -7,14 +7,19 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, get_args
 
+from ticketd import access_file
+from ticketd.access_file import AccessFileError
 from ticketd.config import STATUS_CANNOT_OPEN, STATUS_ENDED, STATUS_USAGE
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.check import check
 from ticketd.ledger.move import Report, move
 from ticketd.ledger.offline import missing_module
 from ticketd.ledger.postgres.url import is_database_url, public_name
+from ticketd.model import is_id
+from ticketd.wire.roles import Role
 
 _LEDGER = "a path, or postgresql://user@host/database"
 
@@ -29,6 +34,9 @@ def main(arguments: list[str], loop_factory: Any) -> NoReturn:
     except CannotOpenError as error:
         print(f"ticketd: {error}", file=sys.stderr)
         status = STATUS_CANNOT_OPEN
+    except AccessFileError as error:
+        print(f"ticketd: {error}", file=sys.stderr)
+        status = STATUS_USAGE
     except KeyboardInterrupt:
         again = "" if command == "check" else "; the same command finishes it"
         print(f"ticketd: interrupted{again}", file=sys.stderr)
@@ -77,7 +85,27 @@ def parse(arguments: list[str]) -> list[Any]:
     )
     migrating.add_argument("url", metavar="URL", type=_database, help="postgresql://owner@host/database")
     migrating.add_argument("--grant", metavar="ROLE", help="the role of the daemons: it may sell, and no more")
-    return list(vars(parser.parse_args(arguments)).values())
+    access = commands.add_parser(
+        "access",
+        help="give out tokens, and take them back",
+        description="Changes the access file: who has a token, and what they may do. The file keeps hashes only, so a"
+        " secret is shown once. A daemon reads the file at its start, and again on SIGHUP.",
+        epilog=f"exit status: {STATUS_ENDED} done, {STATUS_USAGE} bad arguments, or the file cannot be used",
+        allow_abbrev=False,
+    )
+    access.add_argument("what", choices=("add", "list", "remove"), help="add or remove a token, or list all")
+    access.add_argument("name", nargs="?", metavar="NAME", help="what the token is called, in logs too")
+    access.add_argument("--role", choices=get_args(Role), help="what it may do, for add")
+    access.add_argument("--access", metavar="FILE", default="access.json", help="the access file (access.json)")
+    values = parser.parse_args(arguments)
+    if values.command == "access":
+        if (values.what == "list") != (values.name is None):
+            access.error("list takes no NAME" if values.name else f"{values.what} needs a NAME")
+        if values.name is not None and not is_id(values.name):
+            access.error("NAME must be 1 to 64 of A-Z a-z 0-9 . _ -")
+        if (values.what == "add") != (values.role is not None):
+            access.error("add needs --role" if values.what == "add" else f"{values.what} takes no --role")
+    return list(vars(values).values())
 
 
 def _ledger(text: str) -> str:
@@ -123,7 +151,30 @@ async def _migrate(url: str, role: str | None) -> int:
     return STATUS_ENDED
 
 
-COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {"move": _move, "check": _check, "migrate": _migrate}
+async def _access(what: str, name: str | None, role: Role | None, file: str) -> int:
+    path = Path(file)
+    if what == "add" and name and role:
+        secret = access_file.add(path, name, role)
+        print(secret)
+        print(
+            f"ticketd: this is the secret of {name}, shown once; a daemon that runs learns it by SIGHUP",
+            file=sys.stderr,
+        )
+    elif what == "remove" and name:
+        access_file.remove(path, name)
+        print(f"removed {name}; a daemon that runs ends its connections on SIGHUP", file=sys.stderr)
+    else:
+        for token in access_file.read(path).tokens:
+            print(f"{token.name}\t{token.role}")
+    return STATUS_ENDED
+
+
+COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
+    "move": _move,
+    "check": _check,
+    "migrate": _migrate,
+    "access": _access,
+}
 
 
 def _progress(stack: ExitStack) -> Report:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 
 from ticketd.commits.catalogue import Catalogue
+from ticketd.commits.clients import Client
 from ticketd.commits.queues import Submission
 from ticketd.ledger.base import Answers
 from ticketd.rules.commands import TABLE
@@ -87,7 +88,7 @@ class Activity:
                         held[reply.event] += reply.quantity
                 if log_each:
                     self._lines += 1
-                    log.info("%s %s peer=%s", row.verb, _describe(reply), submission.client.peer)
+                    log.info("%s %s peer=%s", row.verb, _describe(reply), _name(submission.client))
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
@@ -150,6 +151,10 @@ class Activity:
 
 def _total(stats: EventStats) -> int:
     return stats.sold + stats.held + stats.expired + sum(stats.refused.values())
+
+
+def _name(client: Client) -> str:
+    return client.peer if client.actor is None else f"{client.peer} by={client.actor}"
 
 
 def _describe(reply: Reply) -> str:

@@ -20,9 +20,10 @@ STORAGE_FULL = ErrorReply(
 
 
 class Client(Protocol):
-    """Submits requests, such as a connection. ``peer`` is its name in the log."""
+    """Submits requests, such as a connection. ``peer`` is its name in the log; ``actor`` that of its token, if any."""
 
     peer: str
+    actor: str | None
 
     def deliver(self, replies: Sequence[Reply]) -> None:
         """Take the replies to what was submitted. Must not raise."""
@@ -34,6 +35,7 @@ class InternalClient:
 
     def __init__(self, peer: str) -> None:
         self.peer = peer
+        self.actor: str | None = None
         self.replies: asyncio.Future[Sequence[Reply]] = asyncio.get_running_loop().create_future()
 
     def deliver(self, replies: Sequence[Reply]) -> None:
@@ -46,7 +48,7 @@ class FirstDelivery:
     """Passes only the first delivery on to its client: the replies, or those of a timeout."""
 
     def __init__(self, client: Client) -> None:
-        self.peer = client.peer
+        self.peer, self.actor = client.peer, client.actor
         self.delivered = False
         self._client = client
 

@@ -192,7 +192,7 @@ class Committer:
         if self.health.is_full(self._loop.time()):
             self._answer_without_commit(batch)
         else:
-            self._call_ledger(self._ledger.transact, batch)
+            self._call_ledger(lambda requests, done: self._ledger.transact(requests, done, batch.actors()), batch)
         if self._queues.ready:
             self._schedule()
 

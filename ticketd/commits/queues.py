@@ -53,6 +53,12 @@ class Batch:
         """Return the requests of all submissions, in order."""
         return [request for submission in self.submissions for request in submission.requests]
 
+    def actors(self) -> list[str | None] | None:
+        """Return the names of those who sent the requests, in order; None if no name is known."""
+        if all(submission.client.actor is None for submission in self.submissions):
+            return None
+        return [submission.client.actor for submission in self.submissions for _ in submission.requests]
+
     def remove_empty(self) -> list[Submission]:
         """Remove and return the submissions without requests."""
         empty = [submission for submission in self.submissions if not submission.requests]

@@ -89,11 +89,14 @@ class Ledger(Protocol):
     # How many calls of ``transact`` may wait for their results at the same time.
     commits_at_once: int
 
-    def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
+    def transact(
+        self, requests: list[LedgerRequest], done: Done, actors: Sequence[str | None] | None = None
+    ) -> Answers | None:
         """Decide the requests in order and commit all their changes, or none.
 
         First, holds that have run out expire: at least those of the requests' events, or all if there are no requests.
-        If anything changed, ``done`` gets the result when it is durable, not before. Raises LedgerFailedError.
+        If anything changed, ``done`` gets the result when it is durable, not before. ``actors`` are the names of those
+        who sent the requests, if any are known. Raises LedgerFailedError.
         """
         ...
 

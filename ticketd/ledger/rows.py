@@ -12,8 +12,10 @@ EVENT_COLUMNS = (
     "id, name, date, capacity, available, held, sold, version, sold_elsewhere, opens, closes, paused, per_buyer,"
     " amendments, original"
 )
-BOOKING_COLUMNS = "id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, changes"
-REDEMPTION_COLUMNS = "booking, ticket, number, what, at, note"
+BOOKING_COLUMNS = (
+    "id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, actor, changes"
+)
+REDEMPTION_COLUMNS = "booking, ticket, number, what, at, note, actor"
 
 
 class Table(NamedTuple):
@@ -51,7 +53,7 @@ def event_of(row: Iterable[Any]) -> Event:
 
 def booking_of(row: Iterable[Any]) -> Booking:
     """Return the booking that a row of BOOKING_COLUMNS holds."""
-    id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, changes = row
+    id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, actor, changes = row
     return Booking(
         id,
         event,
@@ -64,5 +66,6 @@ def booking_of(row: Iterable[Any]) -> Booking:
         seconds,
         expires,
         buyer,
+        actor,
         None if changes is None else _changes(changes),
     )

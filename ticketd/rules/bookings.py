@@ -95,6 +95,7 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
         seconds,
         None if seconds is None else now + seconds * 1_000,
         buyer,
+        working_set.actor,
     )
     if seconds is None:
         booking.tickets = _new_tickets(working_set, request.quantity)
@@ -185,6 +186,7 @@ def _new_tickets(working_set: WorkingSet, quantity: int) -> list[str]:
 def change(working_set: WorkingSet, booking: Booking, change: Change, state: BookingState) -> BookingReply:
     """Record a change of a booking, whose event has changed already. Returns the reply that shows it."""
     owned = booking.owned()
+    change.actor = working_set.actor
     booking.state = state
     booking.changes = [*(booking.changes or ()), change]
     if booking.buyer is not None:

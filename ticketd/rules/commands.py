@@ -1,6 +1,6 @@
 """Owns the table of commands: one Row per command, with everything the daemon does with it. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from ticketd.wire.replies import Reply
 from ticketd.wire.requests import (
     Amend,
     Annul,
+    Auth,
     Book,
     Bookings,
     Cancel,
@@ -268,6 +269,8 @@ TABLE: dict[type, Row] = {
     Watch: Row(shows_events=True),
     Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),
     Stats: Row(answer=reading.stats),
+    # The session answers it.
+    Auth: Row(),
     Ping: Row(answer=reading.ping),
     Ready: Row(answer=reading.ready),
     Help: Row(answer=reading.explain),
@@ -284,8 +287,18 @@ def read_set(requests: Iterable[LedgerRequest]) -> ReadSet:
     return reads
 
 
-def decide_all(working_set: WorkingSet, requests: Iterable[LedgerRequest]) -> list[Reply]:
-    """Decide the requests in order and return their replies. Holds that have run out go back on sale first."""
+def decide_all(
+    working_set: WorkingSet, requests: Sequence[LedgerRequest], actors: Sequence[str | None] | None = None
+) -> list[Reply]:
+    """Decide the requests in order and return their replies. Holds that have run out go back on sale first.
+
+    ``actors`` are the names of those who sent them, if any are known.
+    """
     if working_set.due:
         bookings.expire_due(working_set)
+    if actors is not None:
+        replies = []
+        for request, working_set.actor in zip(requests, actors, strict=True):
+            replies.append(TABLE[type(request)].decide(working_set, request))  # type: ignore[misc]
+        return replies
     return [TABLE[type(request)].decide(working_set, request) for request in requests]  # type: ignore[misc]

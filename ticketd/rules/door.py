@@ -1,6 +1,7 @@
 """Decides ``redeem`` and ``annul``: at any time, each ticket is redeemed at most once."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET
@@ -100,13 +101,21 @@ def annul(working_set: WorkingSet, request: Annul) -> Reply:
     if len(history) >= 2 * ANNULMENTS_MAX:
         return too_often(f"ticket {request.ticket}", "annulled", ANNULMENTS_MAX)
     note = None if request.reason is UNSET else request.reason
-    working_set.redeem(Redemption(booking_id, ticket, len(history) + 1, "annul", working_set.now, note))
+    working_set.redeem(
+        Redemption(booking_id, ticket, len(history) + 1, "annul", working_set.now, note, working_set.actor)
+    )
     return ticket_reply(booking, ticket, working_set.history(booking_id, ticket))
 
 
 def _redeem(working_set: WorkingSet, booking: Booking, ticket: str, request: Redeem) -> None:
+    _record(working_set, booking, ticket, "redeem", str(request.scan))
+
+
+def _record(
+    working_set: WorkingSet, booking: Booking, ticket: str, what: Literal["redeem", "annul"], note: str | None
+) -> None:
     number = len(working_set.history(booking.id, ticket)) + 1
-    working_set.redeem(Redemption(booking.id, ticket, number, "redeem", working_set.now, str(request.scan)))
+    working_set.redeem(Redemption(booking.id, ticket, number, what, working_set.now, note, working_set.actor))
 
 
 def _redeemed_by(history: Sequence[Redemption], request: Redeem) -> Sequence[Redemption]:

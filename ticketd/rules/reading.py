@@ -118,5 +118,6 @@ def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:
 def _with_history(working_set: WorkingSet, booking: Booking) -> BookingReply:
     reply = booking_reply(booking)
     reply.changes = changes_of(booking)
+    reply.by = booking.actor
     show_redeemed(working_set, booking, reply)
     return reply

@@ -17,7 +17,7 @@ from ticketd.model import (
     time_of,
 )
 from ticketd.rules.working_set import WorkingSet
-from ticketd.wire.replies import BookingReply, ChangeFacts, ErrorReply, EventReply, RedemptionFacts, TicketReply
+from ticketd.wire.replies import BookingReply, ChangeFacts, ErrorReply, EventReply, RedemptionFacts, Reply, TicketReply
 
 # Whatever becomes of a booking or a ticket is kept, and shown by one reply. So it must not go on without end: at most
 # so often a hold is extended, tickets of a booking are reissued, and the redemption of a ticket is annulled.
@@ -120,6 +120,7 @@ def changes_of(booking: Booking) -> Sequence[ChangeFacts]:
             change.version,
             ticket_ids(booking, change.tickets) if change.tickets else (),
             opt_time_of(change.expires),
+            change.actor,
         )
         for change in booking.changes or ()
     )
@@ -157,7 +158,19 @@ def ticket_reply(
 
 def _redemption(redemption: Redemption) -> RedemptionFacts:
     reason = redemption.note if redemption.what == "annul" else None
-    return RedemptionFacts(redemption.what, time_of(redemption.at), reason)
+    return RedemptionFacts(redemption.what, time_of(redemption.at), reason, redemption.actor)
+
+
+def hide_names(replies: Sequence[Reply]) -> None:
+    """Remove from replies who did what."""
+    for reply in replies:
+        if isinstance(reply, BookingReply):
+            reply.by = None
+            for change in reply.changes:
+                change.by = None
+        elif isinstance(reply, TicketReply):
+            for redemption in reply.history:
+                redemption.by = None
 
 
 def no_event(event: str) -> ErrorReply:

@@ -86,6 +86,8 @@ class WorkingSet:
     def __init__(self, new_ticket: Callable[[], str], now: int) -> None:
         self.new_ticket = new_ticket
         self.now = now
+        # The name of whoever sent the request that is being decided.
+        self.actor: str | None = None
         self.events: dict[str, Event] = {}
         self.bookings: dict[str, Booking] = {}
         self.redemptions: dict[str, dict[str, list[Redemption]]] = {}

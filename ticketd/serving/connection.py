@@ -6,6 +6,7 @@ request. At any time it waits for one thing (``_waiting_for``); the callback tha
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Literal
 
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
+from ticketd.serving.accepting import UNIX, Accepted
 from ticketd.serving.service import Service
 from ticketd.serving.session import Session, Step
 from ticketd.serving.stream import READ_BYTES, Stream
@@ -26,6 +28,8 @@ AT_ONCE_LINES_MAX = 16
 AT_ONCE_BYTES_MAX = 4 * 1024
 # Replies of at most this size are sent at once; more must wait for the fair share too.
 AT_ONCE_OUTPUT_BYTES_MAX = 32 * 1024
+# How long somebody may stay who has not said who they are.
+STRANGER_SECONDS_MAX = 10.0
 
 # "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
 _WaitingFor = Literal["input", "replies", "share", "room", "nothing", "ended"]
@@ -35,9 +39,12 @@ _Step = Step | Literal["watch now"]
 class Connection(Stream):
     """A connection with a session. ``serve`` is awaited at most once, then ``close_gracefully``."""
 
-    def __init__(self, writer: asyncio.StreamWriter, service: Service) -> None:
-        super().__init__(writer, service.limits.write_seconds_max)
+    def __init__(self, accepted: Accepted, service: Service) -> None:
+        super().__init__(accepted, service.limits.write_seconds_max)
         self._service = service
+        self.gate = service.gate(accepted, self._on_known)
+        # See Client.
+        self.actor = self.gate.who.name if self.gate else None
         self._limits = service.limits
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
@@ -52,6 +59,13 @@ class Connection(Stream):
         self._watcher: Watcher | None = None
         self._interruption: TicketError | None = None
         self._ended: asyncio.Future[None] | None = None
+        # By when a stranger must have said who they are, in seconds of the loop's clock.
+        self._known_by = math.inf
+
+    def _on_known(self) -> None:
+        self.actor = self.gate.who.name if self.gate else None
+        self._known_by = math.inf
+        self._service.strangers.discard(self)
 
     async def serve(self) -> None:
         """Serve until the client ends its input, a deadline passes, or ``interrupt`` is called.
@@ -62,7 +76,10 @@ class Connection(Stream):
             # Lost while it waited for a place.
             raise ConnectionResetError
         self._ended = self._loop.create_future()
-        self._session = Session(self._service, self._limits)
+        if self.gate and self.gate.is_stranger:
+            self._service.add_stranger(self)
+            self._known_by = self._loop.time() + STRANGER_SECONDS_MAX
+        self._session = Session(self._service, self._limits, self.gate, takes_words=self._service.takes_words)
         self._advance()
         try:
             await self._ended
@@ -155,12 +172,12 @@ class Connection(Stream):
         if session.lines.pending:
             if self._line_began is None:
                 self._line_began = now
-            self._deadline.set(self._line_began + self._limits.frame_seconds_max)
+            self._deadline.set(min(self._line_began + self._limits.frame_seconds_max, self._known_by))
         elif self._watcher:
             # A watcher may send nothing for days.
             self._deadline.clear()
         else:
-            self._deadline.set(now + self._limits.idle_seconds_max)
+            self._deadline.set(min(now + self._limits.idle_seconds_max, self._known_by))
 
     def _feed(self, session: Session, data: bytes) -> None:
         if lines := session.receive(data):
@@ -194,8 +211,9 @@ class Connection(Stream):
         # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat, and TCP ends
         # the connection.
         seconds = self._limits.write_seconds_max + HEARTBEAT_SECONDS
-        tcp = self.transport.get_extra_info("socket")
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))
+        if self.address != UNIX:
+            tcp = self.transport.get_extra_info("socket")
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))
         on_removal = partial(self.interrupt, _removed(event or ""))
         self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off, on_removal)
         self._service.watchers.add(self._watcher)
@@ -256,6 +274,7 @@ class Connection(Stream):
     def _clear(self) -> None:
         self._waiting_for = "ended"
         self._session = None
+        self._service.strangers.discard(self)
         self._deadline.clear()
         self._stop_watching()
 
@@ -269,7 +288,9 @@ class Connection(Stream):
                 self._cut_off(unsent)
         elif self._waiting_for == "input":
             message = f"nothing came for {self._limits.idle_seconds_max:g} s; connect again"
-            if self._line_began is not None:
+            if self._known_by <= self._loop.time():
+                message = f"say who you are within {STRANGER_SECONDS_MAX:g} s, with auth and a token"
+            elif self._line_began is not None:
                 message = f"a line must end within {self._limits.frame_seconds_max:g} s of its first byte"
             self.interrupt(TicketError("idle_timeout", message))
 

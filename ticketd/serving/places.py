@@ -11,8 +11,7 @@ from ipaddress import IPv6Address
 
 from ticketd.config import RETRY_AFTER_SECONDS, Limits
 from ticketd.errors import TicketError
-
-LOOPBACK = frozenset({"127.0.0.1", "::1"})
+from ticketd.serving.accepting import LOCAL
 
 
 class Places:
@@ -43,7 +42,7 @@ class Places:
         """
         if self._refusal:
             raise self._refusal
-        owner, exempt = _owner(address), address in LOOPBACK and self._limits.loopback_places > 0
+        owner, exempt = _owner(address), address in LOCAL and self._limits.loopback_places > 0
         if not exempt and self._by_owner[owner] >= self._limits.connections_per_address_max:
             most = self._limits.connections_per_address_max
             raise _refusal(

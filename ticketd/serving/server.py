@@ -1,18 +1,29 @@
 """Owns the listener, the life of each connection, and the drain."""
 
 import asyncio
+import errno
 import logging
+import os
 import resource
+import socket
+import ssl
+from collections.abc import Coroutine
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.errors import TicketError
+from ticketd.serving.accepting import accepted
 from ticketd.serving.connection import Connection
 from ticketd.serving.service import Service
+from ticketd.serving.tls import bind, greet
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1_024
+# After an error, such as too many open files.
+ACCEPT_RETRY_SECONDS = 0.1
 # How many connections at once get the reason why they are refused. More are closed without one.
 TURNED_AWAY_MAX = 64
 # File descriptors that are left to the ledger, the events file and the listener.
@@ -27,21 +38,48 @@ class Server:
         self._places = service.places
         self._tasks: set[asyncio.Task[None]] = set()
         self._served: set[Connection] = set()
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Task[None]] = []
         # Why every connection must end, once a drain has begun.
         self._drain_error: TicketError | None = None
         self._turned_away = 0
         self._logged_descriptors = False
 
-    async def listen(self, host: str, port: int) -> list[str]:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> list[str]:
         """Listen, and return the addresses as ``host:port``. Port 0 is any free port. Raises OSError, UnicodeError."""
-        self._listener = await asyncio.start_server(self._on_connection, host, port, backlog=BACKLOG)
-        return [_address(socket.getsockname()) for socket in self._listener.sockets]
+        if tls:
+            sockets = await bind(host, port, BACKLOG)
+            self._accepting = [asyncio.create_task(self._accept(each, tls)) for each in sockets]
+            return [_address(each.getsockname()) for each in sockets]
+        listener = await asyncio.start_server(self._on_connection, host, port, backlog=BACKLOG)
+        self._listeners.append(listener)
+        return [_address(each.getsockname()) for each in listener.sockets]
+
+    async def listen_unix(self, path: Path, mode: int) -> str:
+        """Listen on a unix socket with this file mode, and return its address. Raises OSError."""
+        _remove_stale(path)
+        # Nobody may connect before the mode is set.
+        before = os.umask(0o177)
+        try:
+            listener = await asyncio.start_unix_server(self._on_connection, path, backlog=BACKLOG)
+        finally:
+            os.umask(before)
+        await asyncio.to_thread(path.chmod, mode)
+        self._listeners.append(listener)
+        return f"unix:{path}"
+
+    def recheck(self) -> None:
+        """After the access list was replaced: end the connections whose tokens are gone."""
+        for connection in list(self._served):
+            if connection.gate and not connection.gate.is_valid():
+                connection.interrupt(TicketError("unauthorized", "your token was removed; ask for another one"))
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let sessions answer what they have read, and close. After ``seconds``, cut off the rest."""
-        if self._listener:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
+        for accepting in self._accepting:
+            accepting.cancel()
         self._drain_error = TicketError("shutting_down", SHUTTING_DOWN)
         self._service.draining = True
         self._places.refuse_all(self._drain_error)
@@ -58,13 +96,32 @@ class Server:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=1)
 
+    async def _accept(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+        """Accept connections that begin with TLS, until this is cancelled."""
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    log.warning("cannot accept connections: %s", error.strerror)
+                    await asyncio.sleep(ACCEPT_RETRY_SECONDS)
+                    continue
+                if self._descriptors_ran_out():
+                    accepted.close()
+                else:
+                    self._run(greet(accepted, tls, self._on_connection))
+
     def _on_connection(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._descriptors_ran_out():
             writer.transport.abort()
-            return
-        # A plain function, not a coroutine: the task is registered before a drain can look for it, and start_server
-        # does not log an error when it is cancelled.
-        task = asyncio.get_running_loop().create_task(self._handle(Connection(writer, self._service)))
+        else:
+            self._run(self._handle(Connection(accepted(writer), self._service)))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        # Not from a coroutine that start_server calls: the task is registered before a drain can look for it, and
+        # start_server does not log an error when it is cancelled.
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
 
@@ -123,6 +180,20 @@ class Server:
             await connection.close_gracefully(refusal)
         finally:
             self._turned_away -= 1
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the file of a unix socket on which nobody listens any more. Raises OSError if somebody does."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, "another program listens on it")
 
 
 def _address(name: tuple[str, int]) -> str:

@@ -1,19 +1,26 @@
 """Owns what all sessions share: the parts that answer requests, and the counts of connections and requests."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ticketd import __version__
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.commits.committer import Committer
-from ticketd.config import Limits
+from ticketd.config import RETRY_AFTER_SECONDS, Limits
+from ticketd.errors import TicketError
 from ticketd.model import Event
+from ticketd.serving.accepting import Accepted
+from ticketd.serving.access import Access, Gate
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.places import Places
 from ticketd.serving.watchers import Watchers
 from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List, Request
+
+# One in so many connections may be of somebody who has not said who they are.
+STRANGERS_SHARE = 10
 
 
 @dataclass
@@ -23,11 +30,18 @@ class Service:
     committer: Committer
     catalogue: Catalogue
     limits: Limits
+    # None if everybody may do everything.
+    access: Access | None = None
+    # Whether tokens are taken on connections that others can read.
+    takes_plain_tokens: bool = False
+    takes_words: bool = True
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     connections: int = 0
     requests: int = 0
     # Whether the daemon is ending. It still commits what it has read.
     draining: bool = False
+    # Connections of those who have not said who they are.
+    strangers: set[object] = field(default_factory=set)
     fair_share: FairShare = field(default_factory=FairShare)
     watchers: Watchers = field(init=False)
     places: Places = field(init=False)
@@ -36,6 +50,29 @@ class Service:
         """Make the parts that depend on others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
         self.places = Places(self.limits)
+
+    def gate(self, accepted: Accepted, on_known: Callable[[], None]) -> Gate | None:
+        """Return what guards a new connection, or None if everybody may do everything."""
+        if self.access is None:
+            return None
+        return Gate(
+            self.access,
+            accepted.address,
+            asyncio.get_running_loop().time,
+            user=accepted.user,
+            takes_tokens=self.takes_plain_tokens or accepted.is_private,
+            on_known=on_known,
+        )
+
+    def add_stranger(self, connection: object) -> None:
+        """Count a connection of somebody unknown. Raises TicketError (too_many_connections)."""
+        if len(self.strangers) >= max(1, self.limits.connections_max // STRANGERS_SHARE):
+            raise TicketError(
+                "too_many_connections",
+                "too many connections have not said who they are; try again, and send auth at once",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+        self.strangers.add(connection)
 
     def now(self) -> int:
         """See Memory."""

@@ -14,15 +14,21 @@ from ticketd.config import Limits
 from ticketd.errors import TicketError
 from ticketd.rules.commands import TABLE
 from ticketd.rules.memory import Memory
+from ticketd.rules.showing import hide_names
+from ticketd.serving.access import Gate
 from ticketd.wire import codec, foreign, words
 from ticketd.wire.lines import Lines
-from ticketd.wire.replies import ErrorReply, Reply, error_reply
-from ticketd.wire.requests import Request
+from ticketd.wire.replies import ErrorReply, Reply, WelcomeReply, error_reply
+from ticketd.wire.requests import Auth, Request
 
 # After this much output, it must be sent before more replies are made.
 _OUTPUT_BYTES = 256 * 1024
 
+# The first line of somebody who has not said who they are.
+STRANGER_BYTES_MAX = 1_024
+
 _BRACE = ord("{")
+_STRANGER = "the first line must say who you are, with auth and a token; connect again"
 _FOREIGN = "this line is of another protocol, so nothing more is read; commands are in small letters, such as list"
 
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -41,17 +47,22 @@ Step = Literal[
 
 
 class Session:
-    """The requests and replies of one connection. ``memory`` answers what needs no ledger."""
+    """The requests and replies of one connection. ``memory`` answers what needs no ledger.
 
-    def __init__(self, memory: Memory, limits: Limits) -> None:
+    Without a ``gate``, everything is allowed. ``takes_words`` is False if all lines must be JSON.
+    """
+
+    def __init__(self, memory: Memory, limits: Limits, gate: Gate | None = None, *, takes_words: bool = True) -> None:
         self._memory = memory
         self._limits = limits
-        self.lines = Lines(limits.frame_bytes_max)
+        self._gate = gate
+        self._takes_words = takes_words
+        self.lines = Lines(STRANGER_BYTES_MAX if gate and gate.is_stranger else limits.frame_bytes_max)
         self._undecoded: deque[bytes] = deque()
         # Whether any line was a valid command. Until then, the client may speak another protocol.
         self._greeted = False
-        # Requests that are not answered yet, in order. An ErrorReply stands for one that could not be decoded.
-        self._unanswered: deque[Request | ErrorReply] = deque()
+        # Requests that are not answered yet, in order. A reply stands for one that needs no more.
+        self._unanswered: deque[Request | Reply] = deque()
         # Whether due holds were ended for the first of them.
         self._expired = False
         self._input_over = False
@@ -68,7 +79,7 @@ class Session:
         lines = self.lines.feed(data)
         self._undecoded += lines
         if self.lines.too_long and self.final_error is None:
-            limit = self._limits.frame_bytes_max
+            limit = self.lines.limit
             self.final_error = TicketError(
                 "frame_too_long", f"a line may have {limit} bytes; end each request with a newline"
             )
@@ -88,6 +99,8 @@ class Session:
         """Take in replies to the first requests of the group: at least one, but none after the step "expire"."""
         for _ in replies:
             self._unanswered.popleft()
+        if self._gate and not self._gate.sees_names:
+            hide_names(replies)
         if replies:
             self.output.append(_encode_lines(replies))
 
@@ -103,7 +116,7 @@ class Session:
                 self._decode()
                 continue
             request = self._unanswered[0]
-            if isinstance(request, ErrorReply):
+            if isinstance(request, Reply):
                 answer: Reply | bytes = request
             else:
                 command = TABLE[type(request)]
@@ -117,6 +130,9 @@ class Session:
                     return "expire"
                 self._expired = False
                 if command.read and not in_memory:
+                    if refusal := self._refusal_from_ledger(request):
+                        self._unanswered[0] = refusal
+                        continue
                     return self._make_group("read")
                 try:
                     if request.streams:
@@ -137,14 +153,14 @@ class Session:
 
     def _make_group(self, step: Step) -> Step:
         """Put the first requests into the group, as far as the same step answers them and one commit takes them."""
-        if len(self._unanswered) == 1 and not isinstance(request := self._unanswered[0], ErrorReply):
+        if len(self._unanswered) == 1 and isinstance(request := self._unanswered[0], Request):
             self.group, self.rows = [request], TABLE[type(request)].cost(self._memory, request)
             return step
         group: list[Request] = []
         rows = listed = 0
         limit = self._limits.rows_per_event_max
         for request in self._unanswered:
-            if isinstance(request, ErrorReply):
+            if isinstance(request, Reply):
                 break
             command = TABLE[type(request)]
             if step == "commit":
@@ -156,7 +172,11 @@ class Session:
                 if group and (rows + cost > limit or listed > limit):
                     break
                 rows += cost
-            elif command.read is None or (command.answer and command.in_memory(self._memory, request)):
+            elif (
+                command.read is None
+                or (command.answer and command.in_memory(self._memory, request))
+                or self._refusal_from_ledger(request)
+            ):
                 break
             group.append(request)
         self.group, self.rows = group, rows
@@ -182,17 +202,48 @@ class Session:
         for _ in range(count):
             line = self._undecoded.popleft()
             try:
-                self._unanswered.append(codec.decode(line) if line[0] == _BRACE else words.decode(line))
+                self._unanswered.append(self._admitted(self._decoded(line)))
             except TicketError as error:
                 if foreign.is_http(line) or (not self._has_command() and foreign.is_other_protocol(line)):
                     self._undecoded.clear()
                     self.final_error = TicketError("bad_frame", _FOREIGN)
                     break
                 self._unanswered.append(error_reply(error))
+            if self._gate and self._gate.is_stranger:
+                self._undecoded.clear()
+                self.final_error = TicketError("unauthorized", _STRANGER)
+                break
         if not self._greeted:
             self._greeted = self._has_command()
         if self._undecoded:
             self.has_share = False
+
+    def _decoded(self, line: bytes) -> Request:
+        if line[0] == _BRACE:
+            return codec.decode(line)
+        if not self._takes_words:
+            raise TicketError("bad_frame", 'this daemon takes only JSON, one object a line, such as {"cmd":"list"}')
+        return words.decode(line)
+
+    def _admitted(self, request: Request) -> Request | Reply:
+        """Return the request if it is allowed, or the reply to ``auth``. Raises TicketError."""
+        if type(request) is Auth:
+            if self._gate is None:
+                return WelcomeReply("anybody", "admin")
+            welcome = self._gate.authenticate(request)
+            self.lines.limit = self._limits.frame_bytes_max
+            return welcome
+        if self._gate:
+            self._gate.check(request)
+        return request
+
+    def _refusal_from_ledger(self, request: Request) -> ErrorReply | None:
+        if self._gate:
+            try:
+                self._gate.check_from_ledger(request)
+            except TicketError as error:
+                return error_reply(error)
+        return None
 
     def _has_command(self) -> bool:
         return self._greeted or any(isinstance(each, Request) for each in self._unanswered)

@@ -6,6 +6,7 @@ import logging
 from typing import cast
 
 from ticketd.errors import TicketError
+from ticketd.serving.accepting import Accepted
 from ticketd.wire import codec
 from ticketd.wire.replies import error_reply
 
@@ -25,15 +26,15 @@ class Stream(asyncio.Protocol):
     Subclasses override the callbacks ``on_input``, ``on_room`` and ``on_lost``.
     """
 
-    def __init__(self, writer: asyncio.StreamWriter, write_seconds_max: float) -> None:
-        self.transport = cast(asyncio.Transport, writer.transport)
+    def __init__(self, accepted: Accepted, write_seconds_max: float) -> None:
+        self.transport = cast(asyncio.Transport, accepted.writer.transport)
         # Keep the StreamWriter alive: its finalizer closes the transport. Its protocol gets ``connection_lost``.
-        self._writer: asyncio.StreamWriter | None = writer
+        self._writer: asyncio.StreamWriter | None = accepted.writer
         self._writer_protocol = self.transport.get_protocol()
         self._write_seconds_max = write_seconds_max
-        self.address, port = _peer_address(writer)
+        self.address = accepted.address
         # Its name in the log.
-        self.peer = f"{self.address}:{port}"
+        self.peer = accepted.peer
         self.input = bytearray()
         self.input_over = False
         self.congested = False
@@ -87,7 +88,9 @@ class Stream(asyncio.Protocol):
             if error and not self.transport.is_closing():
                 log.debug("ending peer=%s code=%s", self.peer, error.code)
                 self.transport.write(codec.encode(error_reply(error)) + b"\n")
-                self.transport.write_eof()
+                # TLS has no half-closed connections.
+                if self.transport.can_write_eof():
+                    self.transport.write_eof()
                 self.input_over = True
                 if self._reading_paused:
                     self.transport.resume_reading()
@@ -141,13 +144,3 @@ class Stream(asyncio.Protocol):
         self.input_over = True
         if not self._input_ended.done():
             self._input_ended.set_result(None)
-
-
-def _peer_address(writer: asyncio.StreamWriter) -> tuple[str, int]:
-    """Return the address and the port of the other side."""
-    try:
-        address, port = writer.get_extra_info("peername")[:2]
-    except (AttributeError, OSError, TypeError):
-        # The client is gone already; uvloop raises AttributeError then.
-        return "unknown", 0
-    return address, port

@@ -15,7 +15,7 @@ class Lines:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._partial = bytearray()
         # Whether a line has begun that has not ended.
         self.pending = False
@@ -29,7 +29,7 @@ class Lines:
         """
         if self.too_long:
             return []
-        if chunk.find(b"\n") == len(chunk) - 1 < self._limit and not self.pending:
+        if chunk.find(b"\n") == len(chunk) - 1 < self.limit and not self.pending:
             # By far the most common case: one whole line.
             text = chunk.strip(_BLANK_AND_LF)
             return [text] if text else []
@@ -40,14 +40,14 @@ class Lines:
             self._partial.clear()
         lines: list[bytes] = []
         for line in complete:
-            if len(line) > self._limit and self._exceeds_limit(line):
+            if len(line) > self.limit and self._exceeds_limit(line):
                 self.too_long = True
                 return lines
             text = line.strip(_BLANK)
             if text:
                 lines.append(text)
         self._partial += rest
-        if len(self._partial) > self._limit and self._exceeds_limit(self._partial):
+        if len(self._partial) > self.limit and self._exceeds_limit(self._partial):
             self._partial.clear()
             self.too_long = True
         self.pending = bool(self._partial)
@@ -62,4 +62,4 @@ class Lines:
 
     def _exceeds_limit(self, line: bytes | bytearray) -> bool:
         # The CR of a CR LF does not count.
-        return len(line) - line.endswith(b"\r") > self._limit
+        return len(line) - line.endswith(b"\r") > self.limit

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ticketd.errors import Code, TicketError
 from ticketd.model import BookingState, TicketState
+from ticketd.wire.roles import Role
 
 
 class Reply(Struct, tag_field="reply", omit_defaults=True, gc=False):
@@ -52,7 +53,7 @@ class ChangeFacts(Struct, omit_defaults=True, gc=False):
     """One change of a booking, and when it was.
 
     ``tickets`` are those that a ``cancel`` cancelled, or the old and the new one of a ``reissue``. ``expires`` is set
-    by ``extend``.
+    by ``extend``. ``by`` is the name of the token with which it was asked for; it is shown to managers.
     """
 
     what: Literal["extend", "confirm", "release", "expire", "cancel", "reissue"]
@@ -61,6 +62,7 @@ class ChangeFacts(Struct, omit_defaults=True, gc=False):
     version: int
     tickets: Sequence[str] = ()
     expires: datetime | None = None
+    by: str | None = None
 
 
 class BookingFacts(Struct, omit_defaults=True, gc=False):
@@ -69,6 +71,7 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     ``available`` and ``version`` are the event's right after the booking came to this state. Those of ``tickets`` that
     are in ``cancelled`` or ``redeemed`` are no longer valid. ``redeemed``, and in the same order ``redeemed_at``, are
     there in replies to ``show``, ``bookings`` and ``redeem``, and ``changes`` in those to ``show`` and ``bookings``.
+    ``by`` is the name of the token that booked it; it is shown to managers, in replies to ``show`` and ``bookings``.
     """
 
     id: str
@@ -85,6 +88,7 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     redeemed: Sequence[str] = ()
     redeemed_at: Sequence[datetime] = ()
     changes: Sequence[ChangeFacts] = ()
+    by: str | None = None
 
 
 class BookingReply(BookingFacts, Reply, tag="booking", omit_defaults=True, gc=False):
@@ -124,11 +128,15 @@ class BookingsReply(Reply, tag="bookings"):
 
 
 class RedemptionFacts(Struct, omit_defaults=True, gc=False):
-    """What happened to a ticket at the door, and when. ``reason`` is why it was annulled, if that was said."""
+    """What happened to a ticket at the door, and when. ``reason`` is why it was annulled, if that was said.
+
+    ``by`` is the name of the token that did it; it is shown to managers.
+    """
 
     what: Literal["redeem", "annul"]
     at: datetime
     reason: str | None = None
+    by: str | None = None
 
 
 class TicketReply(Reply, tag="ticket"):
@@ -180,6 +188,13 @@ class StatsReply(Reply, tag="stats"):
     queued: int
     watchers: int
     busiest: list[EventStats] = []
+
+
+class WelcomeReply(Reply, tag="welcome"):
+    """Answers ``auth``: as whom the daemon knows you now, and what you may do."""
+
+    name: str
+    role: Role
 
 
 class ReadyReply(Reply, tag="ready"):

@@ -39,7 +39,9 @@ from ticketd.wire.replies import (
     Reply,
     StatsReply,
     TicketReply,
+    WelcomeReply,
 )
+from ticketd.wire.roles import ANYBODY, Role
 from ticketd.wire.schema import listed
 from ticketd.wire.window import checked_window
 
@@ -47,6 +49,8 @@ EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100
 # So many fit into a line, however long their ids are.
 TICKETS_PER_CANCEL_MAX = 190
+TOKEN_CHARS_MIN = 20
+TOKEN_CHARS_MAX = 200
 # No reply is longer.
 REPLY_BYTES_MAX = 1024 * 1024
 
@@ -82,6 +86,9 @@ def _checked_buyer(buyer: str | UnsetType) -> None:
 class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
     """The base of all requests. Each subclass is a command, and its tag is the name of the command."""
 
+    # It needs one of these roles. ``ledger_roles`` are those that it needs if memory cannot answer it, if they differ.
+    roles: ClassVar[frozenset[Role]]
+    ledger_roles: ClassVar[frozenset[Role] | None] = None
     # The kinds of reply that answer it. Besides them, any command may be answered by an error.
     replies: ClassVar[tuple[type[Reply], ...]]
     # Whether it may change the ledger. If so, and no reply comes, the outcome is unknown.
@@ -104,6 +111,7 @@ class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
 class List(Request, tag="list"):
     """Show the events and how many of their tickets are left, a page at a time."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"reader"})
     replies = (EventsReply,)
 
     after: (
@@ -122,6 +130,8 @@ class List(Request, tag="list"):
 class Show(Request, tag="show"):
     """Show the event, booking or ticket with this id; if several have it, the first in this order."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"reader"})
+    ledger_roles: ClassVar[frozenset[Role]] = frozenset({"seller", "door"})
     replies = (EventReply, BookingReply, TicketReply)
 
     id: Annotated[
@@ -141,6 +151,7 @@ class Show(Request, tag="show"):
 class Create(Request, tag="create"):
     """Put a new event on sale."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (EventReply,)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "id"
@@ -180,6 +191,7 @@ class Create(Request, tag="create"):
 class Book(Request, tag="book"):
     """Buy tickets of an event."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "booking"
@@ -197,6 +209,7 @@ class Book(Request, tag="book"):
 class Hold(Request, tag="hold"):
     """Keep tickets of an event for a buyer who is still paying."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "booking"
@@ -217,6 +230,7 @@ class Hold(Request, tag="hold"):
 class Extend(Request, tag="extend"):
     """Keep what is held for longer."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
@@ -227,6 +241,7 @@ class Extend(Request, tag="extend"):
 class Confirm(Request, tag="confirm"):
     """Sell what is held."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
@@ -239,6 +254,7 @@ class Confirm(Request, tag="confirm"):
 class Release(Request, tag="release"):
     """Put what is held back on sale."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
@@ -248,6 +264,7 @@ class Release(Request, tag="release"):
 class Cancel(Request, tag="cancel"):
     """Take back tickets that were sold, and put them on sale again."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (BookingReply,)
     writes: ClassVar[bool] = True
 
@@ -258,6 +275,7 @@ class Cancel(Request, tag="cancel"):
 class Reissue(Request, tag="reissue"):
     """Replace a ticket by one with a new id, for the same place."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (TicketReply,)
     writes: ClassVar[bool] = True
 
@@ -267,6 +285,7 @@ class Reissue(Request, tag="reissue"):
 class Redeem(Request, tag="redeem"):
     """Let the owner of a ticket in, once; or the owners of all valid tickets of a booking."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"door"})
     replies = (TicketReply, BookingReply)
     writes: ClassVar[bool] = True
     minted: ClassVar[str | None] = "scan"
@@ -279,6 +298,7 @@ class Redeem(Request, tag="redeem"):
 class Annul(Request, tag="annul"):
     """Take a redemption back, so that the ticket is valid again."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"door"})
     replies = (TicketReply,)
     writes: ClassVar[bool] = True
     # It could undo a redemption that came in between.
@@ -298,6 +318,7 @@ class Annul(Request, tag="annul"):
 class Amend(Request, tag="amend"):
     """Change an event: its name, date or capacity, or when and to whom it is sold."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (EventReply,)
     writes: ClassVar[bool] = True
     # It could undo what somebody else has changed in between.
@@ -336,6 +357,7 @@ class Amend(Request, tag="amend"):
 class Delete(Request, tag="delete"):
     """Remove an event whose tickets were never sold or held."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (EventReply,)
     writes: ClassVar[bool] = True
     # The second attempt finds nothing.
@@ -348,6 +370,7 @@ class Delete(Request, tag="delete"):
 class Watch(Request, tag="watch"):
     """Stream the events, or one event, as they change, until the next line is sent."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"reader"})
     # A pong is its heartbeat.
     replies = (EventReply, PongReply)
     streams: ClassVar[bool] = True
@@ -361,6 +384,7 @@ class Watch(Request, tag="watch"):
 class Bookings(Request, tag="bookings"):
     """Read the bookings, a page at a time, in the order of their ids."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (BookingsReply,)
 
     after: Annotated[Id, Meta(description="only bookings after the one with this id")] | UnsetType = UNSET
@@ -380,24 +404,44 @@ class Bookings(Request, tag="bookings"):
 class Stats(Request, tag="stats"):
     """Show what the daemon is doing."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"admin"})
     replies = (StatsReply,)
+
+
+class Auth(Request, tag="auth"):
+    """Say who you are, with a token."""
+
+    roles: ClassVar[frozenset[Role]] = ANYBODY
+    replies = (WelcomeReply,)
+
+    token: Annotated[
+        str,
+        Meta(
+            pattern=rf"^[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}\Z",
+            title="a token as ticketd access add prints it",
+            description="the secret that whoever runs the daemon gave you",
+        ),
+    ]
 
 
 class Ping(Request, tag="ping"):
     """Check whether the daemon answers."""
 
+    roles: ClassVar[frozenset[Role]] = ANYBODY
     replies = (PongReply,)
 
 
 class Ready(Request, tag="ready"):
     """Check whether the daemon can sell: whether its ledger takes commits now."""
 
+    roles: ClassVar[frozenset[Role]] = ANYBODY
     replies = (ReadyReply,)
 
 
 class Help(Request, tag="help"):
     """Show the commands, or one of them with its fields."""
 
+    roles: ClassVar[frozenset[Role]] = ANYBODY
     replies = (HelpReply,)
 
     command: (

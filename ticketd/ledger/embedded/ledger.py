@@ -102,11 +102,13 @@ class EmbeddedLedger:
                 *(len(distant), longest, time_of(max(distant)).isoformat()),
             )
 
-    def transact(self, requests: list[LedgerRequest], done: Done) -> Answers | None:
+    def transact(
+        self, requests: list[LedgerRequest], done: Done, actors: Sequence[str | None] | None = None
+    ) -> Answers | None:
         """See Ledger."""
         working_set = self._load(read_set(requests), due=True)
         total_before = total_of(working_set)
-        replies = decide_all(working_set, requests)
+        replies = decide_all(working_set, requests, actors)
         if not working_set.changed:
             return Answers(replies, (), changed=False)
         work = self._database.work_for(working_set, total_of(working_set) - total_before)

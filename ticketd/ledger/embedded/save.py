@@ -14,7 +14,7 @@ from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUM
 from ticketd.rules.working_set import WorkingSet
 
 # Most bookings are new, and have nothing in the other columns. Each column that is read from JSON costs time.
-_PLAIN_COLUMNS = "id, event, quantity, tickets, available, version, booked_at, buyer"
+_PLAIN_COLUMNS = "id, event, quantity, tickets, available, version, booked_at, buyer, actor"
 _PLAIN_PLACES = [BOOKING_COLUMNS.split(", ").index(column) for column in _PLAIN_COLUMNS.split(", ")]
 
 

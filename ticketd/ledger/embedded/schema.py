@@ -3,7 +3,7 @@
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 
 APPLICATION_ID = 0x7469636B  # "tick", which identifies the file as a ledger
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # Changes of a booking that move no ticket: no count of its event shows that one of them is missing.
 STILL = ("extend", "reissue")
@@ -58,6 +58,7 @@ CREATE TABLE bookings (
     seconds INTEGER,
     expires INTEGER,
     buyer TEXT,
+    actor TEXT,
     digest TEXT AS (
         CASE WHEN octet_length(tickets) + ifnull(octet_length(changes), 0) > {SHORT_BYTES_MAX} THEN {DIGEST} END
     ) STORED,
@@ -75,6 +76,7 @@ CREATE TABLE redemptions (
     what TEXT NOT NULL CHECK (what IN ('redeem', 'annul')),
     at INTEGER NOT NULL,
     note TEXT,
+    actor TEXT,
     PRIMARY KEY (booking, ticket, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE removals (event TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;

@@ -21,8 +21,8 @@ NOT_DURABLE = "TD003"
 
 _TYPES = {
     EVENT_COLUMNS: "text text timestamptz int int int int bigint int bigint bigint boolean int int jsonb",
-    BOOKING_COLUMNS: "text text int text jsonb int bigint bigint int bigint text jsonb",
-    REDEMPTION_COLUMNS: "text text int text bigint text",
+    BOOKING_COLUMNS: "text text int text jsonb int bigint bigint int bigint text text jsonb",
+    REDEMPTION_COLUMNS: "text text int text bigint text text",
 }
 
 
@@ -163,7 +163,7 @@ BEGIN
         BOOKING_COLUMNS,
         available="(value ->> 5)::int + by_available",
         version="(value ->> 6)::bigint + by_version",
-        changes="CASE WHEN value -> 11 <> 'null' THEN shifted(value -> 11, by_available, by_version) END",
+        changes="CASE WHEN value -> 12 <> 'null' THEN shifted(value -> 12, by_available, by_version) END",
     )
 }
             FROM changed, jsonb_array_elements(new_bookings)

@@ -50,6 +50,9 @@ from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
 
+# The names of those who sent requests, if any are known.
+Actors = Sequence[str | None] | None
+
 COMMITS_AT_ONCE = 4
 TRIES_MAX = 20
 # From then on, the events of a batch are locked before it is decided, if others keep changing them meanwhile.
@@ -128,9 +131,9 @@ class PostgresLedger:
         await pool.open()
         return cls(pool, commit_seconds_max, events_max, hold_seconds_total_max)
 
-    def transact(self, requests: list[LedgerRequest], done: Done) -> None:
+    def transact(self, requests: list[LedgerRequest], done: Done, actors: Sequence[str | None] | None = None) -> None:
         """See Ledger."""
-        self._tasks.run(self._commit(requests), done)
+        self._tasks.run(self._commit(requests, actors), done)
 
     def without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply, done: Done) -> None:
         """See Ledger."""
@@ -220,7 +223,7 @@ class PostgresLedger:
             replies.append(refusal if part.changed else reply)
         return Answers(replies, list(committed.events.values()))
 
-    async def _commit(self, requests: list[LedgerRequest]) -> Answers:
+    async def _commit(self, requests: list[LedgerRequest], actors: Actors) -> Answers:
         await self._pool.check_no_commit_hangs()
         swept = Answers(())
         if not requests or (self.next_expiry is not None and self.next_expiry <= self.now()):
@@ -229,7 +232,7 @@ class PostgresLedger:
             except OutcomeUnknownError as error:
                 # What became of the holds is unknown, but for the requests nothing was done yet.
                 raise LedgerUnavailableError(str(error)) from error
-        answers = await self._answer(requests) if requests else Answers(())
+        answers = await self._answer(requests, actors) if requests else Answers(())
         # An event of both is shown as it is after the requests.
         events = {event.id: event for event in (*swept.events, *answers.events)}
         changed = answers.changed or bool(swept.events)
@@ -254,9 +257,9 @@ class PostgresLedger:
                     return self._remember(batch)
         return Answers(())
 
-    async def _answer(self, requests: list[LedgerRequest]) -> Answers:
+    async def _answer(self, requests: list[LedgerRequest], actors: Actors) -> Answers:
         """Decide the requests on what is known, and save the changes. If that does not hold, load and try again."""
-        batch = self._decide_on_known(requests)
+        batch = self._decide_on_known(requests, actors)
         locks: list[str] = []
         for tries in range(TRIES_MAX):
             async with self._pool.lend() as connection:
@@ -264,7 +267,7 @@ class PostgresLedger:
                     async with self._pool.within(TRY_SECONDS_MAX):
                         if tries >= TRIES_WITHOUT_LOCKS:
                             await lock(connection, locks)
-                        batch = self._decide(await load(connection, read_set(requests)), requests)
+                        batch = self._decide(await load(connection, read_set(requests)), requests, actors)
                 saved = await self._save(batch, connection) if batch.changed else await self._end(connection)
                 if saved:
                     return self._remember(batch)
@@ -282,19 +285,21 @@ class PostgresLedger:
             await self._pool.sync(connection)
         return True
 
-    def _decide_on_known(self, requests: list[LedgerRequest]) -> Batch | None:
+    def _decide_on_known(self, requests: list[LedgerRequest], actors: Actors) -> Batch | None:
         """Return the batch decided on events as they were last seen, and own holds; None if it needs more than that."""
         working_set = self._known.working_set(read_set(requests), self.now())
         if working_set is None:
             return None
-        batch = self._decide(working_set, requests, time_is_known=False)
+        batch = self._decide(working_set, requests, actors, time_is_known=False)
         # A refusal, or a reply that repeats an earlier one, may be outdated: the database decides.
         return batch if batch.granted and batch.changed else None
 
-    def _decide(self, working_set: WorkingSet, requests: list[LedgerRequest], *, time_is_known: bool = True) -> Batch:
+    def _decide(
+        self, working_set: WorkingSet, requests: list[LedgerRequest], actors: Actors, *, time_is_known: bool = True
+    ) -> Batch:
         working_set.events_left = self._events_max - len(self._known.events)
         working_set.hold_seconds_total_max = self._hold_seconds_total_max
-        return Batch(working_set, requests, time_is_known=time_is_known)
+        return Batch(working_set, requests, actors, time_is_known=time_is_known)
 
     async def _save(self, batch: Batch, connection: PooledConnection) -> bool:
         """Save a batch durably, or return False: it is stale, and nothing was done."""

@@ -40,7 +40,12 @@ class Batch:
     """
 
     def __init__(
-        self, working_set: WorkingSet, requests: Sequence[LedgerRequest], *, time_is_known: bool = True
+        self,
+        working_set: WorkingSet,
+        requests: Sequence[LedgerRequest],
+        actors: Sequence[str | None] | None = None,
+        *,
+        time_is_known: bool = True,
     ) -> None:
         self._time_is_known = time_is_known
         self._working_set = working_set
@@ -56,7 +61,7 @@ class Batch:
             )
             for id, booking in working_set.bookings.items()
         }
-        self._replies = decide_all(working_set, requests)
+        self._replies = decide_all(working_set, requests, actors)
 
     @property
     def changed(self) -> bool:

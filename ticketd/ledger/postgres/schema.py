@@ -68,6 +68,7 @@ CREATE TABLE bookings (
     seconds integer,
     expires bigint,
     buyer text COLLATE "C",
+    actor text,
     changes jsonb,
     CHECK ((seconds IS NULL) = (expires IS NULL)),
     CHECK (state <> 'held' OR expires IS NOT NULL)
@@ -81,6 +82,7 @@ CREATE TABLE redemptions (
     what text NOT NULL CHECK (what IN ('redeem', 'annul')),
     at bigint NOT NULL,
     note text,
+    actor text,
     PRIMARY KEY (booking, ticket, number)
 );
 CREATE TABLE commits (

@@ -1,0 +1,91 @@
+"""Owns what protects the daemon: the access file and TLS, read at the start and again on SIGHUP."""
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from ipaddress import ip_address
+
+from ticketd import access_file
+from ticketd.access_file import AccessFileError
+from ticketd.config import Options
+from ticketd.serving.access import Access
+from ticketd.serving.server import Server
+
+log = logging.getLogger("ticketd")
+
+
+class CannotListenError(Exception):
+    """Cannot listen on the address, or serve anybody; the message says why and what to do."""
+
+
+class Security:
+    """The access and the TLS of ``options``. Raises AccessFileError or CannotListenError if they cannot be used."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.access: Access | None = None
+        self.tls: ssl.SSLContext | None = None
+        if options.access:
+            self.access = Access(access_file.read(options.access), options.limits.sales_per_second_max)
+        if options.tls_certificate:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            # Nobody resumes a session: clients keep their connections.
+            self.tls.num_tickets = 0
+            self._load_certificate(self.tls)
+
+    def _load_certificate(self, tls: ssl.SSLContext) -> None:
+        certificate = self._options.tls_certificate
+        assert certificate
+        try:
+            tls.load_cert_chain(certificate, self._options.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or getattr(error, "reason", None) or str(error)
+            raise CannotListenError(
+                f"cannot use the certificate {certificate} with its key ({reason}); both must be PEM files"
+            ) from None
+
+    async def check_address(self, options: Options) -> None:
+        """Refuse an address that other machines reach, unless somebody guards it. Raises CannotListenError, OSError."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        if all(ip_address(address[0]).is_loopback for *_, address in found):
+            return
+        where = f"{options.host}:{options.port}"
+        if self.access is None and not options.open_to_the_network:
+            raise CannotListenError(
+                f"whoever reaches {where} could sell, cancel and let in; give an access file (ticketd access add makes"
+                " one, --access FILE uses it), or accept that with --open-to-the-network"
+            )
+        if self.access is None:
+            log.warning(
+                "open to the network: whoever reaches %s can sell, cancel and let in; --access FILE ends that", where
+            )
+        elif self.tls is None and not options.plain_tokens:
+            log.warning(
+                "%s has no TLS, so it takes no tokens from other machines; give --tls-certificate, or --plain-tokens in"
+                " a network that nobody else can read",
+                where,
+            )
+
+    def reload_on_signal(self, server: Server) -> None:
+        """Read both again on every SIGHUP. What cannot be used changes nothing, and is logged."""
+        if self.access or self.tls:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, server)
+
+    def _reload(self, server: Server) -> None:
+        try:
+            if self.access and self._options.access:
+                self.access.replace(access_file.read(self._options.access))
+                server.recheck()
+                log.info("read the access file %s again", self._options.access)
+            if self.tls:
+                # Both must fit each other, or the old ones stay.
+                self._load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+                self._load_certificate(self.tls)
+                log.info("read the certificate %s again", self._options.tls_certificate)
+        except (AccessFileError, CannotListenError) as error:
+            log.warning("%s; nothing was changed", error)

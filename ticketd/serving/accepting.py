@@ -1,0 +1,54 @@
+"""Finds out who is on the other side of a new connection."""
+
+import asyncio
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+
+# The process, the user and the group on the other side of a unix socket.
+_CREDENTIALS = struct.Struct("3i")
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
+UNIX = "unix"
+LOCAL = LOOPBACK | {UNIX}
+
+
+@dataclass(eq=False)
+class Accepted:
+    """A connection that was accepted. ``address`` counts it; ``peer`` is its name in the log.
+
+    ``user`` is the user of this machine on the other side of a unix socket.
+    """
+
+    writer: asyncio.StreamWriter
+    address: str
+    peer: str
+    user: str | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody else can read what it carries."""
+        return self.address in LOCAL or self.writer.get_extra_info("ssl_object") is not None
+
+
+def accepted(writer: asyncio.StreamWriter) -> Accepted:
+    """Return what is known of a new connection."""
+    if writer.get_extra_info("socket").family == socket.AF_UNIX:
+        user = _user(writer.get_extra_info("socket"))
+        return Accepted(writer, UNIX, f"{UNIX}:{user}", user)
+    try:
+        address, port = writer.get_extra_info("peername")[:2]
+    except (AttributeError, OSError, TypeError):
+        # The client is gone already; uvloop raises AttributeError then.
+        address, port = "unknown", 0
+    return Accepted(writer, address, f"{address}:{port}")
+
+
+def _user(connection: socket.socket) -> str:
+    """Return the name of the user on the other side, or the number if there is no name."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

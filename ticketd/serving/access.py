@@ -1,0 +1,170 @@
+"""Owns who may do what: knows the tokens, and decides whether a request is allowed. Times are of the loop's clock."""
+
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ticketd.access_file import AccessList, Token, digest
+from ticketd.errors import TicketError
+from ticketd.wire.replies import WelcomeReply
+from ticketd.wire.requests import Auth, Book, Hold, Request
+from ticketd.wire.roles import Role, may
+
+# After so many wrong tokens of one address in a second, no more of its tokens are looked at in that second.
+FAILURES_PER_SECOND_MAX = 10
+# Of so many addresses, the last ones with failures, these are counted.
+ADDRESSES_MAX = 10_000
+RETRY_AFTER_SECONDS = 1.0
+MANAGERS: frozenset[Role] = frozenset({"manager"})
+
+
+class Who(NamedTuple):
+    """Somebody on a connection. ``name`` is that of the token or the user; ``token`` is None without one."""
+
+    name: str | None
+    role: Role | None
+    token: Token | None = None
+
+
+class Access:
+    """Decides by an access list. ``sales_per_second_max`` is for each name, in bookings and holds; 0 is no limit."""
+
+    def __init__(self, access: AccessList, sales_per_second_max: int = 0) -> None:
+        self._sales_per_second_max = sales_per_second_max
+        # By address: in which second, and how many.
+        self._failures: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        # By name: until when it has sold what it may.
+        self._sold_until: dict[str, float] = {}
+        self.replace(access)
+
+    def replace(self, access: AccessList) -> None:
+        """Take another access list from now on."""
+        self._tokens = [(token, token.sha256.encode()) for token in access.tokens]
+        self._anonymous = access.anonymous
+        self._users: Mapping[str, Role] = access.users
+
+    def arrival(self, user: str | None) -> Who:
+        """Return who has connected: a user of this machine, or somebody unknown."""
+        if user is not None and user in self._users:
+            return Who(f"user:{user}", self._users[user])
+        return Who(None, self._anonymous)
+
+    def authenticate(self, request: Auth, address: str, now: float) -> Who:
+        """Return who has this token. Raises TicketError (unauthorized, or busy after too many failures)."""
+        second, failures = self._failures.get(address, (0, 0))
+        if second == int(now) and failures >= FAILURES_PER_SECOND_MAX:
+            message = "too many wrong tokens came from your address; wait a second"
+            raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
+        given = digest(request.token).encode()
+        found: Token | None = None
+        for token, sha256 in self._tokens:
+            # All are compared, each in constant time.
+            if hmac.compare_digest(given, sha256):
+                found = token
+        if found:
+            return Who(found.name, found.role, found)
+        self._failures[address] = (int(now), failures + 1 if second == int(now) else 1)
+        self._failures.move_to_end(address)
+        if len(self._failures) > ADDRESSES_MAX:
+            self._failures.popitem(last=False)
+        raise TicketError("unauthorized", "this token is not valid; ask whoever runs the daemon for another one")
+
+    def still(self, who: Who, user: str | None) -> Who | None:
+        """Return who somebody is now, after the list was replaced; None if their token is gone."""
+        if who.token is None:
+            return self.arrival(user)
+        for token, _ in self._tokens:
+            if (token.name, token.sha256) == (who.token.name, who.token.sha256):
+                return Who(token.name, token.role, token)
+        return None
+
+    def check(self, who: Who, request: Request, now: float) -> None:
+        """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
+        if not may(who.role, request.roles):
+            raise _unauthorized(who, request, request.roles)
+        if self._sales_per_second_max and type(request) in (Book, Hold) and who.name is not None:
+            self._count_sale(who.name, now)
+
+    def check_from_ledger(self, who: Who, request: Request) -> None:
+        """The same for what memory cannot answer."""
+        if request.ledger_roles is not None and not may(who.role, request.ledger_roles):
+            raise _unauthorized(who, request, request.ledger_roles)
+
+    def _count_sale(self, name: str, now: float) -> None:
+        """Let so many pass in any second, in steps of equal length."""
+        until = max(self._sold_until.get(name, 0.0), now - 1.0)
+        if until >= now:
+            message = f"{name} may book or hold {self._sales_per_second_max} times a second; nothing was done"
+            raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
+        self._sold_until[name] = until + 1 / self._sales_per_second_max
+
+
+def _unauthorized(who: Who, request: Request, roles: frozenset[Role]) -> TicketError:
+    needed = " or ".join(sorted(roles))
+    command = request.__struct_config__.tag
+    if who.role is None:
+        return TicketError("unauthorized", f"{command} needs the role {needed}; say who you are first, with auth TOKEN")
+    return TicketError("unauthorized", f"{command} needs the role {needed}, and you are {who.role}")
+
+
+class Gate:
+    """What whoever is on one connection may do. ``now`` returns seconds.
+
+    ``user`` is the user of this machine who has connected by the unix socket, if that is known. ``takes_tokens`` is
+    False if a token that is sent can be read on its way. ``on_known`` is called when a stranger has said who they are.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        address: str,
+        now: Callable[[], float],
+        *,
+        user: str | None = None,
+        takes_tokens: bool = True,
+        on_known: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._access = access
+        self._address = address
+        self._now = now
+        self._user = user
+        self._takes_tokens = takes_tokens
+        self._on_known = on_known
+        self.who = access.arrival(user)
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether they may do nothing but say who they are."""
+        return self.who.role is None
+
+    @property
+    def sees_names(self) -> bool:
+        """Whether they may see who did what."""
+        return may(self.who.role, MANAGERS)
+
+    def authenticate(self, request: Auth) -> WelcomeReply:
+        """Take a token. Raises TicketError (unauthorized or busy)."""
+        if not self._takes_tokens:
+            message = "this connection is not encrypted, and others could read your token; use TLS, or a new token"
+            raise TicketError("unauthorized", message)
+        self.who = self._access.authenticate(request, self._address, self._now())
+        self._on_known()
+        assert self.who.name and self.who.role
+        return WelcomeReply(self.who.name, self.who.role)
+
+    def check(self, request: Request) -> None:
+        """Raise TicketError (unauthorized or busy) unless they may send this now."""
+        self._access.check(self.who, request, self._now())
+
+    def check_from_ledger(self, request: Request) -> None:
+        """The same for what memory cannot answer."""
+        self._access.check_from_ledger(self.who, request)
+
+    def is_valid(self) -> bool:
+        """Whether their token is still there, after the access list was replaced. Their role may have changed."""
+        who = self._access.still(self.who, self._user)
+        if who is None:
+            return False
+        self.who = who
+        return True

@@ -1,0 +1,22 @@
+"""Owns the roles: what those who use a daemon are, and which of them may do what another one may. Pure."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+Role = Literal["reader", "seller", "door", "manager", "admin"]
+
+# Each role may do what these may.
+INCLUDED: Mapping[Role, frozenset[Role]] = {
+    "reader": frozenset({"reader"}),
+    "seller": frozenset({"reader", "seller"}),
+    "door": frozenset({"reader", "door"}),
+    "manager": frozenset({"reader", "seller", "door", "manager"}),
+    "admin": frozenset({"reader", "seller", "door", "manager", "admin"}),
+}
+# Of a command that needs no role.
+ANYBODY: frozenset[Role] = frozenset()
+
+
+def may(role: Role | None, roles: frozenset[Role]) -> bool:
+    """Whether somebody with this role, or with none, may do what needs one of ``roles``."""
+    return not roles or (role is not None and not roles.isdisjoint(INCLUDED[role]))
