@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from ticketctl.client import Client
 from ticketctl.commands import Leave, is_comment, known, run
+from ticketctl.link import Where
 from ticketctl.output import (
     BUSY,
     CANNOT_CONNECT,
@@ -26,6 +27,8 @@ from ticketctl.output import (
     default_host,
     default_port,
     default_timezone,
+    default_tls_ca,
+    default_token_file,
     discard,
 )
 from ticketctl.render import Mode, usages
@@ -78,7 +81,7 @@ def _main(arguments: list[str]) -> int:
     options, command = parser.parse_known_args(arguments)
     client = _client(options, parser)
     mode: Mode = "json" if options.json else "table" if sys.stdout.isatty() else "plain"
-    output = Output(mode, options.quiet, zone=_zone(options, parser))
+    output = Output(mode, options.quiet, zone=_zone(options, parser), options=_repeated(options))
     if options.help and not command:
         parser.print_help()
         return DONE
@@ -143,8 +146,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         add_help=False,
     )
-    parser.add_argument("--host", help="where ticketd listens (TICKETD_HOST, or 127.0.0.1)")
+    parser.add_argument("--host", help="where ticketd listens, or unix:PATH (TICKETD_HOST, or 127.0.0.1)")
     parser.add_argument("--port", help=f"its port (TICKETD_PORT, or {PORT})")
+    parser.add_argument("--tls", action="store_true", help="connect with TLS, and check the certificate and the host")
+    parser.add_argument("--tls-ca", metavar="FILE", help="trust these certificates (TICKETD_TLS_CA); implies --tls")
+    parser.add_argument("--token-file", metavar="FILE", help="a file with your token (TICKETD_TOKEN_FILE)")
+    parser.add_argument("--plain-token", action="store_true", help="send the token also where others can read it")
     parser.add_argument("--timeout", metavar="SECONDS", help=f"how long to wait for a reply ({TIMEOUT_SECONDS:g})")
     parser.add_argument("--timezone", metavar="ZONE", help="of times, such as Europe/Berlin (TICKETD_TIMEZONE, or TZ)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, errors included")
@@ -164,7 +171,27 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
     timeout = TIMEOUT_SECONDS
     if options.timeout is not None:
         timeout = _number("--timeout", options.timeout, float, Timeout, parser)
-    return Client(host, port, timeout)
+    tls, token = None, None
+    authorities, token_file = options.tls_ca or default_tls_ca(), options.token_file or default_token_file()
+    try:
+        if options.tls or authorities or token_file:
+            # Imported here, because TLS takes long to import.
+            from ticketctl.security import read_token, tls_context
+
+            tls = tls_context(authorities) if options.tls or authorities else None
+            token = read_token(token_file, may_be_read=options.plain_token) if token_file else None
+    except ValueError as error:
+        parser.error(str(error))
+    return Client(Where(host, port, tls), timeout, token)
+
+
+def _repeated(options: argparse.Namespace) -> list[str]:
+    """Return the options that say how to connect, as they were given."""
+    given = [f"--{name}" for name in ("tls", "plain-token") if getattr(options, name.replace("-", "_"))]
+    for name in ("tls-ca", "token-file"):
+        if value := getattr(options, name.replace("-", "_")):
+            given += [f"--{name}", value]
+    return given
 
 
 def _zone(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Zone:

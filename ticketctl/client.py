@@ -3,7 +3,6 @@
 Owns the connection, its deadlines, and the rule for sending a request again. Knows nothing of what people see.
 """
 
-import select
 import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -12,9 +11,10 @@ from typing import NoReturn
 
 import msgspec
 
+from ticketctl.link import CannotOpenError, Token, Where, has_input, is_private, open_connection
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.replies import ErrorReply, PongReply, Reply
-from ticketd.wire.requests import REPLY_BYTES_MAX, Ping, Request
+from ticketd.wire.requests import REPLY_BYTES_MAX, Auth, Ping, Request
 
 RECEIVE_BYTES = 64 * 1024
 # How many requests are sent before their replies are read. The daemon takes as many of one connection into a commit.
@@ -41,28 +41,31 @@ class OutcomeUnknownError(Exception):
     interrupted = False
 
 
+class _NotWelcomeError(Exception):
+    """The daemon refused the token."""
+
+    def __init__(self, reply: ErrorReply) -> None:
+        super().__init__(reply.message)
+        self.reply = reply
+
+
 class _LostError(CannotConnectError):
     """The connection broke. A new one may work."""
 
 
 class Client:
-    """A client of the daemon at ``host`` and ``port``, with at most one connection.
+    """A client of the daemon at ``where``, with at most one connection.
 
     It connects for the first request, and again after the connection was lost. ``timeout`` is in seconds, above 0. It
-    bounds every wait except that for the changes that ``stream`` yields.
+    bounds every wait except that for the changes that ``stream`` yields. If there is a ``token``, it is sent first.
     """
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        self.host = host
-        self.port = port
+    def __init__(self, where: Where, timeout: float, token: Token | None = None) -> None:
+        self.where = where
         self.timeout = timeout
+        self.token = token
         self._socket: socket.socket | None = None
         self._received = bytearray()
-
-    @property
-    def address(self) -> str:
-        """Host and port as people write them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def ask(self, request: Request) -> Reply:
         """Send a request and return its reply, within ``timeout`` seconds in all.
@@ -87,6 +90,9 @@ class Client:
                 sent = request.writes
                 self._send(frame, deadline)
                 reply = self._receive(request, deadline)
+            except _NotWelcomeError as refused:
+                self.close()
+                reply = refused.reply
             except CannotConnectError as error:
                 self.close()
                 maybe_done = maybe_done or sent
@@ -137,7 +143,12 @@ class Client:
         """Send all, and return the replies that came: fewer than requests if the connection broke or time ran out."""
         deadline = time.monotonic() + self.timeout
         self._close_if_stale()
-        self._ensure_connected(deadline)
+        try:
+            self._ensure_connected(deadline)
+        except _NotWelcomeError:
+            # Each request asks again, and is told.
+            self.close()
+            return []
         replies: list[Reply] = []
         try:
             self._send(b"".join(encode(request) + b"\n" for request in batch), deadline)
@@ -181,8 +192,11 @@ class Client:
                 reply = self._receive(request, None)
                 if not isinstance(reply, PongReply):
                     yield reply
+        except _NotWelcomeError as refused:
+            yield refused.reply
+            raise CannotConnectError(refused.reply.message) from None
         except _LostError:
-            message = f"the connection to {self.address} is lost, and no more changes come. Is ticketd running?"
+            message = f"the connection to {self.where} is lost, and no more changes come. Is ticketd running?"
             raise CannotConnectError(message) from None
         finally:
             self.close()
@@ -197,18 +211,30 @@ class Client:
     def _close_if_stale(self) -> None:
         # No request waits for its reply. If there is anything to read, the daemon has closed the connection and says
         # why, or the server is not ticketd.
-        if self._socket and (self._received or select.select([self._socket], [], [], 0)[0]):
+        if self._socket and (self._received or has_input(self._socket, self.where)):
             self.close()
 
     def _ensure_connected(self, deadline: float) -> None:
         if self._socket:
             return
         try:
-            self._socket = socket.create_connection((self.host, self.port), _left(deadline))
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise CannotConnectError(f"cannot reach {self.address} ({reason.lower()}). Is ticketd running?") from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = open_connection(self.where, _left(deadline))
+        except CannotOpenError as error:
+            raise CannotConnectError(f"cannot reach {self.where} ({error}). Is ticketd running?") from None
+        if self.token:
+            self._authenticate(self._socket, self.token, deadline)
+
+    def _authenticate(self, connection: socket.socket, token: Token, deadline: float) -> None:
+        """Say who this is. Raises _NotWelcomeError if the daemon does not know."""
+        if not (token.may_be_read or is_private(connection, self.where)):
+            raise CannotConnectError(
+                f"the token would go to {self.where} unencrypted, for others to read; use --tls, or --plain-token"
+            )
+        auth = Auth(token.secret)
+        self._send(encode(auth) + b"\n", deadline)
+        reply = self._receive(auth, deadline)
+        if isinstance(reply, ErrorReply):
+            raise _NotWelcomeError(reply)
 
     def _send(self, frames: bytes, deadline: float) -> None:
         assert self._socket is not None
@@ -230,7 +256,7 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._not_ticketd() from None
         except MemoryError:
-            raise CannotConnectError(f"there is not enough memory for the reply of {self.address}") from None
+            raise CannotConnectError(f"there is not enough memory for the reply of {self.where}") from None
         if not isinstance(reply, (ErrorReply, *request.expects)):
             kind, command = (str(each.__struct_config__.tag) for each in (reply, request))
             raise self._not_ticketd(f": it answers {command} with {kind}")
@@ -247,7 +273,7 @@ class Client:
                 self._socket.settimeout(None if deadline is None else _left(deadline))
                 chunk = self._socket.recv(RECEIVE_BYTES)
                 if not chunk:
-                    raise _LostError(f"{self.address} closed the connection without a reply")
+                    raise _LostError(f"{self.where} closed the connection without a reply")
                 self._received += chunk
         except TimeoutError:
             raise self._no_reply() from None
@@ -258,13 +284,13 @@ class Client:
         return line
 
     def _not_ticketd(self, why: str = "") -> CannotConnectError:
-        return CannotConnectError(f"what answers at {self.address} does not speak ticketd's protocol{why}")
+        return CannotConnectError(f"what answers at {self.where} does not speak ticketd's protocol{why}")
 
     def _no_reply(self) -> CannotConnectError:
-        return CannotConnectError(f"no reply from {self.address} within {self.timeout:g} s")
+        return CannotConnectError(f"no reply from {self.where} within {self.timeout:g} s")
 
     def _broken(self, error: OSError) -> _LostError:
-        return _LostError(f"the connection to {self.address} broke ({error.strerror or error})")
+        return _LostError(f"the connection to {self.where} broke ({error.strerror or error})")
 
 
 def _left(deadline: float) -> float:

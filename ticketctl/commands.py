@@ -45,7 +45,7 @@ from ticketd.wire.replies import (
     TicketReply,
     error_reply,
 )
-from ticketd.wire.requests import Bookings, Delete, Help, Request, Show
+from ticketd.wire.requests import Auth, Bookings, Delete, Help, Request, Show
 from ticketd.wire.schema import Command
 
 
@@ -89,6 +89,11 @@ def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
             return DONE
     except TicketError as error:
         output.error(error_reply(error))
+        return USAGE
+    if isinstance(request, Auth):
+        # It would stay in the history of a shell, and be seen in the list of processes.
+        message = "a token is not typed: put it into a file that only you can read, and name that with --token-file"
+        output.error(ErrorReply("bad_request", message))
         return USAGE
     if request.streams:
         # Imported here, because its tables take longer to import than most commands take.

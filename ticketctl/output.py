@@ -44,6 +44,8 @@ class Output:
     line: int | None = None
     # Where people are: times without an offset are read there, and those on a terminal are shown there.
     zone: Zone = LOCAL
+    # Options that a command needs too which the person may type next.
+    options: Sequence[str] = ()
 
     def result(self, reply: Reply) -> None:
         """Show a reply that is not an error. Raises OSError if stdout cannot be written."""
@@ -130,11 +132,11 @@ def typed(command: Sequence[str], client: Client, output: Output) -> str:
     if output.program is None:
         return shlex.join(command)
     where: list[str] = []
-    if client.host != default_host():
-        where += ["--host", client.host]
-    if str(client.port) != default_port():
-        where += ["--port", str(client.port)]
-    return shlex.join([output.program, *where, *command])
+    if client.where.host != default_host():
+        where += ["--host", client.where.host]
+    if str(client.where.port) != default_port():
+        where += ["--port", str(client.where.port)]
+    return shlex.join([output.program, *where, *output.options, *command])
 
 
 def default_host() -> str:
@@ -150,3 +152,13 @@ def default_port() -> str:
 def default_timezone() -> str | None:
     """Return the zone to read and show times in if no option names one. None is the local one."""
     return os.environ.get("TICKETD_TIMEZONE") or None
+
+
+def default_tls_ca() -> str | None:
+    """Return the file of certificates to trust if no option names one."""
+    return os.environ.get("TICKETD_TLS_CA") or None
+
+
+def default_token_file() -> str | None:
+    """Return the file with the token if no option names one."""
+    return os.environ.get("TICKETD_TOKEN_FILE") or None

@@ -70,7 +70,7 @@ def bookings(client: Client, request: Bookings) -> Iterator[BookingsReply]:
 
 def endless(client: Client) -> CannotConnectError:
     """Return the error for a page that has nothing new and says that more follow: asking on would never end."""
-    return CannotConnectError(f"{client.address} sent a page with nothing new that says that more follow")
+    return CannotConnectError(f"{client.where} sent a page with nothing new that says that more follow")
 
 
 def counted(number: int, what: str) -> str:

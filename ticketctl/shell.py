@@ -22,7 +22,7 @@ from ticketd.errors import TicketError
 from ticketd.model import is_id, printable
 from ticketd.wire import words
 from ticketd.wire.commands import commands
-from ticketd.wire.replies import EventFacts, EventsReply, StatsReply, error_reply
+from ticketd.wire.replies import ErrorReply, EventFacts, EventsReply, StatsReply, error_reply
 from ticketd.wire.requests import List, Stats
 from ticketd.wire.schema import Command, Field
 
@@ -47,7 +47,7 @@ def run_shell(client: Client, output: Output) -> int:
     try:
         while True:
             try:
-                text = session.prompt(f"{client.address}> ")
+                text = session.prompt(f"{client.where}> ")
             except KeyboardInterrupt:
                 continue
             # Several lines may have been pasted at once. Ctrl-C drops the rest of them.
@@ -77,9 +77,11 @@ def _greet(client: Client) -> None:
     except CannotConnectError as error:
         print(f"{error}\nThe next command tries again. help works without a daemon, Ctrl-D leaves.")
         return
+    if isinstance(stats, ErrorReply) and stats.code == "unauthorized":
+        print(printable(f"ticketd at {client.where}. Type help, or Ctrl-D to leave."))
     if isinstance(stats, StatsReply):
         events = f"{stats.events} event{'' if stats.events == 1 else 's'}"
-        print(printable(f"ticketd {stats.version} at {client.address}, {events}. Type help, or Ctrl-D to leave."))
+        print(printable(f"ticketd {stats.version} at {client.where}, {events}. Type help, or Ctrl-D to leave."))
 
 
 def _history() -> History:
@@ -112,7 +114,7 @@ class _Completer(Completer):
 
     def __init__(self, client: Client) -> None:
         # A connection of its own, because that of the shell may be waiting for a reply.
-        self._client = Client(client.host, client.port, COMPLETION_SECONDS_MAX)
+        self._client = Client(client.where, COMPLETION_SECONDS_MAX, client.token)
         self._events: list[EventFacts] = []
         self._asked = -EVENTS_FRESH_SECONDS
 

@@ -104,7 +104,9 @@ def _unauthorized(who: Who, request: Request, roles: frozenset[Role]) -> TicketE
     needed = " or ".join(sorted(roles))
     command = request.__struct_config__.tag
     if who.role is None:
-        return TicketError("unauthorized", f"{command} needs the role {needed}; say who you are first, with auth TOKEN")
+        return TicketError(
+            "unauthorized", f"{command} needs the role {needed}; say who you are first, with auth and a token"
+        )
     return TicketError("unauthorized", f"{command} needs the role {needed}, and you are {who.role}")
 
 

@@ -1,0 +1,89 @@
+"""Opens connections: over TCP or a unix socket, with or without TLS. Knows no requests."""
+
+import select
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    # Importing it takes longer than most commands.
+    import ssl
+
+UNIX_PREFIX = "unix:"
+
+
+class Where(NamedTuple):
+    """Where a daemon listens. ``host`` may be ``unix:PATH``; then the port does not count.
+
+    With a ``tls`` context, the connection is encrypted, and the name of the host is checked.
+    """
+
+    host: str
+    port: int
+    tls: "ssl.SSLContext | None" = None
+
+    def __str__(self) -> str:
+        """Return it as people write it."""
+        if self.host.startswith(UNIX_PREFIX):
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Token(NamedTuple):
+    """A secret that says who somebody is. ``may_be_read`` allows to send it where others can read it."""
+
+    secret: str
+    may_be_read: bool = False
+
+    def __repr__(self) -> str:
+        """Show nothing of the secret."""
+        return "Token(...)"
+
+
+class CannotOpenError(Exception):
+    """No connection could be opened; the message says why, without a full stop."""
+
+
+def open_connection(where: Where, seconds: float) -> socket.socket:
+    """Return a new connection. Raises CannotOpenError, also if it takes longer than ``seconds``."""
+    try:
+        if where.host.startswith(UNIX_PREFIX):
+            return _open_unix(where.host.removeprefix(UNIX_PREFIX), seconds)
+        connection = socket.create_connection((where.host, where.port), seconds)
+    except (OSError, UnicodeError) as error:
+        raise CannotOpenError((getattr(error, "strerror", None) or str(error)).lower()) from None
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if where.tls is None:
+        return connection
+    from ticketctl.security import begin_tls
+
+    return begin_tls(connection, where.tls, where.host)
+
+
+def _open_unix(path: str, seconds: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(seconds)
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def has_input(connection: socket.socket, where: Where) -> bool:
+    """Whether there is something to read, or the other side has closed the connection."""
+    if not select.select([connection], [], [], 0)[0]:
+        return False
+    if where.tls is None:
+        return True
+    from ticketctl.security import has_tls_input
+
+    return has_tls_input(connection)
+
+
+def is_private(connection: socket.socket, where: Where) -> bool:
+    """Whether nobody on the network can read what goes over it."""
+    if where.tls or connection.family == socket.AF_UNIX:
+        return True
+    address: str = connection.getpeername()[0]
+    return address.startswith("127.") or address == "::1"
