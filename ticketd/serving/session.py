@@ -17,7 +17,7 @@ from ticketd.rules.memory import Memory
 from ticketd.rules.showing import hide_names
 from ticketd.serving.access import Gate
 from ticketd.wire import codec, foreign, words
-from ticketd.wire.lines import Lines
+from ticketd.wire.lines import BLANK_AND_LF, Lines
 from ticketd.wire.replies import ErrorReply, Reply, WelcomeReply, error_reply
 from ticketd.wire.requests import Auth, Request
 
@@ -29,6 +29,7 @@ STRANGER_BYTES_MAX = 1_024
 
 _BRACE = ord("{")
 _STRANGER = "the first line must say who you are, with auth and a token; connect again"
+_TLS = "this port does not speak TLS; connect without it, as ticketctl does without --tls"
 _FOREIGN = "this line is of another protocol, so nothing more is read; commands are in small letters, such as list"
 
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -58,6 +59,8 @@ class Session:
         self._gate = gate
         self._takes_words = takes_words
         self.lines = Lines(STRANGER_BYTES_MAX if gate and gate.is_stranger else limits.frame_bytes_max)
+        # Whether the first line has come, so that all lines may be as long as the limit allows.
+        self._takes_any_line = False
         self._undecoded: deque[bytes] = deque()
         # Whether any line was a valid command. Until then, the client may speak another protocol.
         self._greeted = False
@@ -76,7 +79,7 @@ class Session:
 
     def receive(self, data: bytes) -> int:
         """Take in bytes, and return how many lines they complete. Only after the step "input"."""
-        lines = self.lines.feed(data)
+        lines = self._feed(data)
         self._undecoded += lines
         if self.lines.too_long and self.final_error is None:
             limit = self.lines.limit
@@ -84,6 +87,25 @@ class Session:
                 "frame_too_long", f"a line may have {limit} bytes; end each request with a newline"
             )
         return len(lines)
+
+    def _feed(self, data: bytes) -> list[bytes]:
+        if self._takes_any_line:
+            return self.lines.feed(data)
+        # Only the first line has to be short, and may be the greeting of TLS, which need not have an end.
+        lines: list[bytes] = []
+        while data and not lines and not self.lines.too_long and self.final_error is None:
+            if not self.lines.pending:
+                data = data.lstrip(BLANK_AND_LF)
+                if foreign.is_tls(data):
+                    self.final_error = TicketError("bad_frame", _TLS)
+                    return []
+            line, newline, data = data.partition(b"\n")
+            lines = self.lines.feed(line + newline)
+        if lines:
+            self._takes_any_line = True
+            self.lines.limit = self._limits.frame_bytes_max
+            lines += self.lines.feed(data)
+        return lines
 
     def receive_end(self) -> None:
         """Take in the end of the input. Only after the step "input"."""
@@ -197,26 +219,36 @@ class Session:
 
     def _decode(self) -> None:
         """Decode up to ``frames_in_flight_max`` lines. If more wait, they need the fair share."""
-        count = min(len(self._undecoded), self._limits.frames_in_flight_max)
-        self._memory.requests += count
-        for _ in range(count):
+        decoded = 0
+        for decoded in range(1, min(len(self._undecoded), self._limits.frames_in_flight_max) + 1):
             line = self._undecoded.popleft()
+            refusal: TicketError | None = None
             try:
-                self._unanswered.append(self._admitted(self._decoded(line)))
-            except TicketError as error:
-                if foreign.is_http(line) or (not self._has_command() and foreign.is_other_protocol(line)):
-                    self._undecoded.clear()
-                    self.final_error = TicketError("bad_frame", _FOREIGN)
+                request = self._decoded(line)
+                if type(request) is Auth and self._unanswered:
+                    # What came before it is answered as to whoever sent that, and done in their name.
+                    self._undecoded.appendleft(line)
+                    decoded -= 1
                     break
-                self._unanswered.append(error_reply(error))
+                self._greeted = True
+                self._unanswered.append(self._admitted(request))
+            except TicketError as error:
+                if foreign.is_http(line) or (not self._greeted and foreign.is_other_protocol(line)):
+                    self._end_after_this(TicketError("bad_frame", _FOREIGN))
+                    break
+                refusal = error
             if self._gate and self._gate.is_stranger:
-                self._undecoded.clear()
-                self.final_error = TicketError("unauthorized", _STRANGER)
+                self._end_after_this(refusal or TicketError("unauthorized", _STRANGER))
                 break
-        if not self._greeted:
-            self._greeted = self._has_command()
+            if refusal:
+                self._unanswered.append(error_reply(refusal))
+        self._memory.requests += decoded
         if self._undecoded:
             self.has_share = False
+
+    def _end_after_this(self, error: TicketError) -> None:
+        self._undecoded.clear()
+        self.final_error = error
 
     def _decoded(self, line: bytes) -> Request:
         if line[0] == _BRACE:
@@ -228,11 +260,7 @@ class Session:
     def _admitted(self, request: Request) -> Request | Reply:
         """Return the request if it is allowed, or the reply to ``auth``. Raises TicketError."""
         if type(request) is Auth:
-            if self._gate is None:
-                return WelcomeReply("anybody", "admin")
-            welcome = self._gate.authenticate(request)
-            self.lines.limit = self._limits.frame_bytes_max
-            return welcome
+            return self._gate.authenticate(request) if self._gate else WelcomeReply("anybody", "admin")
         if self._gate:
             self._gate.check(request)
         return request
@@ -244,6 +272,3 @@ class Session:
             except TicketError as error:
                 return error_reply(error)
         return None
-
-    def _has_command(self) -> bool:
-        return self._greeted or any(isinstance(each, Request) for each in self._unanswered)

@@ -28,5 +28,13 @@ def is_other_protocol(line: bytes) -> bool:
     if _CONTROL.search(line):
         return True
     greeting = _GREETING.match(line)
-    # Somebody may have typed LIST.
-    return greeting is not None and greeting[0].lower().decode(errors="replace") not in commands()
+    if greeting is None:
+        return False
+    # Somebody may have typed LIST. But AUTH is what clients of Redis and SMTP say before their own commands.
+    word = greeting[0].lower().decode(errors="replace")
+    return word == "auth" or word not in commands()
+
+
+def is_tls(data: bytes) -> bool:
+    """Whether this is how TLS begins, which need not send a whole line. No command begins like it."""
+    return data.startswith(b"\x16")

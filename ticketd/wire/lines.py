@@ -4,7 +4,7 @@
 FRAME_BYTES_MAX = 16 * 1024
 
 _BLANK = b" \t\r"
-_BLANK_AND_LF = b" \t\r\n"
+BLANK_AND_LF = b" \t\r\n"
 
 
 class Lines:
@@ -31,7 +31,7 @@ class Lines:
             return []
         if chunk.find(b"\n") == len(chunk) - 1 < self.limit and not self.pending:
             # By far the most common case: one whole line.
-            text = chunk.strip(_BLANK_AND_LF)
+            text = chunk.strip(BLANK_AND_LF)
             return [text] if text else []
         *complete, rest = chunk.split(b"\n")
         if complete and self._partial:
