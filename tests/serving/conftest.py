@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,6 +19,7 @@ import uvloop
 from tests.daemon import Daemon, running, write_events
 from tests.ledgers import STORAGES
 from tests.postgres import Server as Postgres
+from tests.secured import short_folder
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
@@ -54,6 +56,13 @@ def sale(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield daemon
     if postgres:
         postgres.drop(arguments[-1])
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A path that is short enough for a unix socket."""
+    with short_folder() as folder:
+        yield folder / "socket"
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -167,8 +176,9 @@ async def serving(
     limits: Limits | None = None,
     clock: Callable[[], int] = system_clock,
     *,
-    make: type[Service] = Service,
+    make: Callable[..., Service] = Service,
     events: int = 1,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
     """Serve events "1", "2" and so on until the end of the block."""
     limits = limits or Limits()
@@ -180,11 +190,11 @@ async def serving(
     await committer.ask(creates, "test")
     service = make(committer, catalogue, limits)
     server = Server(service)
-    [address] = await server.listen("127.0.0.1", 0)
-    assert server._listener
-    for listener in server._listener.sockets:
-        # Connections inherit it.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+    [address] = await server.listen("127.0.0.1", 0, tls)
+    for listener in server._listeners:
+        for listening in listener.sockets:
+            # Connections inherit it.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
     try:
         served = Served(int(address.rpartition(":")[2]), server, service, committer)
         yield served

@@ -5,6 +5,7 @@ import pwd
 import socket
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 # The process, the user and the group on the other side of a unix socket.
 _CREDENTIALS = struct.Struct("3i")
@@ -26,9 +27,19 @@ class Accepted:
     user: str | None = None
 
     @property
+    def owner(self) -> str:
+        """What counts as one client where it matters who it is: a user of this machine, or an address."""
+        return self.peer if self.user is not None else owner(self.address)
+
+    @property
     def is_private(self) -> bool:
         """Whether nobody else can read what it carries."""
         return self.address in LOCAL or self.writer.get_extra_info("ssl_object") is not None
+
+
+def owner(address: str) -> str:
+    """Return what counts as one address: for IPv6 a /64 network, since one client often has all addresses of it."""
+    return IPv6Address(address).packed[:8].hex() if ":" in address else address
 
 
 def accepted(writer: asyncio.StreamWriter) -> Accepted:

@@ -1,6 +1,7 @@
 """Owns who may do what: knows the tokens, and decides whether a request is allowed. Times are of the loop's clock."""
 
 import hmac
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -16,6 +17,8 @@ FAILURES_PER_SECOND_MAX = 10
 # Of so many addresses, the last ones with failures, these are counted.
 ADDRESSES_MAX = 10_000
 RETRY_AFTER_SECONDS = 1.0
+# More than what adding up parts of a second can lose.
+_ROUNDING_SECONDS = 1e-6
 MANAGERS: frozenset[Role] = frozenset({"manager"})
 
 
@@ -41,6 +44,7 @@ class Access:
     def replace(self, access: AccessList) -> None:
         """Take another access list from now on."""
         self._tokens = [(token, token.sha256.encode()) for token in access.tokens]
+        self._by_name = {token.name: token for token in access.tokens}
         self._anonymous = access.anonymous
         self._users: Mapping[str, Role] = access.users
 
@@ -70,14 +74,14 @@ class Access:
             self._failures.popitem(last=False)
         raise TicketError("unauthorized", "this token is not valid; ask whoever runs the daemon for another one")
 
-    def still(self, who: Who, user: str | None) -> Who | None:
-        """Return who somebody is now, after the list was replaced; None if their token is gone."""
+    def renewed(self, who: Who, user: str | None) -> Who:
+        """Return who somebody is after the list was replaced: somebody without a role if their token is gone."""
         if who.token is None:
             return self.arrival(user)
-        for token, _ in self._tokens:
-            if (token.name, token.sha256) == (who.token.name, who.token.sha256):
-                return Who(token.name, token.role, token)
-        return None
+        token = self._by_name.get(who.token.name)
+        if token is None or token.sha256 != who.token.sha256:
+            return Who(who.name, None, who.token)
+        return Who(token.name, token.role, token)
 
     def check(self, who: Who, request: Request, now: float) -> None:
         """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
@@ -92,12 +96,12 @@ class Access:
             raise _unauthorized(who, request, request.ledger_roles)
 
     def _count_sale(self, name: str, now: float) -> None:
-        """Let so many pass in any second, in steps of equal length."""
-        until = max(self._sold_until.get(name, 0.0), now - 1.0)
-        if until >= now:
+        """Let so many pass at once after a second of rest, and then one after each such part of a second."""
+        until = max(self._sold_until.get(name, -math.inf), now - 1.0) + 1 / self._sales_per_second_max
+        if until > now + _ROUNDING_SECONDS:
             message = f"{name} may book or hold {self._sales_per_second_max} times a second; nothing was done"
             raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
-        self._sold_until[name] = until + 1 / self._sales_per_second_max
+        self._sold_until[name] = until
 
 
 def _unauthorized(who: Who, request: Request, roles: frozenset[Role]) -> TicketError:
@@ -163,10 +167,8 @@ class Gate:
         """The same for what memory cannot answer."""
         self._access.check_from_ledger(self.who, request)
 
-    def is_valid(self) -> bool:
-        """Whether their token is still there, after the access list was replaced. Their role may have changed."""
-        who = self._access.still(self.who, self._user)
-        if who is None:
-            return False
-        self.who = who
-        return True
+    def refresh(self) -> bool:
+        """Take what a new access list says of them. Return False if they had a role, and have none any more."""
+        had_role = self.who.role is not None
+        self.who = self._access.renewed(self.who, self._user)
+        return not had_role or self.who.role is not None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
+from ticketd.config import RETRY_AFTER_SECONDS
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import UNIX, Accepted
@@ -31,6 +32,12 @@ AT_ONCE_OUTPUT_BYTES_MAX = 32 * 1024
 # How long somebody may stay who has not said who they are.
 STRANGER_SECONDS_MAX = 10.0
 
+TOO_MANY_STRANGERS = TicketError(
+    "too_many_connections",
+    "too many connections have not said who they are; try again, and send auth at once",
+    retry_after=RETRY_AFTER_SECONDS,
+)
+
 # "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
 _WaitingFor = Literal["input", "replies", "share", "room", "nothing", "ended"]
 _Step = Step | Literal["watch now"]
@@ -43,6 +50,7 @@ class Connection(Stream):
         super().__init__(accepted, service.limits.write_seconds_max)
         self._service = service
         self.gate = service.gate(accepted, self._on_known)
+        self._owner = accepted.owner
         # See Client.
         self.actor = self.gate.who.name if self.gate else None
         self._limits = service.limits
@@ -76,8 +84,10 @@ class Connection(Stream):
             # Lost while it waited for a place.
             raise ConnectionResetError
         self._ended = self._loop.create_future()
+        # The access list may have been replaced while it waited for a place.
+        self._refresh()
         if self.gate and self.gate.is_stranger:
-            self._service.add_stranger(self)
+            self._service.strangers.add(self, self._owner, partial(self.interrupt, TOO_MANY_STRANGERS))
             self._known_by = self._loop.time() + STRANGER_SECONDS_MAX
         self._session = Session(self._service, self._limits, self.gate, takes_words=self._service.takes_words)
         self._advance()
@@ -99,6 +109,18 @@ class Connection(Stream):
         self._interruption = error
         if self._waiting_for == "input":
             self._end(error)
+
+    def recheck(self) -> None:
+        """After the access list was replaced: end this if whoever it is may do nothing any more."""
+        if not self._refresh():
+            self.interrupt(TicketError("unauthorized", "your access was taken back; ask for another token"))
+
+    def _refresh(self) -> bool:
+        if self.gate is None:
+            return True
+        may_stay = self.gate.refresh()
+        self.actor = self.gate.who.name
+        return may_stay
 
     def _advance(self, data: bytes = b"", replies: Sequence[Reply] = (), *, has_share: bool = False) -> None:
         """Take the input or the replies, then run steps until one has to wait. An exception ends ``serve``."""
@@ -155,7 +177,8 @@ class Connection(Stream):
         elif step == "watch now":
             self._send_state()
         else:
-            self._end(session.final_error)
+            # Whoever was interrupted is told why.
+            self._end(session.final_error and (self._interruption or session.final_error))
 
     def _wait_for_input(self, session: Session) -> None:
         """Feed input that has arrived already, or wait for more."""

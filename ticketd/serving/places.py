@@ -7,11 +7,10 @@ however many others do.
 
 import asyncio
 from collections import Counter
-from ipaddress import IPv6Address
 
 from ticketd.config import RETRY_AFTER_SECONDS, Limits
 from ticketd.errors import TicketError
-from ticketd.serving.accepting import LOCAL
+from ticketd.serving.accepting import LOCAL, owner
 
 
 class Places:
@@ -23,7 +22,7 @@ class Places:
         reserved = min(limits.loopback_places, limits.connections_max // 2)
         self._reserved = asyncio.Semaphore(reserved)
         self._unreserved = asyncio.Semaphore(limits.connections_max - reserved)
-        # How many connections are served or wait, by what ``_owner`` returns for their address.
+        # How many connections are served or wait, by what ``owner`` returns for their address.
         self._by_owner: Counter[str] = Counter()
         self._waiting: set[asyncio.Task[None]] = set()
         # Why all who wait are refused, once they are.
@@ -42,8 +41,8 @@ class Places:
         """
         if self._refusal:
             raise self._refusal
-        owner, exempt = _owner(address), address in LOCAL and self._limits.loopback_places > 0
-        if not exempt and self._by_owner[owner] >= self._limits.connections_per_address_max:
+        mine, exempt = owner(address), address in LOCAL and self._limits.loopback_places > 0
+        if not exempt and self._by_owner[mine] >= self._limits.connections_per_address_max:
             most = self._limits.connections_per_address_max
             raise _refusal(
                 f"your address has {most} connections, the most that one address may have; close some, or reuse them"
@@ -51,18 +50,18 @@ class Places:
         places = self._unreserved
         if exempt and places.locked() and not self._reserved.locked():
             places = self._reserved
-        self._by_owner[owner] += 1
+        self._by_owner[mine] += 1
         try:
             await self._acquire(places)
         except BaseException:
-            self._leave(owner)
+            self._leave(mine)
             raise
         return places
 
     def release(self, address: str, places: asyncio.Semaphore) -> None:
         """Give a place back."""
         places.release()
-        self._leave(_owner(address))
+        self._leave(owner(address))
 
     def refuse_all(self, error: TicketError) -> None:
         """Let ``take`` raise the error from now on, for those who wait too."""
@@ -93,15 +92,10 @@ class Places:
         finally:
             self._waiting.discard(task)
 
-    def _leave(self, owner: str) -> None:
-        self._by_owner[owner] -= 1
-        if not self._by_owner[owner]:
-            del self._by_owner[owner]
-
-
-def _owner(address: str) -> str:
-    """Return what counts as one address: for IPv6 a /64 network, since one client often has all addresses of it."""
-    return IPv6Address(address).packed[:8].hex() if ":" in address else address
+    def _leave(self, theirs: str) -> None:
+        self._by_owner[theirs] -= 1
+        if not self._by_owner[theirs]:
+            del self._by_owner[theirs]
 
 
 def _refusal(message: str) -> TicketError:

@@ -14,9 +14,10 @@ from typing import Any
 
 from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.errors import TicketError
-from ticketd.serving.accepting import accepted
+from ticketd.serving.accepting import accepted, owner
 from ticketd.serving.connection import Connection
 from ticketd.serving.service import Service
+from ticketd.serving.strangers import Strangers
 from ticketd.serving.tls import bind, greet
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,11 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._served: set[Connection] = set()
         self._listeners: list[asyncio.Server] = []
+        # What connections are greeted with from now on, if the port speaks TLS.
+        self.tls: ssl.SSLContext | None = None
         self._accepting: list[asyncio.Task[None]] = []
+        # Connections that have not begun TLS.
+        self._greetings = Strangers(service.limits.waiting_max)
         # Why every connection must end, once a drain has begun.
         self._drain_error: TicketError | None = None
         self._turned_away = 0
@@ -47,9 +52,10 @@ class Server:
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> list[str]:
         """Listen, and return the addresses as ``host:port``. Port 0 is any free port. Raises OSError, UnicodeError."""
+        self.tls = tls
         if tls:
             sockets = await bind(host, port, BACKLOG)
-            self._accepting = [asyncio.create_task(self._accept(each, tls)) for each in sockets]
+            self._accepting = [asyncio.create_task(self._accept(each)) for each in sockets]
             return [_address(each.getsockname()) for each in sockets]
         listener = await asyncio.start_server(self._on_connection, host, port, backlog=BACKLOG)
         self._listeners.append(listener)
@@ -71,8 +77,7 @@ class Server:
     def recheck(self) -> None:
         """After the access list was replaced: end the connections whose tokens are gone."""
         for connection in list(self._served):
-            if connection.gate and not connection.gate.is_valid():
-                connection.interrupt(TicketError("unauthorized", "your token was removed; ask for another one"))
+            connection.recheck()
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let sessions answer what they have read, and close. After ``seconds``, cut off the rest."""
@@ -80,6 +85,7 @@ class Server:
             listener.close()
         for accepting in self._accepting:
             accepting.cancel()
+        self._greetings.end_all()
         self._drain_error = TicketError("shutting_down", SHUTTING_DOWN)
         self._service.draining = True
         self._places.refuse_all(self._drain_error)
@@ -96,13 +102,13 @@ class Server:
                 task.cancel()
             await asyncio.wait(self._tasks, timeout=1)
 
-    async def _accept(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+    async def _accept(self, listening: socket.socket) -> None:
         """Accept connections that begin with TLS, until this is cancelled."""
         loop = asyncio.get_running_loop()
         with listening:
             while True:
                 try:
-                    accepted, _ = await loop.sock_accept(listening)
+                    accepted, address = await loop.sock_accept(listening)
                 except OSError as error:
                     log.warning("cannot accept connections: %s", error.strerror)
                     await asyncio.sleep(ACCEPT_RETRY_SECONDS)
@@ -110,7 +116,30 @@ class Server:
                 if self._descriptors_ran_out():
                     accepted.close()
                 else:
-                    self._run(greet(accepted, tls, self._on_connection))
+                    self._run(self._greet(accepted, owner(address[0])))
+
+    async def _greet(self, accepted: socket.socket, owner: str) -> None:
+        """Begin TLS on a connection. It may be ended until that has begun."""
+        greeting = asyncio.current_task()
+        assert greeting
+        assert self.tls
+
+        def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._greetings.discard(greeting)
+            if greeting.cancelling():
+                # It closes, so nothing that it has sent must be done.
+                writer.transport.abort()
+            else:
+                self._on_connection(reader, writer)
+
+        if self._drain_error:
+            accepted.close()
+            return
+        self._greetings.add(greeting, owner, greeting.cancel)
+        try:
+            await greet(accepted, self.tls, on_connection)
+        finally:
+            self._greetings.discard(greeting)
 
     def _on_connection(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._descriptors_ran_out():

@@ -8,13 +8,13 @@ from ticketd import __version__
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.commits.committer import Committer
-from ticketd.config import RETRY_AFTER_SECONDS, Limits
-from ticketd.errors import TicketError
+from ticketd.config import Limits
 from ticketd.model import Event
 from ticketd.serving.accepting import Accepted
 from ticketd.serving.access import Access, Gate
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.places import Places
+from ticketd.serving.strangers import Strangers
 from ticketd.serving.watchers import Watchers
 from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List, Request
@@ -40,16 +40,17 @@ class Service:
     requests: int = 0
     # Whether the daemon is ending. It still commits what it has read.
     draining: bool = False
-    # Connections of those who have not said who they are.
-    strangers: set[object] = field(default_factory=set)
     fair_share: FairShare = field(default_factory=FairShare)
     watchers: Watchers = field(init=False)
     places: Places = field(init=False)
+    # Connections of those who have not said who they are.
+    strangers: Strangers = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the parts that depend on others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
         self.places = Places(self.limits)
+        self.strangers = Strangers(max(1, self.limits.connections_max // STRANGERS_SHARE))
 
     def gate(self, accepted: Accepted, on_known: Callable[[], None]) -> Gate | None:
         """Return what guards a new connection, or None if everybody may do everything."""
@@ -57,22 +58,12 @@ class Service:
             return None
         return Gate(
             self.access,
-            accepted.address,
+            accepted.owner,
             asyncio.get_running_loop().time,
             user=accepted.user,
             takes_tokens=self.takes_plain_tokens or accepted.is_private,
             on_known=on_known,
         )
-
-    def add_stranger(self, connection: object) -> None:
-        """Count a connection of somebody unknown. Raises TicketError (too_many_connections)."""
-        if len(self.strangers) >= max(1, self.limits.connections_max // STRANGERS_SHARE):
-            raise TicketError(
-                "too_many_connections",
-                "too many connections have not said who they are; try again, and send auth at once",
-                retry_after=RETRY_AFTER_SECONDS,
-            )
-        self.strangers.add(connection)
 
     def now(self) -> int:
         """See Memory."""

@@ -117,10 +117,10 @@ class Stream(asyncio.Protocol):
         self.on_input()
 
     def eof_received(self) -> bool:
-        """Called by the transport. The sending side stays open, since requests may still be answered."""
+        """Called by the transport. The sending side stays open for replies, except in TLS, which cannot do that."""
         self._end_input()
         self.on_input()
-        return True
+        return self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Called by the transport."""

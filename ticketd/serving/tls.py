@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 
 from ticketd.errors import TicketError
+from ticketd.serving.stream import LINGER_SECONDS_MAX
 from ticketd.wire import codec
 from ticketd.wire.replies import error_reply
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 # How long the first byte, and then the handshake, may take.
 HANDSHAKE_SECONDS_MAX = 10.0
+_DROPPED_BYTES = 64 * 1024
 # The first byte of what TLS says first.
 _HANDSHAKE_RECORD = 0x16
 _PLAIN = TicketError("bad_frame", "this port speaks TLS; connect with TLS, as ticketctl --tls does")
@@ -42,23 +44,38 @@ async def greet(accepted: socket.socket, context: ssl.SSLContext, on_connection:
 
     If the other side does not begin TLS, it is told so, and the connection is closed.
     """
-    loop = asyncio.get_running_loop()
+    begins = False
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
-            first = await _first_byte(accepted)
-        if first != _HANDSHAKE_RECORD:
-            accepted.send(codec.encode(error_reply(_PLAIN)) + b"\n")
-            accepted.shutdown(socket.SHUT_WR)
-            raise ConnectionResetError("it does not speak TLS")
-        await loop.connect_accepted_socket(
+            begins = await _first_byte(accepted) == _HANDSHAKE_RECORD
+        if not begins:
+            await _refuse(accepted)
+    except OSError as error:
+        log.debug("no TLS: %s", error)
+    finally:
+        if not begins:
+            accepted.close()
+    if not begins:
+        return
+    try:
+        # From now on, the socket is the transport's: it closes it, whatever happens.
+        await asyncio.get_running_loop().connect_accepted_socket(
             lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), on_connection),
             accepted,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
         )
-    except (OSError, TimeoutError) as error:
+    except OSError as error:
         log.debug("no TLS: %s", error)
-        accepted.close()
+
+
+async def _refuse(accepted: socket.socket) -> None:
+    """Say that this port speaks TLS, and read on for a moment: unread input would make the kernel drop that."""
+    accepted.send(codec.encode(error_reply(_PLAIN)) + b"\n")
+    accepted.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(LINGER_SECONDS_MAX):
+        while await asyncio.get_running_loop().sock_recv(accepted, _DROPPED_BYTES):
+            pass
 
 
 async def _first_byte(accepted: socket.socket) -> int:

@@ -1,0 +1,46 @@
+"""Owns the places of strangers: of connections that have not said who they are, or have not begun TLS.
+
+They are few. Whoever comes when all are taken gets one, and the oldest stranger of the address with the most of them
+has to go: so those who say nothing keep nobody out who speaks at once.
+"""
+
+from collections.abc import Callable
+
+
+class Strangers:
+    """At most ``most`` strangers at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._owners: dict[object, str] = {}
+        # By what counts as one address: how to end each, the oldest first.
+        self._ends: dict[str, dict[object, Callable[[], object]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def add(self, stranger: object, owner: str, end: Callable[[], object]) -> None:
+        """Add a stranger, whom ``end`` ends. If there are too many, another one is ended."""
+        if len(self) >= self._most:
+            self._end_one(max(self._ends.values(), key=len))
+        self._owners[stranger] = owner
+        self._ends.setdefault(owner, {})[stranger] = end
+
+    def discard(self, stranger: object) -> None:
+        """Forget a stranger who has become known, or is gone already."""
+        owner = self._owners.pop(stranger, None)
+        if owner is not None:
+            del self._ends[owner][stranger]
+            if not self._ends[owner]:
+                del self._ends[owner]
+
+    def end_all(self) -> None:
+        """End all of them."""
+        for ends in list(self._ends.values()):
+            while ends:
+                self._end_one(ends)
+
+    def _end_one(self, ends: dict[object, Callable[[], object]]) -> None:
+        stranger, end = next(iter(ends.items()))
+        self.discard(stranger)
+        end()
