@@ -33,6 +33,13 @@ def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
         (["--events", "/"], "--events"),
         (["--ledger", "mysql://user:secret@host/db"], "--ledger"),
         (["--ledger", "postgresql://user:secret@host/db", "--accept-losses"], "--accept-losses"),
+        (["--tls-key", "key.pem"], "--tls-key needs --tls-certificate"),
+        (["--unix-mode", "660"], "--unix-mode needs --unix"),
+        (["--unix", "socket", "--unix-mode", "888"], "--unix-mode must be three octal digits"),
+        (["--unix", "socket", "--unix-mode", "0660"], "--unix-mode must be three octal digits"),
+        (["--unix", "socket", "--unix-mode", "rw"], "--unix-mode must be three octal digits"),
+        (["--sales-per-second-max", "-1"], "--sales-per-second-max"),
+        (["--access", "nope.json"], "cannot read the access file nope.json"),
     ],
 )
 def test_a_bad_flag_is_named_and_exits_with_status_2(tmp_path: Path, arguments: list[str], named: str) -> None:

@@ -194,6 +194,8 @@ def parse(arguments: list[str]) -> Options:
     mode, source = setting("unix_mode")
     if mode is not None and not (re.fullmatch("[0-7]{3}", mode)):
         parser.error(f"{source} must be three octal digits, such as 660, not {shown(mode)}")
+    if mode is not None and not setting("unix")[0]:
+        parser.error(f"{source} needs --unix")
     paths = {name: setting(name)[0] for name in ("access", "unix", "tls_certificate", "tls_key")}
     if paths["tls_key"] and not paths["tls_certificate"]:
         parser.error("--tls-key needs --tls-certificate")

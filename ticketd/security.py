@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 from ipaddress import ip_address
+from pathlib import Path
 
 from ticketd import access_file
 from ticketd.access_file import AccessFileError
@@ -30,22 +31,24 @@ class Security:
         if options.access:
             self.access = Access(access_file.read(options.access), options.limits.sales_per_second_max)
         if options.tls_certificate:
-            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
-            # Nobody resumes a session: clients keep their connections.
-            self.tls.num_tickets = 0
-            self._load_certificate(self.tls)
+            self.tls = self._new_tls(options.tls_certificate)
 
-    def _load_certificate(self, tls: ssl.SSLContext) -> None:
-        certificate = self._options.tls_certificate
-        assert certificate
+    def _new_tls(self, certificate: Path) -> ssl.SSLContext:
+        """Return a new context: one that exists would keep an old certificate beside a new one of another kind."""
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Nobody resumes a session: clients keep their connections.
+        tls.num_tickets = 0
         try:
-            tls.load_cert_chain(certificate, self._options.tls_key)
+            # Without a password, OpenSSL would ask the terminal for the one of an encrypted key, and wait.
+            tls.load_cert_chain(certificate, self._options.tls_key, password="")
         except (OSError, ssl.SSLError) as error:
             reason = error.strerror or getattr(error, "reason", None) or str(error)
             raise CannotListenError(
-                f"cannot use the certificate {certificate} with its key ({reason}); both must be PEM files"
+                f"cannot use the certificate {certificate} with its key ({reason}); both must be PEM files, the"
+                " key without a password"
             ) from None
+        return tls
 
     async def check_address(self, options: Options) -> None:
         """Refuse an address that other machines reach, unless somebody guards it. Raises CannotListenError, OSError."""
@@ -77,15 +80,17 @@ class Security:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, server)
 
     def _reload(self, server: Server) -> None:
+        options = self._options
         try:
-            if self.access and self._options.access:
-                self.access.replace(access_file.read(self._options.access))
-                server.recheck()
-                log.info("read the access file %s again", self._options.access)
-            if self.tls:
-                # Both must fit each other, or the old ones stay.
-                self._load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-                self._load_certificate(self.tls)
-                log.info("read the certificate %s again", self._options.tls_certificate)
+            access = access_file.read(options.access) if options.access else None
+            tls = self._new_tls(options.tls_certificate) if options.tls_certificate else None
         except (AccessFileError, CannotListenError) as error:
             log.warning("%s; nothing was changed", error)
+            return
+        if self.access and access:
+            self.access.replace(access)
+            server.recheck()
+            log.info("read the access file %s again", options.access)
+        if tls:
+            self.tls = server.tls = tls
+            log.info("read the certificate %s again", options.tls_certificate)
