@@ -420,6 +420,7 @@ class Auth(Request, tag="auth"):
             pattern=rf"^[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}\Z",
             title="a token as ticketd access add prints it",
             description="the secret that whoever runs the daemon gave you",
+            extra={"secret": True},
         ),
     ]
 

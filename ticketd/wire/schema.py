@@ -38,6 +38,8 @@ class Field:
         self.choices = _choices(annotated)
         # What a shell can complete in this field: "events" or "commands".
         self.completes: str | None = extra.get("completes")
+        # No message repeats what was given for it.
+        self.is_secret = bool(extra.get("secret"))
         if self.choices:
             self.metavar = "|".join(self.choices)
         elif self.positional:
@@ -112,7 +114,8 @@ class Command:
         if match := re.search(r" - at `\$\.(\w+)", wrong):
             for field in self.fields:
                 if field.name == match[1]:
-                    return f"{field.name} must be {field.must_be}, not {shown(given.get(field.name))}"
+                    given_text = "" if field.is_secret else f", not {shown(given.get(field.name))}"
+                    return f"{field.name} must be {field.must_be}{given_text}"
         # The message comes from a Struct's __post_init__, and names the field already.
         return wrong.partition(" - at `$")[0]
 

@@ -83,7 +83,8 @@ def parse(words: list[str], read: Callable[[Field, str], object] | None = None) 
             given[field.name] = read(field, word)
         else:
             hint = " (put quotes around a name or a time with spaces)" if "name" in given else ""
-            raise TicketError("bad_request", f"{shown(word)} is one word too many{hint}; usage: {command.usage}")
+            it = "this" if any(field.is_secret for field in command.fields) else shown(word)
+            raise TicketError("bad_request", f"{it} is one word too many{hint}; usage: {command.usage}")
     return from_fields(given)
 
 
