@@ -83,7 +83,11 @@ def _ticket(working_set: WorkingSet, id: str) -> Reply | None:
     booking = working_set.bookings.get(booking_id)
     if booking is None or not booking.had(ticket):
         return None
-    return ticket_reply(booking, ticket, working_set.history(booking_id, ticket))
+    history = working_set.history(booking_id, ticket)
+    reply = ticket_reply(booking, ticket, history)
+    if reply.redeemed_at is not None:
+        reply.by = history[-1].actor
+    return reply
 
 
 # What ``show`` finds, in this order, and the refusal of each.

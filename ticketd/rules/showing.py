@@ -169,6 +169,7 @@ def hide_names(replies: Sequence[Reply]) -> None:
             for change in reply.changes:
                 change.by = None
         elif isinstance(reply, TicketReply):
+            reply.by = None
             for redemption in reply.history:
                 redemption.by = None
 

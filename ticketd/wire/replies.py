@@ -142,7 +142,8 @@ class RedemptionFacts(Struct, omit_defaults=True, gc=False):
 class TicketReply(Reply, tag="ticket"):
     """Answers ``redeem``, ``annul``, ``reissue`` and ``show``: one ticket, flat.
 
-    ``history`` is there if a redemption of it was annulled.
+    ``history`` is there if a redemption of it was annulled. ``by`` is the name of the token that redeemed it; it is
+    shown to managers, in replies to ``show``.
     """
 
     id: str
@@ -152,6 +153,7 @@ class TicketReply(Reply, tag="ticket"):
     redeemed_at: datetime | None = None
     history: Sequence[RedemptionFacts] = ()
     replayed: bool = False
+    by: str | None = None
 
 
 class EventStats(Struct, omit_defaults=True, gc=False):
