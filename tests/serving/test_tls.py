@@ -127,13 +127,15 @@ def silent(daemon: Daemon, stack: ExitStack) -> None:
         stack.enter_context(plain(daemon)).send(data)
 
 
-def test_a_drain_does_not_wait_for_those_who_have_not_begun(tmp_path: Path) -> None:
+def test_a_drain_does_not_wait_for_those_who_say_nothing(tmp_path: Path) -> None:
     with running(tmp_path, "--tls-certificate", str(RSA)) as daemon, ExitStack() as stack:
         silent(daemon, stack)
-        with over_tls(daemon) as connection:
-            # What connected before it was accepted before it.
-            assert connection.ask("ping") == {"reply": "pong"}
+        # What connected before it was accepted before it. It does not read what the daemon says at its end.
+        idle = stack.enter_context(over_tls(daemon))
+        assert idle.ask("ping") == {"reply": "pong"}
         assert daemon.end() == 0
+        assert idle.read()["code"] == "shutting_down"
+        assert idle.rest() == b""
         assert not [line for line in daemon.lines if "cut off" in line or "Traceback" in line]
 
 

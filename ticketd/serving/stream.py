@@ -82,8 +82,10 @@ class Stream(asyncio.Protocol):
 
         If input were unread, closing would make the kernel reset the connection, and the client could lose its last
         replies (RFC 1122, 4.2.2.13). So after an error, the sending side is closed first, and input is read and dropped
-        for up to LINGER_SECONDS_MAX. Then the output gets up to ``write_seconds_max`` to be sent.
+        for up to LINGER_SECONDS_MAX. Then the output gets up to ``write_seconds_max`` to be sent. If all of it
+        has left, a client of TLS gets up to LINGER_SECONDS_MAX to say goodbye: one that does not read never does.
         """
+        seconds = self._write_seconds_max
         with contextlib.suppress(OSError, RuntimeError):
             if error and not self.transport.is_closing():
                 log.debug("ending peer=%s code=%s", self.peer, error.code)
@@ -96,9 +98,11 @@ class Stream(asyncio.Protocol):
                     self.transport.resume_reading()
                 async with asyncio.timeout(LINGER_SECONDS_MAX):
                     await self._input_ended
+        if error and not self.transport.can_write_eof() and not self.transport.get_write_buffer_size():
+            seconds = LINGER_SECONDS_MAX
         self.transport.close()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._write_seconds_max):
+            async with asyncio.timeout(seconds):
                 await self.lost
         self.abort()
 
