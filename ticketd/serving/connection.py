@@ -87,7 +87,7 @@ class Connection(Stream):
         # The access list may have been replaced while it waited for a place.
         self._refresh()
         if self.gate and self.gate.is_stranger:
-            self._service.strangers.add(self, self._owner, partial(self.interrupt, TOO_MANY_STRANGERS))
+            self._service.strangers.add(self, self._owner, partial(self.turn_out, TOO_MANY_STRANGERS))
             self._known_by = self._loop.time() + STRANGER_SECONDS_MAX
         self._session = Session(self._service, self._limits, self.gate, takes_words=self._service.takes_words)
         self._advance()

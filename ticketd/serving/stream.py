@@ -106,6 +106,14 @@ class Stream(asyncio.Protocol):
                 await self.lost
         self.abort()
 
+    def turn_out(self, error: TicketError) -> None:
+        """Send the error, and close without a wait for the other side."""
+        with contextlib.suppress(OSError, RuntimeError):
+            if not self.transport.is_closing():
+                self.transport.write(codec.encode(error_reply(error)) + b"\n")
+        # The loop sends that first.
+        asyncio.get_running_loop().call_soon(self.abort)
+
     def abort(self) -> None:
         """Close at once, and drop unsent output."""
         self.transport.abort()
