@@ -118,6 +118,9 @@ def add(path: Path, name: str, role: Role) -> str:
         if len(access.tokens) >= TOKENS_MAX:
             raise AccessFileError(f"the access file {path} has {TOKENS_MAX:,} tokens already; remove one first")
         secret = secrets.token_urlsafe(SECRET_BYTES)
+        while secret.startswith("-"):
+            # In words it would be an option.
+            secret = secrets.token_urlsafe(SECRET_BYTES)
         access.tokens.append(Token(name, role, digest(secret)))
         write(path, access)
     return secret
