@@ -27,6 +27,7 @@ from tests.faults import (
     readers,
     servers,
     signals,
+    strangers,
 )
 
 Attack = Callable[[random.Random, int, Path], dict[str, float]]
@@ -51,6 +52,7 @@ ATTACKS: dict[str, Attack] = {
     "connection": connection.run,
     "database": database.run,
     "failover": failover.run,
+    "strangers": strangers.run,
 }
 
 
