@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tests.bench import (
+    access,
     buyers,
     client,
     growth,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Section] = {
     "idle": idle.run,
     "client": client.run,
     "shared": shared.run,
+    "access": access.run,
 }
 LEGEND = """\
 Medians of the rounds, in which ticketd and its peers take turns. A ratio is that of the first line of its block to this

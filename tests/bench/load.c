@@ -1,9 +1,10 @@
 /* A load generator: closed loop, many connections, a fixed depth; one thread, epoll. It costs a few microseconds for each
  * request, so that what is measured is the server.
  *
- *     load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS INTERVAL EXPECTED TEMPLATE...
+ *     load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS INTERVAL FIRST EXPECTED TEMPLATE...
  *
- * The connections take the PORTS of 127.0.0.1 (with commas between them) in turn. Each sends DEPTH requests at once, and
+ * The connections take the PORTS of 127.0.0.1 (with commas between them) in turn; one that begins with / is the path of
+ * a unix socket. Each sends FIRST, unless it is empty, and reads a line that must be a welcome. Then it sends DEPTH requests at once, and
  * when all of them are answered waits for PAUSE_MS (which stops all connections: it is meant for one) and sends the next
  * DEPTH, for so many SECONDS. With several TEMPLATEs those are made of the first, then of the second, and so on, with the
  * same numbers. In a template, {n} is 26 characters that no other request has, and {e} six digits, a random number from 1
@@ -27,10 +28,13 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { READ_BYTES = 1 << 20, PORTS_MAX = 64, SILENT_MS_MAX = 30000, NUMBER_BYTES = 26, SHOWN_BYTES = 300, STALL_MS = 20 };
+
+static const char WELCOME[] = "{\"reply\":\"welcome\"";
 
 struct connection {
     int socket, missing, turn;
@@ -136,24 +140,57 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static int opened(const char *port) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    strncpy(path.sun_path, port, sizeof path.sun_path - 1);
+    int one = 1, is_path = *port == '/', opened = socket(is_path ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
+    if (opened < 0 || connect(opened, is_path ? (struct sockaddr *)&path : (struct sockaddr *)&to,
+                              is_path ? sizeof path : sizeof to) < 0)
+        fail("connect");
+    if (!is_path)
+        setsockopt(opened, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return opened;
+}
+
+static void say_first(int to, const char *first) {
+    char reply[SHOWN_BYTES] = "";
+    size_t length = 0;
+    if (write(to, first, strlen(first)) < 0)
+        fail("write");
+    while (length < sizeof reply - 1 && !strchr(reply, '\n')) {
+        ssize_t got = read(to, reply + length, sizeof reply - 1 - length);
+        if (got <= 0)
+            fail("the welcome");
+        length += got;
+    }
+    if (strncmp(reply, WELCOME, strlen(WELCOME))) {
+        fprintf(stderr, "load: no welcome: %s\n", reply);
+        exit(1);
+    }
+}
+
 int main(int argc, char **argv) {
-    if (argc < 10) {
-        fprintf(stderr, "usage: load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS INTERVAL EXPECTED TEMPLATE...\n");
+    if (argc < 11) {
+        fprintf(stderr, "usage: load PORTS CONNECTIONS DEPTH SECONDS PAUSE_MS EVENTS INTERVAL FIRST EXPECTED TEMPLATE...\n");
         return 2;
     }
-    int ports[PORTS_MAX], port_count = 0;
+    char *ports[PORTS_MAX];
+    int port_count = 0;
     for (char *port = strtok(argv[1], ","); port && port_count < PORTS_MAX; port = strtok(NULL, ","))
-        ports[port_count++] = atoi(port);
+        ports[port_count++] = port;
     int connection_count = atoi(argv[2]);
     depth = atoi(argv[3]);
     double seconds = atof(argv[4]);
     useconds_t pause = atof(argv[5]) * 1e3;
     events = atol(argv[6]);
     double interval = atof(argv[7]);
-    expected = argv[8];
+    const char *first = argv[8];
+    expected = argv[9];
     expected_bytes = strlen(expected);
-    templates = argv + 9;
-    template_count = argc - 9;
+    templates = argv + 10;
+    template_count = argc - 10;
     size_t longest = 0;
     for (int i = 0; i < template_count; i++)
         if (strlen(templates[i]) > longest)
@@ -171,13 +208,9 @@ int main(int argc, char **argv) {
     int poll = epoll_create1(0);
     for (int i = 0; i < connection_count; i++) {
         struct connection *c = &connections[i];
-        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(ports[i % port_count])};
-        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        int one = 1;
-        c->socket = socket(AF_INET, SOCK_STREAM, 0);
-        if (c->socket < 0 || connect(c->socket, (struct sockaddr *)&to, sizeof to) < 0)
-            fail("connect");
-        setsockopt(c->socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        c->socket = opened(ports[i % port_count]);
+        if (*first)
+            say_first(c->socket, first);
         /* Of {n} and {e}, three characters become 26 or six; the end of sprintf is one more. */
         c->out = room(NULL, longest * NUMBER_BYTES / 3 * depth + 1);
         c->numbers = room(NULL, sizeof *c->numbers * depth);

@@ -22,7 +22,7 @@ from tests.bench.table import Figures
 from tests.daemon import Connection
 from ticketd.model import CAPACITY_MAX
 
-READY = r"^ready listen=[^ ]*?:(\d+)\s"
+READY = r"^ready listen=[^ ]*?:(\d+)[\s,]"
 READY_SECONDS_MAX = 120.0
 END_SECONDS_MAX = 60.0
 REDIS = shutil.which("redis-server")
