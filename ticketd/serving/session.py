@@ -220,24 +220,26 @@ class Session:
     def _decode(self) -> None:
         """Decode up to ``frames_in_flight_max`` lines. If more wait, they need the fair share."""
         decoded = 0
+        gate = self._gate
         for decoded in range(1, min(len(self._undecoded), self._limits.frames_in_flight_max) + 1):
             line = self._undecoded.popleft()
             refusal: TicketError | None = None
             try:
-                request = self._decoded(line)
-                if type(request) is Auth and self._unanswered:
+                request = codec.decode(line) if line[0] == _BRACE else self._decode_words(line)
+                is_auth = type(request) is Auth
+                if is_auth and self._unanswered:
                     # What came before it is answered as to whoever sent that, and done in their name.
                     self._undecoded.appendleft(line)
                     decoded -= 1
                     break
                 self._greeted = True
-                self._unanswered.append(self._admitted(request))
+                self._unanswered.append(self._admitted(request) if gate or is_auth else request)
             except TicketError as error:
                 if foreign.is_http(line) or (not self._greeted and foreign.is_other_protocol(line)):
                     self._end_after_this(TicketError("bad_frame", _FOREIGN))
                     break
                 refusal = error
-            if self._gate and self._gate.is_stranger:
+            if gate and gate.is_stranger:
                 self._end_after_this(refusal or TicketError("unauthorized", _STRANGER))
                 break
             if refusal:
@@ -250,9 +252,7 @@ class Session:
         self._undecoded.clear()
         self.final_error = error
 
-    def _decoded(self, line: bytes) -> Request:
-        if line[0] == _BRACE:
-            return codec.decode(line)
+    def _decode_words(self, line: bytes) -> Request:
         if not self._takes_words:
             raise TicketError("bad_frame", 'this daemon takes only JSON, one object a line, such as {"cmd":"list"}')
         return words.decode(line)

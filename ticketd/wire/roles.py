@@ -1,6 +1,7 @@
 """Owns the roles: what those who use a daemon are, and which of them may do what another one may. Pure."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Literal
 
 Role = Literal["reader", "seller", "door", "manager", "admin"]
@@ -17,6 +18,8 @@ INCLUDED: Mapping[Role, frozenset[Role]] = {
 ANYBODY: frozenset[Role] = frozenset()
 
 
+# It is asked for each request, and there are few answers.
+@cache
 def may(role: Role | None, roles: frozenset[Role]) -> bool:
     """Whether somebody with this role, or with none, may do what needs one of ``roles``."""
     return not roles or (role is not None and not roles.isdisjoint(INCLUDED[role]))
