@@ -13,13 +13,21 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from ticketd.model import Id
 from ticketd.wire.roles import Role
 
 # So many are compared for each attempt to authenticate.
 TOKENS_MAX = 1_000
 BYTES_MAX = 1024 * 1024
+# Each change of a booking has such a name, and all of them must fit into one reply.
+NAME_CHARS_MAX = 32
 SECRET_BYTES = 32
+
+
+Name = Annotated[
+    str, Meta(pattern=rf"^[A-Za-z0-9._-]{{1,{NAME_CHARS_MAX}}}\Z", title=f"1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -")
+]
+# Of a domain, a user may have its name before a backslash or after an @.
+UserName = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._@\\+$-]{{1,{NAME_CHARS_MAX}}}\Z")]
 
 
 class AccessFileError(Exception):
@@ -29,7 +37,7 @@ class AccessFileError(Exception):
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
     """Who has the secret with this SHA-256 may do what this role may. The secret has 256 random bits: no slow hash."""
 
-    name: Id
+    name: Name
     role: Role
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", title="64 hexadecimal digits")]
 
@@ -43,7 +51,7 @@ class AccessList(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     tokens: list[Token] = []
     anonymous: Role | None = None
-    users: dict[str, Role] = {}
+    users: dict[UserName, Role] = {}
 
 
 def read(path: Path) -> AccessList:
@@ -149,6 +157,15 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def is_name(text: str) -> bool:
+    """Whether a token may have this name."""
+    try:
+        msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def digest(secret: str) -> str:

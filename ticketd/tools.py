@@ -18,7 +18,6 @@ from ticketd.ledger.check import check
 from ticketd.ledger.move import Report, move
 from ticketd.ledger.offline import missing_module
 from ticketd.ledger.postgres.url import is_database_url, public_name
-from ticketd.model import is_id
 from ticketd.wire.roles import Role
 
 _LEDGER = "a path, or postgresql://user@host/database"
@@ -101,8 +100,8 @@ def parse(arguments: list[str]) -> list[Any]:
     if values.command == "access":
         if (values.what == "list") != (values.name is None):
             access.error("list takes no NAME" if values.name else f"{values.what} needs a NAME")
-        if values.name is not None and not is_id(values.name):
-            access.error("NAME must be 1 to 64 of A-Z a-z 0-9 . _ -")
+        if values.name is not None and not access_file.is_name(values.name):
+            access.error(f"NAME must be 1 to {access_file.NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -")
         if (values.what == "add") != (values.role is not None):
             access.error("add needs --role" if values.what == "add" else f"{values.what} takes no --role")
     return list(vars(values).values())

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wire.strategies import BUYERS, DATES, IDS, JAZZ, NAMES, OR_NOT, TICKET_IDS
+from ticketd.access_file import NAME_CHARS_MAX
 from ticketd.errors import Code, TicketError
 from ticketd.model import BookingState, TicketState, ticket_id
 from ticketd.rules.showing import ANNULMENTS_MAX, EXTENSIONS_MAX, REISSUES_MAX
@@ -30,9 +31,11 @@ from ticketd.wire.replies import (
     Reply,
     StatsReply,
     TicketReply,
+    WelcomeReply,
     error_reply,
 )
 from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, REPLY_BYTES_MAX, Help
+from ticketd.wire.roles import Role
 
 MADE_AT = JAZZ - timedelta(hours=36)
 PRECISE = JAZZ.replace(microsecond=123_456)
@@ -53,11 +56,12 @@ BOOKING |= dict.fromkeys(["quantity", "available", "version"], COUNTS) | {"expir
 BOOKING |= dict.fromkeys(["tickets", "cancelled", "redeemed"], st.lists(TICKET_IDS, max_size=3))
 BOOKING |= {"redeemed_at": st.lists(DATES, max_size=3), "booked_at": DATES, "buyer": st.none() | BUYERS}
 WHAT = st.sampled_from(["extend", "confirm", "release", "expire", "cancel", "reissue"])
-CHANGE = st.builds(ChangeFacts, WHAT, DATES, COUNTS, COUNTS, st.lists(TICKET_IDS, max_size=3), MOMENTS)
-BOOKING |= {"changes": st.lists(CHANGE, max_size=3)}
+BY = st.none() | IDS
+CHANGE = st.builds(ChangeFacts, WHAT, DATES, COUNTS, COUNTS, st.lists(TICKET_IDS, max_size=3), MOMENTS, BY)
+BOOKING |= {"changes": st.lists(CHANGE, max_size=3), "by": BY}
 TICKET: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(["event", "booking"], IDS)
 TICKET |= {"id": TICKET_IDS, "state": st.sampled_from(get_args(TicketState)), "redeemed_at": MOMENTS}
-REDEMPTION = st.builds(RedemptionFacts, st.sampled_from(["redeem", "annul"]), DATES, st.none() | BUYERS)
+REDEMPTION = st.builds(RedemptionFacts, st.sampled_from(["redeem", "annul"]), DATES, st.none() | BUYERS, BY)
 TICKET |= {"history": st.lists(REDEMPTION, max_size=3), "replayed": st.booleans()}
 MADE = st.builds(Made, COUNTS, COUNTS, st.none() | COUNTS, MOMENTS)
 RECORD = st.builds(BookingRecord, **BOOKING, made=st.none() | MADE)
@@ -71,6 +75,7 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
     BookingsReply: st.builds(BookingsReply, st.lists(RECORD, max_size=3), st.booleans(), st.none() | IDS),
     TicketReply: st.builds(TicketReply, **TICKET),
     StatsReply: st.builds(StatsReply, st.text(), st.booleans(), SECONDS, *[COUNTS] * 11, st.lists(BUSY, max_size=3)),
+    WelcomeReply: st.builds(WelcomeReply, IDS, st.sampled_from(get_args(Role))),
     PongReply: st.builds(PongReply, st.booleans()),
     ReadyReply: st.builds(ReadyReply),
     HelpReply: HELPS,
@@ -112,14 +117,16 @@ def longest(tickets: int, changes: list[ChangeFacts]) -> BookingRecord:
         *("x" * 64, "x" * 64, 1_000, "confirmed", ids, 10**9, 2**63, PRECISE, PRECISE, '"' * 200, ids, ids),
         redeemed_at=[PRECISE] * tickets,
         changes=changes,
+        by=LONGEST_NAME,
         made=Made(10**9, 2**63, 86_400, PRECISE),
     )
 
 
 LONGEST = ticket_id("x" * 64, "0" * 12)
-CANCEL = ChangeFacts("cancel", PRECISE, 10**9, 2**63, [LONGEST])
-EXTEND = ChangeFacts("extend", PRECISE, 10**9, 2**63, (), PRECISE)
-REISSUE = ChangeFacts("reissue", PRECISE, 10**9, 2**63, [LONGEST] * 2)
+LONGEST_NAME = "user:" + "x" * NAME_CHARS_MAX
+CANCEL = ChangeFacts("cancel", PRECISE, 10**9, 2**63, [LONGEST], by=LONGEST_NAME)
+EXTEND = ChangeFacts("extend", PRECISE, 10**9, 2**63, (), PRECISE, LONGEST_NAME)
+REISSUE = ChangeFacts("reissue", PRECISE, 10**9, 2**63, [LONGEST] * 2, by=LONGEST_NAME)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +148,10 @@ def test_a_client_takes_the_longest_bookings_there_are(bookings: int, record: Bo
 def test_a_client_takes_the_longest_events_and_tickets_there_are() -> None:
     event = EventFacts("x" * 64, '"' * 200, PRECISE, 10**9, 10**9, 10**9, 10**9, 2**63, PRECISE, PRECISE, True, 1_000)
     assert len(encode(EventsReply([event] * EVENTS_PER_PAGE_MAX, more=True))) < REPLY_BYTES_MAX
-    history = [RedemptionFacts("redeem", PRECISE), RedemptionFacts("annul", PRECISE, '"' * 200)] * ANNULMENTS_MAX
+    history = [
+        RedemptionFacts("redeem", PRECISE, None, LONGEST_NAME),
+        RedemptionFacts("annul", PRECISE, '"' * 200, LONGEST_NAME),
+    ] * ANNULMENTS_MAX
     assert len(encode(TicketReply(LONGEST, "x" * 64, "x" * 64, "valid", PRECISE, history))) < REPLY_BYTES_MAX
 
 
