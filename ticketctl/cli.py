@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ticketctl.client import Client
 from ticketctl.commands import Leave, is_comment, known, run
-from ticketctl.link import Where
+from ticketctl.link import Token, Where
 from ticketctl.output import (
     BUSY,
     CANNOT_CONNECT,
@@ -179,7 +179,7 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
             from ticketctl.security import read_token, tls_context
 
             tls = tls_context(authorities) if options.tls or authorities else None
-            token = read_token(token_file, may_be_read=options.plain_token) if token_file else None
+            token = Token(read_token(token_file), options.plain_token) if token_file else None
     except ValueError as error:
         parser.error(str(error))
     return Client(Where(host, port, tls), timeout, token)

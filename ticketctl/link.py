@@ -54,9 +54,12 @@ def open_connection(where: Where, seconds: float) -> socket.socket:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if where.tls is None:
         return connection
-    from ticketctl.security import begin_tls
+    from ticketctl.security import TlsError, begin_tls
 
-    return begin_tls(connection, where.tls, where.host)
+    try:
+        return begin_tls(connection, where.tls, where.host)
+    except TlsError as error:
+        raise CannotOpenError(str(error)) from None
 
 
 def _open_unix(path: str, seconds: float) -> socket.socket:

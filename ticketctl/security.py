@@ -6,16 +6,19 @@ import ssl
 import stat
 from pathlib import Path
 
-from ticketctl.link import CannotOpenError, Token
 from ticketd.wire.requests import TOKEN_CHARS_MAX, TOKEN_CHARS_MIN
 
 _SECRET = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}")
 
 
-def read_token(file: str, *, may_be_read: bool = False) -> Token:
-    """Return the token in a file. Raises ValueError, whose message tells nothing of the secret.
+class TlsError(Exception):
+    """TLS could not begin; the message says why, without a full stop."""
 
-    ``may_be_read`` allows to send it where others can read it. The file must be for its owner alone.
+
+def read_token(file: str) -> str:
+    """Return the secret in a file. Raises ValueError, whose message tells nothing of it.
+
+    The file must be for its owner alone.
     """
     path = Path(file)
     try:
@@ -27,7 +30,7 @@ def read_token(file: str, *, may_be_read: bool = False) -> Token:
         raise ValueError(f"cannot read the token file {file} ({(error.strerror or str(error)).lower()})") from None
     if not _SECRET.fullmatch(secret):
         raise ValueError(f"the token file {file} must have one line, with what ticketd access add printed")
-    return Token(secret, may_be_read)
+    return secret
 
 
 def tls_context(authorities: str | None) -> ssl.SSLContext:
@@ -42,7 +45,7 @@ def tls_context(authorities: str | None) -> ssl.SSLContext:
 
 
 def begin_tls(connection: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    """Begin TLS on a new connection. Raises CannotOpenError."""
+    """Begin TLS on a new connection. Raises TlsError."""
     try:
         return context.wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
@@ -52,7 +55,7 @@ def begin_tls(connection: socket.socket, context: ssl.SSLContext, host: str) -> 
     except (OSError, ValueError) as error:
         why = f"TLS failed: {(getattr(error, 'strerror', None) or str(error)).lower()}"
     connection.close()
-    raise CannotOpenError(why)
+    raise TlsError(why)
 
 
 def has_tls_input(connection: socket.socket) -> bool:
