@@ -51,7 +51,7 @@ _COLUMNS: dict[str, Sequence[str]] = {
     "bookings": (
         *("id", "event", "quantity", "state", "tickets", "available", "version"),
         *("expires", "cancelled", "redeemed", "redeemed_at"),
-        *("booked_at", "buyer", "changes"),
+        *("booked_at", "buyer", "changes", "by"),
     ),
     "tickets": Ticket.__struct_fields__,
 }

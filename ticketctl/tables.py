@@ -32,7 +32,7 @@ from ticketd.wire.replies import (
 _EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
 # Columns that are shown if an event has something there.
 _SALE_COLUMNS = ("opens", "closes", "paused", "per_buyer")
-_BOOKING_COLUMNS = ("id", "event", "quantity", "state", "booked_at", "expires", "buyer")
+_BOOKING_COLUMNS = ("id", "event", "quantity", "state", "booked_at", "expires", "buyer", "by")
 _STATS_COLUMNS = ("id", "sold", "held", "expired", "refused")
 # Columns that are aligned to the right.
 _FIGURES = ("available", "held", "sold", "expired", "capacity", "per_buyer", "quantity")
@@ -132,7 +132,7 @@ def _booking(booking: BookingReply, zone: Zone) -> str:
     lines = [f"booking {booking.id}: {what}{whose}, {booking.state}{until}{again}; {booking.available} left after it"]
     redeemed = redemptions(booking)
     lines += [f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}" for ticket in booking.tickets]
-    lines.append(f"  made at {zone.show(booking.booked_at, seconds=True)}")
+    lines.append(f"  made at {zone.show(booking.booked_at, seconds=True)}{_by(booking.by)}")
     lines += [f"  {_change(change, zone)}" for change in booking.changes]
     return "\n".join(map(printable, lines))
 
@@ -145,7 +145,7 @@ def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, dat
 
 
 def _change(change: ChangeFacts, zone: Zone) -> str:
-    said = f"{_DONE[change.what]} at {zone.show(change.at, seconds=True)}"
+    said = f"{_DONE[change.what]} at {zone.show(change.at, seconds=True)}{_by(change.by)}"
     if change.expires:
         return f"{said}, until {zone.show(change.expires, seconds=True)}"
     if change.what == "reissue":
@@ -163,7 +163,12 @@ def _ticket(ticket: TicketReply, zone: Zone) -> str:
 def _redemption(redemption: RedemptionFacts, zone: Zone) -> str:
     why = f": {redemption.reason}" if redemption.reason else ""
     what = "redeemed" if redemption.what == "redeem" else "annulled"
-    return f"{what} at {zone.show(redemption.at, seconds=True)}{why}"
+    return f"{what} at {zone.show(redemption.at, seconds=True)}{_by(redemption.by)}{why}"
+
+
+def _by(name: str | None) -> str:
+    """Return who did something, if the daemon tells."""
+    return f" by {name}" if name else ""
 
 
 def _stats(stats: StatsReply) -> str:

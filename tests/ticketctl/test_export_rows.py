@@ -56,9 +56,9 @@ def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> Non
         [
             *("id", "event", "quantity", "state", "tickets", "available", "version"),
             *("expires", "cancelled", "redeemed", "redeemed_at"),
-            *("booked_at", "buyer", "changes"),
+            *("booked_at", "buyer", "changes", "by"),
         ],
-        ["a", "1", "2", "held", "", "8", "2", expires, "", "", "", held["booked_at"], "Anna, Zürich", ""],
+        ["a", "1", "2", "held", "", "8", "2", expires, "", "", "", held["booked_at"], "Anna, Zürich", "", ""],
         [
             *("b", "1", "2", "confirmed", f"{first} {second}", "7", "4"),
             *(
@@ -69,6 +69,7 @@ def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> Non
                 booking["booked_at"],
                 "b@example.org",
                 msgspec.json.encode(booking["changes"]).decode(),
+                "",
             ),
         ],
     ]

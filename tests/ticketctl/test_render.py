@@ -263,7 +263,7 @@ def test_a_terminal_shows_bookings_in_columns(daemon: Daemon) -> None:
         held = connection.ask("hold 3 1 --booking columns --buyer 'Anna B.'")
     with terminal("bookings", port=daemon.port) as screen:
         head, *rows = ended(screen)[1].splitlines()
-    assert head.split() == ["ID", "EVENT", "QUANTITY", "STATE", "BOOKED_AT", "EXPIRES", "BUYER"]
+    assert head.split() == ["ID", "EVENT", "QUANTITY", "STATE", "BOOKED_AT", "EXPIRES", "BUYER", "BY"]
     made, until = (f"{held[name][:10]} {held[name][11:19]} UTC" for name in ("booked_at", "expires"))
     assert ["columns", "3", "1", "held", made, until, "Anna B."] in (re.split("  +", row) for row in rows)
 
