@@ -51,8 +51,9 @@ def opened(storage: Storage) -> Opened:
 class Buyer:
     """Somebody who submits requests once. ``replies`` is set when they are answered."""
 
-    def __init__(self, peer: str) -> None:
+    def __init__(self, peer: str, actor: str | None = None) -> None:
         self.peer = peer
+        self.actor = actor
         self.replies: asyncio.Future[Sequence[Reply]] = asyncio.get_running_loop().create_future()
 
     def deliver(self, replies: Sequence[Reply]) -> None:
@@ -61,10 +62,14 @@ class Buyer:
 
 
 def asked(
-    committer: Committer, *requests: LedgerRequest, peer: str = "test", rows: int = 0
+    committer: Committer,
+    *requests: LedgerRequest,
+    peer: str = "test",
+    actor: str | None = None,
+    rows: int = 0,
 ) -> asyncio.Future[Sequence[Reply]]:
     """Submit requests now, to be decided together. ``rows`` estimates their cost; by default, each costs 1."""
-    buyer = Buyer(peer)
+    buyer = Buyer(peer, actor)
     committer.submit(buyer, requests, rows or len(requests))
     return buyer.replies
 
@@ -79,6 +84,7 @@ class Visitor:
     """Somebody who reads. Asks for the rest as often as needed; ``slices`` are the replies that came together."""
 
     peer = "visitor"
+    actor: str | None = None
 
     def __init__(self, reader: Reader, requests: Sequence[Request]) -> None:
         self._reader = reader

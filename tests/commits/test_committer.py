@@ -1,7 +1,7 @@
 """Queues, quotas and group commit: the committer over real ledgers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.faults.disk import RealDisk
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
-from ticketd.ledger.base import Answers, LedgerUnavailableError
+from ticketd.ledger.base import Answers, Done, LedgerUnavailableError
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply, EventReply, TicketReply
@@ -170,11 +170,13 @@ class AwayLedger(EmbeddedLedger):
     tries = 0
     away = 3
 
-    def transact(self, requests: list[LedgerRequest], done: Callable[[Answers | Exception], None]) -> Answers | None:
+    def transact(
+        self, requests: list[LedgerRequest], done: Done, actors: Sequence[str | None] | None = None
+    ) -> Answers | None:
         self.tries += 1
         if self.tries <= self.away:
             raise LedgerUnavailableError("away")
-        return super().transact(requests, done)
+        return super().transact(requests, done, actors)
 
 
 async def test_with_the_ledger_away_writes_wait_and_expiry_does_not(tmp_path: Path) -> None:

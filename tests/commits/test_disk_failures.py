@@ -219,6 +219,7 @@ class Asking:
     """Submits a redemption, and asks for the ticket as soon as that is answered, as a pipelining connection does."""
 
     peer = "asking"
+    actor: str | None = None
 
     def __init__(self, committer: Committer, ticket: str) -> None:
         self._committer = committer

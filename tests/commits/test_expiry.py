@@ -32,6 +32,7 @@ class Reading:
 
     def __init__(self, replies: asyncio.Future[Sequence[Reply]]) -> None:
         self.peer = "reader"
+        self.actor: str | None = None
         self.replies = replies
 
     def deliver(self, replies: Sequence[Reply]) -> None:

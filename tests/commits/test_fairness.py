@@ -17,6 +17,7 @@ class Nobody:
     """Submits, and does not care about the replies."""
 
     peer = "nobody"
+    actor: str | None = None
 
     def deliver(self, replies: Sequence[Reply]) -> None: ...
 

@@ -21,6 +21,7 @@ class Nobody:
     """Submits, and is never answered: queues answer nobody."""
 
     peer = "nobody"
+    actor: str | None = None
 
     def deliver(self, replies: Sequence[Reply]) -> None:
         raise AssertionError

@@ -80,6 +80,7 @@ class Shopper:
     """Books one ticket after the other, as a connection would, while visitors read. Counts slices between commits."""
 
     peer = "shopper"
+    actor: str | None = None
 
     def __init__(self, committer: Committer, visitors: list[Visitor]) -> None:
         self._committer = committer
