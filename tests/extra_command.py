@@ -15,11 +15,13 @@ from ticketd.rules.showing import event_reply, no_event
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.wire.replies import EventReply, Reply
 from ticketd.wire.requests import EventId, Request
+from ticketd.wire.roles import Role
 
 
 class Grow(Request, tag="grow"):
     """Put more tickets of an event on sale."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (EventReply,)
     writes: ClassVar[bool] = True
     repeatable: ClassVar[bool] = False
@@ -37,6 +39,7 @@ class PeekReply(Reply, tag="peek"):
 class Peek(Request, tag="peek"):
     """Show how many tickets of an event are left."""
 
+    roles: ClassVar[frozenset[Role]] = frozenset({"reader"})
     replies = (PeekReply,)
 
     event: EventId

@@ -12,6 +12,7 @@ from ticketd.wire.commands import commands
 from ticketd.wire.requests import (
     Amend,
     Annul,
+    Auth,
     Book,
     Bookings,
     Cancel,
@@ -99,6 +100,7 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
         Bookings, after=OR_NOT | IDS, limit=st.integers(1, 100), event=OR_NOT | IDS, buyer=OR_NOT | BUYERS
     ),
     Stats: st.builds(Stats),
+    Auth: st.builds(Auth, token=st.from_regex(r"[A-Za-z0-9_-]{20,200}", fullmatch=True)),
     Ping: st.builds(Ping),
     Ready: st.builds(Ready),
     Help: st.builds(Help, command=OR_NOT | st.sampled_from(list(commands())) | st.text(max_size=64)),

@@ -32,7 +32,7 @@ def test_a_request_without_cmd_asks_for_it(line: bytes) -> None:
 )
 def test_a_missing_field_is_named(name: str, field: str) -> None:
     good: dict[str, object] = {"name": "x", "date": "2027-03-11T20:00:00Z", "capacity": 1, "id": "1"}
-    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t", "seconds": 1}
+    good |= {"event": "1", "quantity": 1, "booking": "b", "ticket": "t", "seconds": 1, "token": "t" * 43}
     given = {other.name: good[other.name] for other in commands()[name].fields if other.required}
     given |= {"capacity": 1} if name == "amend" else {}
     decode(frame(name, **given))

@@ -97,6 +97,7 @@ def _always(_memory: Memory, _request: Any) -> bool:
 
 class Row(NamedTuple):
     """What the daemon does with one command. It has at least one of ``decide``, ``read`` and ``answer``, or streams.
+    The session itself answers ``auth``.
 
     **From memory**, at once, if there is ``answer`` and ``in_memory`` is true: ``answer`` returns the reply, or its
     encoded line. It may raise TicketError.
