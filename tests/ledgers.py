@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,9 +107,11 @@ async def result_of(method: Callable[[Any, Callable[[T | Exception], None]], T |
     return outcome
 
 
-async def transact(ledger: Ledger, requests: Sequence[LedgerRequest]) -> Answers:
-    """Commit requests."""
-    return await result_of(ledger.transact, list(requests))
+async def transact(
+    ledger: Ledger, requests: Sequence[LedgerRequest], actors: Sequence[str | None] | None = None
+) -> Answers:
+    """Commit requests. ``actors`` are the names of those who sent them, if any are known."""
+    return await result_of(partial(ledger.transact, actors=actors), list(requests))
 
 
 async def read(ledger: Ledger, requests: Sequence[Request]) -> list[Reply]:

@@ -33,7 +33,7 @@ class Door(Facts):
             times = [at for ticket in own if (at := self.redeemed_at(ticket))]
             return [refused("already_redeemed", redeemed_at=max(times)) if times else refused("already_cancelled")]
         for ticket in valid:
-            self.tickets[ticket]["history"].append({"what": "redeem", "at": now})
+            self.tickets[ticket]["history"].append(self.named({"what": "redeem", "at": now}))
             self.said["scan", ticket, request.scan] = self.ticket(ticket)
         return [self.with_redeemed(row["id"]) if whole else self.ticket(request.ticket)]
 
@@ -48,5 +48,5 @@ class Door(Facts):
         if not self.redeemed_at(request.ticket):
             return [self.ticket(request.ticket) | {"replayed": True}]
         reason = {} if request.reason is UNSET else {"reason": request.reason}
-        ticket["history"].append({"what": "annul", "at": now, **reason})
+        ticket["history"].append(self.named({"what": "annul", "at": now, **reason}))
         return [self.ticket(request.ticket)]

@@ -43,8 +43,14 @@ class Facts:
         self.tickets: dict[str, Row] = {}
         # Events that were deleted, whether or not there is one with the same id again.
         self.removed: set[str] = set()
+        # Whose request is decided, if that is known.
+        self.actor: str | None = None
         # The replies that must come again.
         self.said: dict[Any, Row] = {}
+
+    def named(self, change: Row) -> Row:
+        """Return a change with the name of who asked for it, if that is known."""
+        return change | without_nothing({"by": self.actor})
 
     def of(self, event: str) -> list[Row]:
         """Return the bookings of an event."""
@@ -87,14 +93,16 @@ class Facts:
 
     def with_past(self, id_: str) -> Row:
         past = self.bookings[id_]["past"]
-        return self.with_redeemed(id_) | deepcopy({"changes": past} if past else {})
+        by = without_nothing({"by": self.bookings[id_]["by"]})
+        return self.with_redeemed(id_) | by | deepcopy({"changes": past} if past else {})
 
     def redeemed_at(self, id_: str) -> datetime | None:
         history = self.tickets[id_]["history"]
         return history[-1]["at"] if history and history[-1]["what"] == "redeem" else None
 
-    def ticket(self, id_: str) -> Row:
+    def ticket(self, id_: str, *, with_names: bool = False) -> Row:
         row = self.tickets[id_]
+        past = row["history"]
         at = self.redeemed_at(id_)
         facts = {
             "id": id_,
@@ -102,7 +110,7 @@ class Facts:
             "booking": row["booking"],
             "state": "redeemed" if at else row["end"] or "valid",
             "redeemed_at": at,
-            "history": deepcopy(row["history"]) if len(row["history"]) > 1 else None,
+            "history": deepcopy(past) if len(past) > 1 or (with_names and past and "by" in past[0]) else None,
         }
         return {"reply": "ticket", **without_nothing(facts)}
 
@@ -132,7 +140,7 @@ class Facts:
         if id_ in self.bookings and kind in (UNSET, "booking"):
             return self.with_past(id_)
         if id_ in self.tickets and kind in (UNSET, "ticket"):
-            return self.ticket(id_)
+            return self.ticket(id_, with_names=True)
         return refused("not_found" if kind is UNSET else f"{kind}_not_found")
 
     def page(self, request: Bookings) -> Row:

@@ -46,8 +46,11 @@ class Model(Door):
         self.changed: set[str] = set()
         self.deleted: set[str] = set()
 
-    def decide(self, request: LedgerRequest, now: datetime, tickets: Sequence[str]) -> list[Row]:
+    def decide(
+        self, request: LedgerRequest, now: datetime, tickets: Sequence[str], actor: str | None = None
+    ) -> list[Row]:
         """Return the replies that are right, mostly one. ``tickets`` are the ids that the ledger minted, if any."""
+        self.actor = actor
         match request:
             case Create():
                 return [self.create(request)]
@@ -147,7 +150,7 @@ class Model(Door):
             return over
         expires = now + timedelta(seconds=seconds) if seconds else None
         row: Row = {"id": id_, "event": request.event, "quantity": request.quantity, "state": "", "tickets": []}
-        row |= {"booked_at": now, "buyer": buyer, "expires": expires, "past": []}
+        row |= {"booked_at": now, "buyer": buyer, "by": self.actor, "expires": expires, "past": []}
         self.bookings[id_] = row | {"made": {"seconds": seconds, "expires": expires}}
         if seconds is None:
             self.issue(self.bookings[id_], tickets)
@@ -184,11 +187,12 @@ class Model(Door):
             row = self.bookings[id_]
             row |= left
             if change:
-                row["past"].append(change | left)
+                row["past"].append(self.named(change | left))
             else:
                 row["made"] |= left
 
     def expire(self, now: datetime) -> None:
+        self.actor = None
         for event in self.events:
             if over := [row["id"] for row in self.of(event) if row["state"] == "held" and row["expires"] <= now]:
                 self.turn(*over, state="expired", what="expire", at=now)

@@ -44,13 +44,14 @@ COMMIT_SECONDS_MAX = 30.0
 DATE = datetime(2028, 2, 29, 20, 0, 0, 123456, tzinfo=UTC)
 EVENTS = ["jazz", "blues", "ample"]
 BUYER = "Order 7\\8 “Zoë” \"'"
+SELLER, DOOR = "box-1", "user:Door\\2"
 SUMMARY = "moved 3 events, 10 bookings, 1,015 tickets"
 
 
-async def commit(ledger: Ledger, request: LedgerRequest) -> Reply:
-    """Return the reply to one request, which must be granted, once it is durable."""
+async def commit(ledger: Ledger, request: LedgerRequest, actor: str | None = None) -> Reply:
+    """Return the reply to one request of somebody, which must be granted, once it is durable."""
     answer: asyncio.Future[Answers | Exception] = asyncio.get_running_loop().create_future()
-    result = ledger.transact([request], answer.set_result) or await answer
+    result = ledger.transact([request], answer.set_result, [actor]) or await answer
     if isinstance(result, Exception):
         raise result
     [reply] = result.replies
@@ -81,25 +82,25 @@ async def make_sale(path: Path) -> None:
     await commit(ledger, Amend("ample", opens=datetime(1, 1, 1, tzinfo=UTC), per_buyer=4))
     await commit(ledger, Amend("jazz", name="Jazz, amended", capacity=2_500))
     await commit(ledger, Hold("jazz", 2, 30, "expired"))
-    await commit(ledger, Hold("jazz", 3, 30, "late", BUYER))
+    await commit(ledger, Hold("jazz", 3, 30, "late", BUYER), SELLER)
     late = 31_000
     await commit(ledger, Confirm("late", late=True))
-    await commit(ledger, Book("blues", 3, "sold-out"))
+    await commit(ledger, Book("blues", 3, "sold-out"), SELLER)
     await commit(ledger, Hold("jazz", 4, 3_600, "held", BUYER))
-    await commit(ledger, Extend("held", 80_000))
+    await commit(ledger, Extend("held", 80_000), SELLER)
     await commit(ledger, Extend("held", 86_400))
     await commit(ledger, Hold("jazz", 2, 60, "released"))
-    await commit(ledger, Release("released"))
+    await commit(ledger, Release("released"), SELLER)
     await commit(ledger, Hold("jazz", 2, 60, "confirmed"))
-    await commit(ledger, Confirm("confirmed"))
+    await commit(ledger, Confirm("confirmed"), SELLER)
     some = await tickets("cancelled-in-part", 3)
-    await commit(ledger, Cancel("cancelled-in-part", some[:1]))
-    await commit(ledger, Redeem(some[1], scan="door-1"))
+    await commit(ledger, Cancel("cancelled-in-part", some[:1]), SELLER)
+    await commit(ledger, Redeem(some[1], scan="door-1"), DOOR)
     await commit(ledger, Reissue(some[2]))
     used = await tickets("annulled", 2, "anna@example.org")
-    await commit(ledger, Redeem("annulled", "jazz", "door-2"))
+    await commit(ledger, Redeem("annulled", "jazz", "door-2"), DOOR)
     await commit(ledger, Annul(used[0], "jazz", 'Wrong "door" \\ \u20ac'))
-    await commit(ledger, Annul(used[1]))
+    await commit(ledger, Annul(used[1]), DOOR)
     await commit(ledger, Redeem(used[1], scan="door-3"))
     await commit(ledger, Reissue(used[0]))
     await tickets("cancelled", 2)

@@ -77,15 +77,16 @@ DAMAGES = {
         [r"booking released of event jazz: it cannot be read: "],
     ),
     "a ticket that never was is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('sold-out', '0123456789ab', 1, 'redeem', 5, NULL)",
+        "INSERT INTO {}redemptions VALUES ('sold-out', '0123456789ab', 1, 'redeem', 5, NULL, NULL)",
         [r"booking sold-out of event blues: ticket 0123456789ab was redeemed, and it has no such ticket$"],
     ),
     "a cancelled ticket is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('cancelled-in-part', 'C1', 1, 'redeem', 5, NULL)",
+        "INSERT INTO {}redemptions VALUES ('cancelled-in-part', 'C1', 1, 'redeem', 5, NULL, NULL)",
         [r"booking cancelled-in-part of event jazz: ticket C1 was redeemed and cancelled$"],
     ),
     "a ticket of no booking is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('nobody', 'T1', 1, 'redeem', 5, NULL), ('zero', 'T1', 1, 'redeem', 5, NULL)",
+        "INSERT INTO {}redemptions VALUES ('nobody', 'T1', 1, 'redeem', 5, NULL, NULL),"
+        " ('zero', 'T1', 1, 'redeem', 5, NULL, NULL)",
         [r"ticket T1 of booking nobody was redeemed: no such booking$",
          r"ticket T1 of booking zero was redeemed: no such booking$"],
     ),
@@ -94,7 +95,7 @@ DAMAGES = {
         [r"booking annulled of event jazz: ticket A2 was not redeemed and annulled in turns$"],
     ),
     "a ticket is redeemed twice": (
-        "INSERT INTO {}redemptions VALUES ('annulled', 'A2', 4, 'redeem', 5, 's')",
+        "INSERT INTO {}redemptions VALUES ('annulled', 'A2', 4, 'redeem', 5, 's', NULL)",
         [r"booking annulled of event jazz: ticket A2 was not redeemed and annulled in turns$"],
     ),
     "an annulment is lost": (
@@ -102,12 +103,12 @@ DAMAGES = {
         [r"booking annulled of event jazz: ticket A2 was not redeemed and annulled in turns$"],
     ),
     "a redemption of a ticket that never was is annulled": (
-        "INSERT INTO {}redemptions VALUES ('large', '0123456789ab', 1, 'redeem', 5, 's'),"
-        " ('large', '0123456789ab', 2, 'annul', 6, NULL)",
+        "INSERT INTO {}redemptions VALUES ('large', '0123456789ab', 1, 'redeem', 5, 's', NULL),"
+        " ('large', '0123456789ab', 2, 'annul', 6, NULL, NULL)",
         [r"booking large of event jazz: a redemption of ticket 0123456789ab was annulled, and it has no such ticket$"],
     ),
     "a ticket that was reissued is redeemed": (
-        "INSERT INTO {}redemptions VALUES ('annulled', 'A0', 3, 'redeem', 5, 's')",
+        "INSERT INTO {}redemptions VALUES ('annulled', 'A0', 3, 'redeem', 5, 's', NULL)",
         [r"booking annulled of event jazz: ticket A0 was redeemed, and it has no such ticket$"],
     ),
     "a ticket was reissued as another one": (
@@ -241,7 +242,7 @@ def reissued_of(booking: str, ledger: str) -> str:
 
 def test_a_ledger_that_is_not_whole_has_status_5(sale: str) -> None:
     numbers = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1001)"
-    change(sale, f"{numbers} INSERT INTO redemptions SELECT 'nobody', x, 1, 'redeem', 5, NULL FROM n")
+    change(sale, f"{numbers} INSERT INTO redemptions SELECT 'nobody', x, 1, 'redeem', 5, NULL, NULL FROM n")
     status, lines, error = checked(sale)
     assert status == 5
     assert error == f"ticketd: {sale} is not whole (1,001 wrong); restore it from a backup\n"

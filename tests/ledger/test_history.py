@@ -25,6 +25,7 @@ from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import Bookings, Cancel, Confirm, Create, Extend, Release, Request, Show
 
+NAMES = ["box-1", "door.2", None]
 FULL = ErrorReply("storage_full", "nothing can be committed")
 
 
@@ -53,19 +54,26 @@ class Histories(RuleBasedStateMachine):
         """Let the ledger and the model decide, and compare all there is to see."""
         self.past += batch
         self.look_before()
-        committed = self.runner.run(transact(self.ledger, deepcopy(batch)))
+        actors = self.actors(len(batch))
+        committed = self.runner.run(transact(self.ledger, deepcopy(batch), actors))
         self.look()
         now = self.now()
         self.model.changed.clear()
         self.model.deleted.clear()
         self.model.expire(now)
-        for request, reply in zip(batch, map(on_the_wire, committed.replies), strict=True):
-            assert reply in self.model.decide(request, now, minted(reply))
+        names = actors or [None] * len(batch)
+        for request, actor, reply in zip(batch, names, map(on_the_wire, committed.replies), strict=True):
+            assert reply in self.model.decide(request, now, minted(reply), actor)
         assert self.ledger.next_expiry == self.model.next_expiry()
         assert {event.id for event in committed.events} >= self.model.changed
         assert set(committed.removed) == self.model.deleted
         self.compare(committed.events)
         self.check_events()
+
+    def actors(self, count: int) -> list[str | None] | None:
+        """Return the names of those who send the next requests. Of some batches, none is known."""
+        turn = len(self.past)
+        return [NAMES[(turn + place) % len(NAMES)] for place in range(count)] if turn % 4 else None
 
     def now(self) -> datetime:
         """Return the time as ledgers see it."""

@@ -11,7 +11,9 @@ from tests.conftest import SECONDS_MAX, TERMINAL_SIZE, ctl, environment
 from tests.daemon import Daemon, running, write_events
 from tests.ledger.sale import (
     DATE,
+    DOOR,
     EVENTS,
+    SELLER,
     SUMMARY,
     commit,
     events_on_sale,
@@ -85,6 +87,18 @@ def test_daemons_show_the_same_after_each_move(sale: str, database: str, tmp_pat
     # A booking of 1,000 tickets fills a page.
     assert len(seen[0]) == 4
     assert all(shown == seen[0] for shown in seen)
+
+
+def test_a_move_keeps_who_did_what(sale: str, database: str, tmp_path: Path) -> None:
+    for daemon in daemons(sale, database, tmp_path):
+        with daemon.connect() as connection:
+            late = connection.ask("show late")
+            used = connection.ask("show annulled")["redeemed"][0]
+            door = connection.ask(f"show {used}")["history"]
+            sold_out = connection.ask("show sold-out")
+        assert (late["by"], [change.get("by") for change in late["changes"]]) == (SELLER, [None, None])
+        assert [each.get("by") for each in door] == [DOOR, DOOR, None]
+        assert sold_out["by"] == SELLER
 
 
 def test_reports_are_the_same_after_each_move(sale: str, database: str, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Client:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.peer = "test"
+        self.actor: str | None = None
         self._catalogue = catalogue
         self.came: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
