@@ -34,6 +34,7 @@ from ticketd.wire.replies import (
 from ticketd.wire.requests import (
     Amend,
     Annul,
+    Auth,
     Book,
     Bookings,
     Cancel,
@@ -83,6 +84,7 @@ REQUESTS: list[Request] = [
     Watch("1"),
     Bookings("a", 2, "1", "order 5"),
     Stats(),
+    Auth("kq2Zc9-rT_0123456789"),
     Ping(),
     Ready(),
     Help("book"),

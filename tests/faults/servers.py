@@ -19,6 +19,7 @@ from tests.conftest import ENDLESS, SECONDS_MAX, command_line, environment, lyin
 from tests.faults.input import JAZZ, REQUESTS, mutation
 from ticketctl.client import Client
 from ticketctl.commands import run as run_command
+from ticketctl.link import Where
 from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, OUTCOME_UNKNOWN, REFUSED, Output
 from ticketd.model import UNSAFE
 from ticketd.wire import codec, words
@@ -37,8 +38,9 @@ from ticketd.wire.replies import (
     Reply,
     StatsReply,
     TicketReply,
+    WelcomeReply,
 )
-from ticketd.wire.requests import Book, Help, List, Ping, Request
+from ticketd.wire.requests import Auth, Book, Help, List, Ping, Request
 
 TIMEOUT_SECONDS = 20.0
 EVIL = "a\u202e\x1b[2J\x9b\n$(reboot)"
@@ -51,7 +53,7 @@ MEMORIES_KB = range(10_000, 60_000, 250)
 
 PONG = codec.encode(PongReply())
 SHUTTING_DOWN = codec.encode(ErrorReply("shutting_down", "the daemon ends"))
-ASKED = [request for request in REQUESTS if not isinstance(request, Help)]
+ASKED = [request for request in REQUESTS if not isinstance(request, Help | Auth)]
 
 
 def replies_with(text: str) -> list[Reply]:
@@ -60,10 +62,11 @@ def replies_with(text: str) -> list[Reply]:
     return [
         EventsReply([EventFacts(*event)]),
         EventReply(*event),
-        BookingReply(text, text, 1, "confirmed", [text], 7, 1, JAZZ, buyer=text),
-        BookingsReply([BookingRecord(text, text, 1, "confirmed", [text], 7, 1, JAZZ, buyer=text)]),
+        BookingReply(text, text, 1, "confirmed", [text], 7, 1, JAZZ, buyer=text, by=text),
+        BookingsReply([BookingRecord(text, text, 1, "confirmed", [text], 7, 1, JAZZ, buyer=text, by=text)]),
         TicketReply(text, text, text, "valid"),
         StatsReply(text, True, 1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [EventStats(text)]),
+        WelcomeReply(text, "reader"),
         PongReply(),
         ReadyReply(),
         HelpReply([]),
@@ -86,7 +89,7 @@ def check(request: Request, answer: bytes) -> int:
 
 def run_against(port: int, *requests: Request) -> tuple[int, str]:
     """Run the commands of these requests on one connection; return the exit status of the last, and what they wrote."""
-    client = Client("127.0.0.1", port, TIMEOUT_SECONDS)
+    client = Client(Where("127.0.0.1", port), TIMEOUT_SECONDS)
     with StringIO() as stream, redirect_stdout(stream), redirect_stderr(stream), closing(client):
         for request in requests:
             status = run_command(words.unparse(request), client, Output("plain"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.faketime import Clock
 from tests.faults import corruption, every_call, power_cut
 from tests.faults.disk import Call, Content, Disk, plugged
 from tests.faults.scenario import DATE, LEDGER, Morning, OpenLedger, open_ledger
-from ticketd.ledger.base import Answers, CannotOpenError, OutcomeUnknownError
+from ticketd.ledger.base import Answers, CannotOpenError, Done, OutcomeUnknownError
 from ticketd.ledger.embedded import opening
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.model import Event, ticket_parts
@@ -49,9 +49,11 @@ class Hasty(EmbeddedLedger):
         self._commit = self._database._commit
         vars(self._database)["_commit"] = self._put_off
 
-    def transact(self, requests: list[LedgerRequest], done: Callable[[Answers | Exception], None]) -> Answers | None:
+    def transact(
+        self, requests: list[LedgerRequest], done: Done, actors: Sequence[str | None] | None = None
+    ) -> Answers | None:
         self._catch_up()
-        return super().transact(requests, done)
+        return super().transact(requests, done, actors)
 
     async def close(self) -> None:
         self._catch_up()
