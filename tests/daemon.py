@@ -56,6 +56,12 @@ class Daemon:
         assert found, f"no line like {pattern!r} in {self.lines[-5:]}"
         return found[0]
 
+    def wait_line_after(self, seen: int, pattern: str) -> str:
+        """The same, for the lines of stderr but the first ``seen`` of them."""
+        found = self._wait_for(pattern, seen)
+        assert found, f"no line like {pattern!r} in {self.lines[seen:]}"
+        return found[0]
+
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit status. Clients end their input when the daemon drains."""
         if self.process.poll() is None:
@@ -84,12 +90,12 @@ class Daemon:
         self._connections.append(Connection(self.port, address))
         return self._connections[-1]
 
-    def _wait_for(self, pattern: str) -> list[str]:
+    def _wait_for(self, pattern: str, seen: int = 0) -> list[str]:
         """Return the lines of stderr that the pattern is found in, once there are some, or no more come."""
         found: list[str] = []
 
         def arrived() -> bool:
-            found[:] = [line for line in self.lines if re.search(pattern, line)]
+            found[:] = [line for line in self.lines[seen:] if re.search(pattern, line)]
             return bool(found) or self._all_read
 
         with self._news:

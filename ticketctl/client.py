@@ -11,7 +11,15 @@ from typing import NoReturn
 
 import msgspec
 
-from ticketctl.link import CannotOpenError, Token, Where, has_input, is_private, open_connection
+from ticketctl.link import (
+    CannotOpenError,
+    NotTrustedError,
+    Token,
+    Where,
+    has_input,
+    is_private,
+    open_connection,
+)
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.replies import ErrorReply, PongReply, Reply
 from ticketd.wire.requests import REPLY_BYTES_MAX, Auth, Ping, Request
@@ -22,10 +30,10 @@ REQUESTS_AT_ONCE_MAX = 64
 # How often a repeatable request is sent if connections break.
 ATTEMPTS_MAX = 2
 
-# Codes that promise that the request was not carried out, so that it is safe to send it again.
-NOT_DONE_CODES = frozenset(
-    {"busy", "too_many_connections", "shutting_down", "storage_full", "idle_timeout", "internal"}
-)
+# Codes after which a request may be done if it is sent again.
+AGAIN_CODES = frozenset({"busy", "too_many_connections", "shutting_down", "storage_full", "idle_timeout", "internal"})
+# Codes that promise that this try was not carried out, and tell nothing about an earlier one.
+NOT_DONE_CODES = AGAIN_CODES | {"unauthorized"}
 
 
 class CannotConnectError(Exception):
@@ -91,7 +99,6 @@ class Client:
                 self._send(frame, deadline)
                 reply = self._receive(request, deadline)
             except _NotWelcomeError as refused:
-                self.close()
                 reply = refused.reply
             except CannotConnectError as error:
                 self.close()
@@ -135,7 +142,7 @@ class Client:
         replies = self._exchange_all(batch)
         for position, request in enumerate(batch):
             reply = replies[position] if position < len(replies) else None
-            if reply is None or (isinstance(reply, ErrorReply) and reply.code in NOT_DONE_CODES):
+            if reply is None or (isinstance(reply, ErrorReply) and reply.code in AGAIN_CODES):
                 reply = self._ask_again(request, maybe_done=request.writes and reply is None)
             yield request, reply
 
@@ -145,10 +152,8 @@ class Client:
         self._close_if_stale()
         try:
             self._ensure_connected(deadline)
-        except _NotWelcomeError:
-            # Each request asks again, and is told.
-            self.close()
-            return []
+        except _NotWelcomeError as refused:
+            return [refused.reply] * len(batch)
         replies: list[Reply] = []
         try:
             self._send(b"".join(encode(request) + b"\n" for request in batch), deadline)
@@ -219,10 +224,17 @@ class Client:
             return
         try:
             self._socket = open_connection(self.where, _left(deadline))
+        except NotTrustedError as error:
+            raise CannotConnectError(f"cannot talk to {self.where}: {error}") from None
         except CannotOpenError as error:
             raise CannotConnectError(f"cannot reach {self.where} ({error}). Is ticketd running?") from None
         if self.token:
-            self._authenticate(self._socket, self.token, deadline)
+            try:
+                self._authenticate(self._socket, self.token, deadline)
+            except BaseException:
+                # No request may go where nobody has said who this is.
+                self.close()
+                raise
 
     def _authenticate(self, connection: socket.socket, token: Token, deadline: float) -> None:
         """Say who this is. Raises _NotWelcomeError if the daemon does not know."""

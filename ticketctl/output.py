@@ -12,7 +12,7 @@ from typing import TextIO
 
 import msgspec
 
-from ticketctl.client import NOT_DONE_CODES, Client, OutcomeUnknownError
+from ticketctl.client import AGAIN_CODES, Client, OutcomeUnknownError
 from ticketctl.render import Mode, error_text, render
 from ticketctl.times import LOCAL, Zone
 from ticketd.model import printable
@@ -29,7 +29,7 @@ BUSY = 5
 INTERRUPTED = 130
 
 # Codes that mean: try again later.
-BUSY_CODES = NOT_DONE_CODES - {"internal", "idle_timeout"}
+BUSY_CODES = AGAIN_CODES - {"internal", "idle_timeout"}
 
 
 @dataclass
