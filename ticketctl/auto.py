@@ -15,6 +15,7 @@ from ticketctl.output import CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, s
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.progress import with_bar
 from ticketctl.times import Reader
+from ticketctl.tokens import refuse_typed
 from ticketd.errors import TicketError
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply, error_reply
 from ticketd.wire.requests import Request
@@ -164,6 +165,7 @@ def _parse(arguments: Sequence[str], output: Output) -> tuple[list[str], int, in
     requests = _number("REQUESTS", requests_word, Requests)
     delay_ms = _number("DELAY_MS", delay_word, DelayMs)
     try:
+        refuse_typed(command)
         request = Reader(output.zone).parse(command)
     except TicketError as error:
         raise TicketError(error.code, f"{error.message}; it is part of: {AUTO.usage}") from None

@@ -33,6 +33,7 @@ from ticketctl.output import (
 )
 from ticketctl.render import Mode, usages
 from ticketctl.times import Zone
+from ticketctl.tokens import read_token
 from ticketd import __version__
 from ticketd.errors import TicketError
 from ticketd.wire import PORT, words
@@ -89,7 +90,9 @@ def _main(arguments: list[str]) -> int:
         command = ["help", command[0]]
     if command:
         if command[0].startswith("-") and command[0] != "--":
-            parser.error(f"there is no option {shown(command[0])}; ticketctl --help lists them")
+            # Somebody may have written a token after the equals sign.
+            option = command[0].partition("=")[0]
+            parser.error(f"there is no option {shown(option)}; ticketctl --help lists them")
         return run(command, client, output)
     if sys.stdin is None:
         parser.error("there is no command, and standard input is closed")
@@ -174,12 +177,13 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
     tls, token = None, None
     authorities, token_file = options.tls_ca or default_tls_ca(), options.token_file or default_token_file()
     try:
-        if options.tls or authorities or token_file:
-            # Imported here, because TLS takes long to import.
-            from ticketctl.security import read_token, tls_context
+        if options.tls or authorities:
+            # Imported here, because it takes longer than most commands.
+            from ticketctl.security import tls_context
 
-            tls = tls_context(authorities) if options.tls or authorities else None
-            token = Token(read_token(token_file), options.plain_token) if token_file else None
+            tls = tls_context(authorities)
+        if token_file:
+            token = read_token(token_file, may_be_read=options.plain_token)
     except ValueError as error:
         parser.error(str(error))
     return Client(Where(host, port, tls), timeout, token)
@@ -190,7 +194,7 @@ def _repeated(options: argparse.Namespace) -> list[str]:
     given = [f"--{name}" for name in ("tls", "plain-token") if getattr(options, name.replace("-", "_"))]
     for name in ("tls-ca", "token-file"):
         if value := getattr(options, name.replace("-", "_")):
-            given += [f"--{name}", value]
+            given += [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
     return given
 
 

@@ -31,6 +31,7 @@ from ticketctl.own import OwnCommand
 from ticketctl.report import REPORT
 from ticketctl.tables import last_of
 from ticketctl.times import Reader, past, rfc3339
+from ticketctl.tokens import refuse_typed
 from ticketd.errors import TicketError
 from ticketd.model import ticket_parts
 from ticketd.wire import words
@@ -71,8 +72,9 @@ def run(command: Sequence[str], client: Client, output: Output) -> int:
 
 
 def known() -> Mapping[str, Command | OwnCommand]:
-    """Return every command by its name: first those of the daemon, then those of the client itself."""
-    return {**commands(), **OWN}
+    """Return every command that is typed, by its name: first those of the daemon, then those of the client itself."""
+    typed_here = {name: command for name, command in commands().items() if command.request is not Auth}
+    return {**typed_here, **OWN}
 
 
 def is_comment(line: str) -> bool:
@@ -83,17 +85,13 @@ def is_comment(line: str) -> bool:
 def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
     reader = Reader(output.zone)
     try:
+        refuse_typed(command)
         request = reader.parse(command)
         if isinstance(request, Help):
             output.result(_help(request))
             return DONE
     except TicketError as error:
         output.error(error_reply(error))
-        return USAGE
-    if isinstance(request, Auth):
-        # It would stay in the history of a shell, and be seen in the list of processes.
-        message = "a token is not typed: put it into a file that only you can read, and name that with --token-file"
-        output.error(ErrorReply("bad_request", message))
         return USAGE
     if request.streams:
         # Imported here, because its tables take longer to import than most commands take.

@@ -43,6 +43,10 @@ class CannotOpenError(Exception):
     """No connection could be opened; the message says why, without a full stop."""
 
 
+class NotTrustedError(CannotOpenError):
+    """Something listens there, but TLS with it failed. Nothing was sent but the beginning of TLS."""
+
+
 def open_connection(where: Where, seconds: float) -> socket.socket:
     """Return a new connection. Raises CannotOpenError, also if it takes longer than ``seconds``."""
     try:
@@ -58,8 +62,8 @@ def open_connection(where: Where, seconds: float) -> socket.socket:
 
     try:
         return begin_tls(connection, where.tls, where.host)
-    except TlsError as error:
-        raise CannotOpenError(str(error)) from None
+    except TimeoutError:
+        raise CannotOpenError("it did not answer TLS in time") from None
 
 
 def _open_unix(path: str, seconds: float) -> socket.socket:

@@ -1,36 +1,12 @@
-"""Owns how ticketctl says who it is, and checks whom it talks to: the token file and TLS."""
+"""Owns TLS: how ticketctl checks whom it talks to. Importing it takes longer than most commands."""
 
-import re
 import socket
 import ssl
-import stat
-from pathlib import Path
 
-from ticketd.wire.requests import TOKEN_CHARS_MAX, TOKEN_CHARS_MIN
+from ticketctl.link import NotTrustedError
 
-_SECRET = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}")
-
-
-class TlsError(Exception):
-    """TLS could not begin; the message says why, without a full stop."""
-
-
-def read_token(file: str) -> str:
-    """Return the secret in a file. Raises ValueError, whose message tells nothing of it.
-
-    The file must be for its owner alone.
-    """
-    path = Path(file)
-    try:
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ValueError(f"others can read the token file {file}; take that away: chmod 600 {file}")
-        secret = path.read_bytes()[: TOKEN_CHARS_MAX + 2].decode(errors="replace").strip()
-    except OSError as error:
-        raise ValueError(f"cannot read the token file {file} ({(error.strerror or str(error)).lower()})") from None
-    if not _SECRET.fullmatch(secret):
-        raise ValueError(f"the token file {file} must have one line, with what ticketd access add printed")
-    return secret
+# What OpenSSL says of an answer that is not TLS.
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 
 
 def tls_context(authorities: str | None) -> ssl.SSLContext:
@@ -45,17 +21,23 @@ def tls_context(authorities: str | None) -> ssl.SSLContext:
 
 
 def begin_tls(connection: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    """Begin TLS on a new connection. Raises TlsError."""
+    """Begin TLS on a new connection. Raises NotTrustedError, and TimeoutError if that takes too long."""
     try:
         return context.wrap_socket(connection, server_hostname=host)
+    except TimeoutError:
+        connection.close()
+        raise
     except ssl.SSLCertVerificationError as error:
-        why = f"its certificate is not accepted: {error.verify_message.lower()}"
+        why = f"its certificate is not accepted: {error.verify_message.lower().rstrip('.')}"
     except ssl.SSLError as error:
-        why = f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        if error.reason in _NOT_TLS:
+            why = "it does not speak TLS"
+        else:
+            why = f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
     except (OSError, ValueError) as error:
         why = f"TLS failed: {(getattr(error, 'strerror', None) or str(error)).lower()}"
     connection.close()
-    raise TlsError(why)
+    raise NotTrustedError(why)
 
 
 def has_tls_input(connection: socket.socket) -> bool:

@@ -18,12 +18,13 @@ from ticketctl.client import CannotConnectError, Client
 from ticketctl.commands import Leave, is_comment, known, run
 from ticketctl.output import DONE, INTERRUPTED, Output
 from ticketctl.own import OwnCommand, OwnField
+from ticketctl.tokens import may_tell
 from ticketd.errors import TicketError
 from ticketd.model import is_id, printable
 from ticketd.wire import words
 from ticketd.wire.commands import commands
 from ticketd.wire.replies import ErrorReply, EventFacts, EventsReply, StatsReply, error_reply
-from ticketd.wire.requests import List, Stats
+from ticketd.wire.requests import List, Ping, Stats
 from ticketd.wire.schema import Command, Field
 
 # At most so many events are offered at once.
@@ -73,15 +74,20 @@ def _run_line(line: str, client: Client, output: Output) -> bool:
 
 def _greet(client: Client) -> None:
     try:
-        stats = client.ask(Stats())
+        reply = client.ask(Stats())
+        if isinstance(reply, ErrorReply) and reply.code == "unauthorized":
+            # Only admins may ask for that. If the token is refused, so is this.
+            reply = client.ask(Ping())
     except CannotConnectError as error:
         print(f"{error}\nThe next command tries again. help works without a daemon, Ctrl-D leaves.")
         return
-    if isinstance(stats, ErrorReply) and stats.code == "unauthorized":
+    if isinstance(reply, StatsReply):
+        events = f"{reply.events} event{'' if reply.events == 1 else 's'}"
+        print(printable(f"ticketd {reply.version} at {client.where}, {events}. Type help, or Ctrl-D to leave."))
+    elif isinstance(reply, ErrorReply):
+        print(f"{printable(reply.message)}\nThe next command tries again. Ctrl-D leaves.")
+    else:
         print(printable(f"ticketd at {client.where}. Type help, or Ctrl-D to leave."))
-    if isinstance(stats, StatsReply):
-        events = f"{stats.events} event{'' if stats.events == 1 else 's'}"
-        print(printable(f"ticketd {stats.version} at {client.where}, {events}. Type help, or Ctrl-D to leave."))
 
 
 def _history() -> History:
@@ -96,9 +102,26 @@ def _history() -> History:
         path = folder / "history"
         path.touch(mode=0o600)
         with path.open("r+b"):
-            return FileHistory(str(path))
+            return _FileHistory(str(path))
     except OSError:
-        return InMemoryHistory()
+        return _InMemoryHistory()
+
+
+class _Discreet(History):
+    """A history without lines that may have a token in them."""
+
+    def append_string(self, string: str) -> None:
+        """See History."""
+        if not may_tell(string):
+            super().append_string(string)
+
+
+class _FileHistory(_Discreet, FileHistory):
+    pass
+
+
+class _InMemoryHistory(_Discreet, InMemoryHistory):
+    pass
 
 
 def toolbar(text: str) -> str:

@@ -1,0 +1,49 @@
+"""Owns the token of a person: it comes from a file that only they can read, is never typed, and never shown."""
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+
+from ticketctl.link import Token
+from ticketd.errors import TicketError
+from ticketd.wire.requests import TOKEN_CHARS_MAX, TOKEN_CHARS_MIN
+
+_SECRET = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}")
+# The command, and what ticketd access add prints: 32 bytes. An id of this length is rare.
+_TELLS = re.compile(r"\bauth\b|(?<![\w.-])[\w-]{43}(?![\w.-])", re.IGNORECASE | re.ASCII)
+
+
+def read_token(file: str, *, may_be_read: bool = False) -> Token:
+    """Return the token in a file. Raises ValueError, whose message tells nothing of the secret.
+
+    ``may_be_read`` allows to send it where others can read it. The file must be for its owner alone.
+    """
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123
+            if os.fstat(opened.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ValueError(f"others can read the token file {file}; take that away: chmod 600 {file}")
+            secret = opened.read(TOKEN_CHARS_MAX + 2).decode(errors="replace").strip()
+    except OSError as error:
+        if _SECRET.fullmatch(file):
+            # Probably it is the token.
+            raise ValueError("there is no such token file; give the name of a file, and never the token") from None
+        raise ValueError(f"cannot read the token file {file} ({(error.strerror or str(error)).lower()})") from None
+    if not _SECRET.fullmatch(secret):
+        raise ValueError(f"the token file {file} must have one line, with what ticketd access add printed")
+    return Token(secret, may_be_read)
+
+
+def refuse_typed(command: Sequence[str]) -> None:
+    """Raise TicketError (bad_request) if this is ``auth``, before anything tells what follows it."""
+    if command and command[0].lower() == "auth":
+        # It would stay in the history of a shell, and be seen in the list of processes.
+        raise TicketError(
+            "bad_request",
+            "a token is not typed: put it into a file that only you can read, and name that with --token-file",
+        )
+
+
+def may_tell(line: str) -> bool:
+    """Whether a line that was typed may have a token in it."""
+    return bool(_TELLS.search(line))
