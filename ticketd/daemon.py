@@ -125,6 +125,8 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
     file, disk_thread = EventsFile(options.events, ledger_files), DiskThread("events-file")
     security = Security(options)
+    # Before there is a ledger: whoever is refused has changed nothing.
+    await _check_address(options, security)
     events_in_file = await read_at_start(file, disk_thread)
     ledger, name = await _open_ledger(options)
     catalogue = Catalogue(await ledger.events())
@@ -206,17 +208,27 @@ async def _open_ledger(options: Options) -> tuple[Ledger, str]:
     return shared, f"postgresql://{shared.name}"
 
 
+async def _check_address(options: Options, security: Security) -> None:
+    try:
+        await security.check_address(options)
+    except (OSError, UnicodeError) as error:
+        raise _cannot_listen(f"{options.host}:{options.port}", "--port or --host", error) from None
+
+
 async def _listen(server: Server, options: Options, security: Security) -> list[str]:
     where, choice = f"{options.host}:{options.port}", "--port or --host"
     try:
-        await security.check_address(options)
         addresses = await server.listen(options.host, options.port, security.tls)
         if options.unix:
             where, choice = str(options.unix), "--unix"
             addresses.append(await server.listen_unix(options.unix, options.unix_mode))
     except (OSError, UnicodeError) as error:
-        raise CannotListenError(f"cannot listen on {where}: {_reason(error)}; choose another {choice}") from None
+        raise _cannot_listen(where, choice, error) from None
     return addresses
+
+
+def _cannot_listen(where: str, choice: str, error: Exception) -> CannotListenError:
+    return CannotListenError(f"cannot listen on {where}: {_reason(error)}; choose another {choice}")
 
 
 def _reason(error: Exception) -> str:
