@@ -21,6 +21,7 @@ from ticketd.config import Limits
 from ticketd.errors import Code
 from ticketd.wire.commands import commands, help_reply
 from ticketd.wire.requests import Help
+from ticketd.wire.roles import INCLUDED, Role, may
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -47,7 +48,7 @@ CONTRIBUTING = read("CONTRIBUTING.md")
 def command_table(name: str) -> str:
     """Return the table of a command as it must stand in protocol.md."""
     command = help_reply(Help(name)).commands[0]
-    lines = [f"`{command.usage}` — {command.summary}"]
+    lines = [f"`{command.usage}` — {command.summary} {needed(commands()[name].request)}"]
     if command.fields:
         lines += ["", "| field | | must be | meaning |", "|---|---|---|---|"]
         lines += [
@@ -58,6 +59,37 @@ def command_table(name: str) -> str:
     return "\n".join(lines)
 
 
+def needed(request: Any) -> str:
+    """Return which role a command needs, as it must stand in protocol.md."""
+
+    def any_of(roles: frozenset[Role]) -> str:
+        return " or ".join(f"`{role}`" for role in get_args(Role) if role in roles)
+
+    if not request.roles:
+        return "For anybody."
+    others = f"; for what is no event, {any_of(request.ledger_roles)}" if request.ledger_roles else ""
+    return f"Role: {any_of(request.roles)}{others}."
+
+
+def roles_table() -> str:
+    """Return the table of roles as it must stand in protocol.md: what each may do, and which others it includes."""
+    parts: list[tuple[str, frozenset[Role]]] = []
+    for name, command in commands().items():
+        request: Any = command.request
+        parts.append((f"`{name}` of events" if request.ledger_roles else f"`{name}`", request.roles))
+        if request.ledger_roles:
+            parts.append((f"`{name}` of what is no event", request.ledger_roles))
+    lines = ["| role | may do | and what these may |", "|---|---|---|"]
+    anybody: list[Role | None] = [None]
+    for role in [None, *get_args(Role)]:
+        included = [other for other in get_args(Role) if role and other != role and other in INCLUDED[role]]
+        below = [*anybody, *included] if role else []
+        own = [part for part, roles in parts if may(role, roles) and not any(may(each, roles) for each in below)]
+        others = ", ".join(f"`{other}`" for other in included)
+        lines.append(f"| {f'`{role}`' if role else 'none'} | {', '.join(own)} | {others} |")
+    return "\n".join(lines)
+
+
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
@@ -65,6 +97,10 @@ def blocks(text: str, language: str) -> list[str]:
 @pytest.mark.parametrize("name", commands())
 def test_protocol_md_has_the_table_of_every_command(name: str) -> None:
     assert command_table(name) in PROTOCOL
+
+
+def test_protocol_md_has_the_table_of_roles() -> None:
+    assert roles_table() in PROTOCOL
 
 
 def test_protocol_md_has_every_error_code_once() -> None:
