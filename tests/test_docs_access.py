@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import environment
 from tests.daemon import Daemon
 from tests.test_docs import blocks, normal, programs, read
+from ticketd import access_file
 
 PAGE = "docs/operating.md"
 NAME, ADDRESS = "tickets.example", "10.0.0.5"
@@ -111,6 +112,16 @@ def as_written(written: str, output: str) -> bool:
     """Whether this is the output that is written; ``…`` is any text."""
     pattern = re.escape(normal(written)).replace("…", ".*")
     return bool(re.fullmatch(pattern, normal(output), re.DOTALL))
+
+
+def test_the_access_file_that_is_shown_is_one(tmp_path: Path) -> None:
+    [shown] = [block for block in blocks(read(PAGE), "json") if '"tokens"' in block]
+    file = tmp_path / "access.json"
+    file.touch(0o600)
+    file.write_text(shown)
+    access = access_file.read(file)
+    assert access.anonymous == "reader"
+    assert access.users == {"www-data": "seller", "root": "admin"}
 
 
 def test_each_command_with_a_machine_does_what_is_written(machines: Machines) -> None:
