@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from ticketd.config import RETRY_AFTER_SECONDS
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import UNIX, Accepted
 from ticketd.serving.service import Service
 from ticketd.serving.session import Session, Step
+from ticketd.serving.strangers import TOO_MANY_STRANGERS
 from ticketd.serving.stream import READ_BYTES, Stream
 from ticketd.serving.watchers import HEARTBEAT_SECONDS, Watcher
 from ticketd.wire.replies import Reply
@@ -31,12 +31,6 @@ AT_ONCE_BYTES_MAX = 4 * 1024
 AT_ONCE_OUTPUT_BYTES_MAX = 32 * 1024
 # How long somebody may stay who has not said who they are.
 STRANGER_SECONDS_MAX = 10.0
-
-TOO_MANY_STRANGERS = TicketError(
-    "too_many_connections",
-    "too many connections have not said who they are; try again, and send auth at once",
-    retry_after=RETRY_AFTER_SECONDS,
-)
 
 # "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
 _WaitingFor = Literal["input", "replies", "share", "room", "nothing", "ended"]

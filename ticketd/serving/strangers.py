@@ -6,6 +6,15 @@ has to go: so those who say nothing keep nobody out who speaks at once.
 
 from collections.abc import Callable
 
+from ticketd.config import RETRY_AFTER_SECONDS
+from ticketd.errors import TicketError
+
+TOO_MANY_STRANGERS = TicketError(
+    "too_many_connections",
+    "too many connections have not said who they are; try again, and send auth at once",
+    retry_after=RETRY_AFTER_SECONDS,
+)
+
 
 class Strangers:
     """At most ``most`` strangers at once."""
