@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ticketctl.client import Client
 from ticketctl.commands import Leave, is_comment, known, run
-from ticketctl.link import Token, Where
+from ticketctl.link import Where
 from ticketctl.output import (
     BUSY,
     CANNOT_CONNECT,
@@ -179,9 +179,9 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
     try:
         if options.tls or authorities:
             # Imported here, because it takes longer than most commands.
-            from ticketctl.security import tls_context
+            from ticketctl.security import Tls
 
-            tls = tls_context(authorities)
+            tls = Tls(authorities)
         if token_file:
             token = read_token(token_file, may_be_read=options.plain_token)
     except ValueError as error:

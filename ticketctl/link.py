@@ -2,24 +2,32 @@
 
 import select
 import socket
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    # Importing it takes longer than most commands.
-    import ssl
+from typing import NamedTuple, Protocol
 
 UNIX_PREFIX = "unix:"
+
+
+class Encryption(Protocol):
+    """How connections are encrypted, and how it is checked who is on the other side."""
+
+    def begin(self, connection: socket.socket, host: str) -> socket.socket:
+        """Begin on a new connection. Raises NotTrustedError, and TimeoutError if that takes too long."""
+        ...
+
+    def has_input(self, connection: socket.socket) -> bool:
+        """Whether there is something to read, or the end, if the socket is readable."""
+        ...
 
 
 class Where(NamedTuple):
     """Where a daemon listens. ``host`` may be ``unix:PATH``; then the port does not count.
 
-    With a ``tls`` context, the connection is encrypted, and the name of the host is checked.
+    With ``tls``, the connection is encrypted, and the name of the host is checked.
     """
 
     host: str
     port: int
-    tls: "ssl.SSLContext | None" = None
+    tls: Encryption | None = None
 
     def __str__(self) -> str:
         """Return it as people write it."""
@@ -58,10 +66,8 @@ def open_connection(where: Where, seconds: float) -> socket.socket:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if where.tls is None:
         return connection
-    from ticketctl.security import TlsError, begin_tls
-
     try:
-        return begin_tls(connection, where.tls, where.host)
+        return where.tls.begin(connection, where.host)
     except TimeoutError:
         raise CannotOpenError("it did not answer TLS in time") from None
 
@@ -81,11 +87,7 @@ def has_input(connection: socket.socket, where: Where) -> bool:
     """Whether there is something to read, or the other side has closed the connection."""
     if not select.select([connection], [], [], 0)[0]:
         return False
-    if where.tls is None:
-        return True
-    from ticketctl.security import has_tls_input
-
-    return has_tls_input(connection)
+    return where.tls is None or where.tls.has_input(connection)
 
 
 def is_private(connection: socket.socket, where: Where) -> bool:

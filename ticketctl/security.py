@@ -9,44 +9,48 @@ from ticketctl.link import NotTrustedError
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 
 
-def tls_context(authorities: str | None) -> ssl.SSLContext:
-    """Return what checks the certificates of servers, by those of a file if there is one. Raises ValueError."""
-    try:
-        context = ssl.create_default_context(cafile=authorities)
-    except (OSError, ssl.SSLError) as error:
-        reason = (getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)).lower()
-        raise ValueError(f"cannot use the certificates in {authorities} ({reason}); it must be a PEM file") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+class Tls:
+    """Checks the certificates of servers, by those of the file ``authorities`` if there is one. Raises ValueError.
 
+    See Encryption.
+    """
 
-def begin_tls(connection: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
-    """Begin TLS on a new connection. Raises NotTrustedError, and TimeoutError if that takes too long."""
-    try:
-        return context.wrap_socket(connection, server_hostname=host)
-    except TimeoutError:
+    def __init__(self, authorities: str | None) -> None:
+        try:
+            self._context = ssl.create_default_context(cafile=authorities)
+        except (OSError, ssl.SSLError) as error:
+            reason = (getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)).lower()
+            raise ValueError(
+                f"cannot use the certificates in {authorities} ({reason}); it must be a PEM file"
+            ) from None
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def begin(self, connection: socket.socket, host: str) -> socket.socket:
+        """See Encryption."""
+        try:
+            return self._context.wrap_socket(connection, server_hostname=host)
+        except TimeoutError:
+            connection.close()
+            raise
+        except ssl.SSLCertVerificationError as error:
+            why = f"its certificate is not accepted: {error.verify_message.lower().rstrip('.')}"
+        except ssl.SSLError as error:
+            if error.reason in _NOT_TLS:
+                why = "it does not speak TLS"
+            else:
+                why = f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        except (OSError, ValueError) as error:
+            why = f"TLS failed: {(getattr(error, 'strerror', None) or str(error)).lower()}"
         connection.close()
-        raise
-    except ssl.SSLCertVerificationError as error:
-        why = f"its certificate is not accepted: {error.verify_message.lower().rstrip('.')}"
-    except ssl.SSLError as error:
-        if error.reason in _NOT_TLS:
-            why = "it does not speak TLS"
-        else:
-            why = f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
-    except (OSError, ValueError) as error:
-        why = f"TLS failed: {(getattr(error, 'strerror', None) or str(error)).lower()}"
-    connection.close()
-    raise NotTrustedError(why)
+        raise NotTrustedError(why)
 
-
-def has_tls_input(connection: socket.socket) -> bool:
-    """Whether there is something to read, or the end. Messages of TLS itself do not count."""
-    connection.settimeout(0)
-    try:
-        connection.recv(1)
-    except ssl.SSLWantReadError:
-        return False
-    except OSError:
+    def has_input(self, connection: socket.socket) -> bool:
+        """See Encryption. Messages of TLS itself do not count."""
+        connection.settimeout(0)
+        try:
+            connection.recv(1)
+        except ssl.SSLWantReadError:
+            return False
+        except OSError:
+            return True
         return True
-    return True
