@@ -68,7 +68,7 @@ def test_it_is_in_help_and_in_the_tables_of_the_docs(daemon: Daemon) -> None:
         assert told["usage"] == "grow EVENT [--by N]"
         assert "grow" in connection.ask("nonsense")["message"]
     _, table, _ = run("table", "grow")
-    assert table.startswith("`grow EVENT [--by N]` — Put more tickets of an event on sale.\n")
+    assert table.startswith("`grow EVENT [--by N]` — Put more tickets of an event on sale. Role: `manager`.\n")
     assert "| `by` | optional | a whole number from 1 to 500 | how many more |" in table
     _, help_text, _ = run("ticketctl", "--help")
     assert "Put more tickets of an event on sale." in help_text
