@@ -17,7 +17,6 @@ from ticketd.wire.requests import (
     Amend,
     Annul,
     Book,
-    Bookings,
     Cancel,
     Confirm,
     Create,
@@ -241,62 +240,3 @@ async def past_of(ledger: Ledger, booking: str) -> list[str]:
     """Return what happened to a booking."""
     [shown] = await read(ledger, [Show(booking)])
     return [change["what"] for change in on_the_wire(shown)["changes"]]
-
-
-# Names
-
-
-async def by(ledger: Ledger, id_: str) -> tuple[str | None, list[tuple[str, str | None]]]:
-    """Return who made a booking or let in a ticket, and who did what to it."""
-    [shown] = map(on_the_wire, await read(ledger, [Show(id_)]))
-    past = shown.get("changes") or shown.get("history") or []
-    return shown.get("by"), [(each["what"], each.get("by")) for each in past]
-
-
-async def test_each_request_of_a_batch_has_the_name_of_who_sent_it(ledger: Ledger) -> None:
-    sent: list[tuple[LedgerRequest, str | None]] = [
-        (JAZZ, "boss"), (Book("jazz", 2, "a"), "box-1"), (Hold("jazz", 1, 60, "b"), "box-2"),
-        (Book("jazz", 1, "c"), None), (Extend("b", 70), "box-1"), (Confirm("b"), None),
-        (Hold("jazz", 1, 60, "d"), None), (Release("d"), "box-2"),
-    ]  # fmt: skip
-    replies = (await transact(ledger, *map(list, zip(*sent, strict=True)))).replies
-    first, second = on_the_wire(replies[1])["tickets"]
-    assert await by(ledger, "a") == ("box-1", [])
-    assert await by(ledger, "b") == ("box-2", [("extend", "box-1"), ("confirm", None)])
-    assert await by(ledger, "c") == (None, [])
-    assert await by(ledger, "d") == (None, [("release", "box-2")])
-    later: list[LedgerRequest] = [Redeem("a", scan="s"), Annul(first), Cancel("a", [first]), Redeem("c"), Cancel("b")]
-    await transact(ledger, later, ["door", "boss", "chief", None, None])
-    assert await by(ledger, first) == (None, [("redeem", "door"), ("annul", "boss")])
-    # What happened once at the door is no history.
-    assert await by(ledger, second) == ("door", [])
-    assert await by(ledger, "a") == ("box-1", [("cancel", "chief")])
-    await transact(ledger, [Annul(second), Reissue(second)], ["door", "boss"])
-    assert await by(ledger, "a") == ("box-1", [("cancel", "chief"), ("reissue", "boss")])
-    assert await by(ledger, second) == (None, [("redeem", "door"), ("annul", "door")])
-
-
-async def test_a_page_tells_who_did_what(ledger: Ledger) -> None:
-    await transact(ledger, [JAZZ, Book("jazz", 1, "a"), Hold("jazz", 1, 60, "b")], ["boss", "box-1", None])
-    await transact(ledger, [Confirm("b"), Cancel("a")], ["box-2", "box-3"])
-    [page] = map(on_the_wire, await read(ledger, [Bookings()]))
-    told = [(each.get("by"), [change["by"] for change in each["changes"]]) for each in page["bookings"]]
-    assert told == [("box-1", ["box-3"]), (None, ["box-2"])]
-
-
-async def test_whoever_sends_a_request_again_does_not_become_its_author(ledger: Ledger) -> None:
-    first: list[LedgerRequest] = [JAZZ, Book("jazz", 1, "a"), Hold("jazz", 1, 60, "b"), Confirm("b")]
-    await transact(ledger, first, ["box-1"] * 4)
-    replies = (await transact(ledger, [*first, Redeem("a", scan="s")], ["thief"] * 5)).replies
-    assert all(on_the_wire(reply)["replayed"] for reply in replies[:4])
-    await transact(ledger, [Redeem("a", scan="s")], ["door"])
-    assert await by(ledger, "a") == ("box-1", [])
-    assert await by(ledger, "b") == ("box-1", [("confirm", "box-1")])
-
-
-async def test_nobody_is_named_for_a_hold_that_runs_out(ledger: Ledger) -> None:
-    await transact(ledger, [JAZZ, Hold("jazz", 2, 60, "a"), Hold("jazz", 2, 60, "b")], ["boss", "box-1", "box-1"])
-    CLOCK.move(60)
-    await transact(ledger, [Book("jazz", 1, "c"), Confirm("b", late=True)], ["box-2", "box-3"])
-    assert await by(ledger, "a") == ("box-1", [("expire", None)])
-    assert await by(ledger, "b") == ("box-1", [("expire", None), ("confirm", "box-3")])

@@ -31,7 +31,6 @@ from ticketd.wire.requests import (
     Hold,
     Redeem,
     Release,
-    Show,
 )
 
 DATE = Clock().time
@@ -297,20 +296,3 @@ async def test_a_release_by_the_other_makes_room_for_the_buyer(pair: tuple[Ledge
     assert await outcome(there, Book("jazz", 1, "b", "anna")) == ["buyer_limit"]
     assert await outcome(there, Release("h"), Book("jazz", 5, "c", "anna")) == ["released", "confirmed"]
     assert await outcome(here, Book("jazz", 1, "d", "anna")) == ["buyer_limit"]
-
-
-async def test_what_is_decided_anew_keeps_the_names_of_who_sent_it(pair: tuple[Ledger, Ledger]) -> None:
-    here, there = pair
-    await told(here, JAZZ)
-    await there.events()
-    await told(here, Amend("jazz", per_buyer=5))
-    # There, it is decided without the limit first, which the database refuses.
-    requests = [Book("jazz", 4, "a", "anna"), Book("jazz", 4, "b", "anna"), Hold("jazz", 1, 60, "c", "bob")]
-    replies = (await transact(there, requests, ["box-1", "box-2", None])).replies
-    assert [on_the_wire(reply).get("code") for reply in replies] == [None, "buyer_limit", None]
-    await transact(here, [Confirm("c"), Redeem("a", scan="s")], ["box-3", "door"])
-    [page] = map(on_the_wire, await read(there, [Bookings()]))
-    assert [each.get("by") for each in page["bookings"]] == ["box-1", None]
-    assert [change["by"] for change in page["bookings"][1]["changes"]] == ["box-3"]
-    [ticket] = map(on_the_wire, await read(there, [Show(page["bookings"][0]["tickets"][0])]))
-    assert ticket["by"] == "door"
