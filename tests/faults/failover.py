@@ -150,8 +150,11 @@ class Story:
             await self._replace(daemon)
         else:
             daemon.process.send_signal(signal.SIGSTOP)
-            await self._see_sales(asleep=daemon)
-            daemon.process.send_signal(signal.SIGCONT)
+            async with asyncio.TaskGroup() as newcomers:
+                arrivals = newcomers.create_task(self._let_newcomers_ask(newcomers, asleep=daemon))
+                await self._see_sales(asleep=daemon)
+                arrivals.cancel()
+                daemon.process.send_signal(signal.SIGCONT)
         await self._see_sales()
 
     async def _provoke(self) -> None:
@@ -179,17 +182,25 @@ class Story:
         name = f"daemon-{len(self._fleet.began)}"
         return self._fleet.start(*OPTIONS, url=self._pair.url(self._database, self._chance, application_name=name))
 
-    async def _let_newcomers_ask(self, newcomers: asyncio.TaskGroup) -> None:
-        """Let them ask all daemons. All others may be waiting for commits that hang, and hear nothing."""
+    async def _let_newcomers_ask(self, newcomers: asyncio.TaskGroup, asleep: Daemon | None = None) -> None:
+        """Let them ask all daemons, but for one. All others may wait for commits or a daemon that hang."""
         while True:
-            for port in self._fleet.ports:
-                newcomers.create_task(self._book(port))
+            for daemon in self._fleet.living:
+                if daemon is not asleep:
+                    newcomers.create_task(self._book(daemon.port))
             await asyncio.sleep(NEWCOMER_EVERY_SECONDS)
 
     async def _book(self, port: int) -> None:
-        booking = f"newcomer-{next(self._newcomers)}"
-        with closing(await connect(self.crowd, booking, port)) as connection:
-            await connection.ask([{"cmd": "book", "event": "3", "quantity": 1, "booking": booking}])
+        name = f"newcomer-{next(self._newcomers)}"
+        events = map(str, range(1, len(CAPACITIES) + 1))
+        with closing(await connect(self.crowd, name, port)) as connection:
+            # Of some event there are tickets.
+            await connection.ask(
+                [
+                    {"cmd": "book", "event": event, "quantity": 1, "booking": f"{name}-{event}", "buyer": name}
+                    for event in events
+                ]
+            )
 
     async def _pass_time(self) -> None:
         await asyncio.sleep(self._chance.uniform(0, OPERATOR_WAITS_SECONDS_MAX))
