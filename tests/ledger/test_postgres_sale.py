@@ -17,7 +17,7 @@ from tests.ledger.test_postgres_locks import until_somebody_waits_for_a_lock
 from tests.ledgers import PostgresStorage, read, transact
 from tests.postgres import query
 from ticketd.ledger.base import Ledger
-from ticketd.model import Event
+from ticketd.model import Event, milliseconds
 from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.wire.requests import (
     Amend,
@@ -188,6 +188,21 @@ async def test_a_sale_opens_and_closes_by_the_clock_of_the_database(database: st
             clock.time = DATE + timedelta(seconds=seconds)
             wrong.time = clock.time + timedelta(seconds=off)
             assert await outcome(ledger, Book("jazz", 1, f"b{step}{off}")) == [expected], (seconds, off)
+    await ledger.close()
+
+
+async def test_no_booking_is_dated_before_its_sale(database: str) -> None:
+    clock, wrong = Clock(), Clock()
+    ledger = await PostgresStorage(database, clock, estimate=wrong).open()
+    await told(ledger, Create("Jazz", DATE, 10, "jazz"))
+    opens = clock.time + timedelta(seconds=10)
+    other = await asyncpg.connect(database)
+    # Another daemon decides when the sale opens.
+    await other.execute("UPDATE ticketd.events SET opens = $1", milliseconds(opens))
+    clock.time, wrong.time = opens, opens - timedelta(seconds=0.9)
+    [booked] = (await transact(ledger, [Book("jazz", 1, "a")])).replies
+    assert on_the_wire(booked)["booked_at"] >= opens
+    await other.close()
     await ledger.close()
 
 

@@ -149,10 +149,12 @@ BEGIN
                 AND (held = 0 OR in_expired ? id OR NOT EXISTS (
                     SELECT FROM bookings WHERE state = 'held' AND event = events.id AND expires <= in_now
                 ))
-                -- Whether it is on sale, unless nothing of it may have changed since that was decided.
+                -- Whether it is on sale, unless nothing of it may have changed since that was decided: now, and by the
+                -- time of the batch, which its bookings show.
                 AND (value -> 11 = '[]' OR (in_now_is_known AND value -> 1 <> 'null') OR (
                     NOT paused AND per_buyer IS NOT DISTINCT FROM (value ->> 13)::int
-                    AND (opens IS NULL OR opens <= {_NOW}) AND (closes IS NULL OR closes > {_NOW})
+                    AND coalesce(opens, 0) <= least(in_now, {_NOW})
+                    AND (closes IS NULL OR closes > greatest(in_now, {_NOW}))
                 ))
             RETURNING events, available - (value ->> 9)::int AS by_available,
                 version - (value ->> 10)::bigint AS by_version, value -> 11 AS new_bookings, value -> 12 AS old_bookings
