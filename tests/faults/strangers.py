@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,20 @@ def be_silent(folder: Path) -> dict[str, float]:
             daemon = stack.enter_context(guard.daemon(way, *flags, tls=way == "tls"))
             silent = [stack.enter_context(daemon.stranger()) for _ in range(SILENT)]
             figures["bookings"] += uvloop.run(_sell_anew(daemon, guard))
-            until(lambda: _open(silent) <= STRANGERS_MAX)  # noqa: B023
+            until(partial(_few_stay, silent))
             # The last words of some are still on their way.
-            until(lambda: uvloop.run(_stats(daemon, guard))["connections"] <= STRANGERS_MAX + 1)  # noqa: B023
+            until(partial(_few_are_served, daemon, guard))
             figures["turned out"] += SILENT - _open(silent)
     return dict(figures)
+
+
+def _few_stay(silent: Sequence[socket.socket]) -> bool:
+    return _open(silent) <= STRANGERS_MAX
+
+
+def _few_are_served(daemon: Guarded, guard: Guard) -> bool:
+    # And whoever asks.
+    return int(uvloop.run(_stats(daemon, guard))["connections"]) <= STRANGERS_MAX + 1
 
 
 async def _sell_anew(daemon: Guarded, guard: Guard) -> int:
