@@ -2,7 +2,8 @@
 
 A line gets one coded reply, and the connection is in step afterwards. Only a line that is too long, a line of HTTP and
 words that the end of input cuts short end the connection, with an error; and before the first command, a line of
-another protocol: one with a control byte, or one that begins with capitals or a star.
+another protocol: one with a control byte, or one that begins with capitals or a star. The greeting of TLS does so
+before its line ends, however long that is. White space before the first line counts for nothing.
 """
 
 import re
@@ -16,6 +17,8 @@ from ticketd.wire.lines import FRAME_BYTES_MAX
 
 # What the method of an HTTP request may be made of.
 TOKEN = string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~"
+# The first byte of a record of TLS that begins a connection.
+TLS_HANDSHAKE = b"\x16"
 
 
 class Owed(NamedTuple):
@@ -29,6 +32,9 @@ def owed(stream: bytes, limit: int = FRAME_BYTES_MAX) -> Owed:
     """Return what is owed to the bytes of a connection that ends after them."""
     lines: list[bytes] = []
     greeted = False
+    stream = stream.lstrip(b" \t\r\n")
+    if stream.startswith(TLS_HANDSHAKE):
+        return Owed(lines, "bad_frame")
     *complete, rest = stream.split(b"\n")
     for line in complete:
         if len(line.removesuffix(b"\r")) > limit:
