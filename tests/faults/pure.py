@@ -156,10 +156,8 @@ class Ledger:
         reads.events |= {booking.event for booking in working_set.bookings.values()}
         working_set.events = _copies(self._events, reads.events)
         working_set.removed = self._removed & reads.removals
-        late = [working_set.bookings[id_] for id_ in reads.buyers_of if id_ in working_set.bookings]
-        for event_id, buyer in reads.buyers | {(each.event, each.buyer) for each in late if each.buyer is not None}:
-            event = self._events.get(event_id)
-            if event and (event.per_buyer is not None or event_id in reads.limited):
+        for event_id, buyers in reads.limited_buyers(self._events, working_set.bookings).items():
+            for buyer in buyers:
                 working_set.owned[event_id, buyer] = self._owned(event_id, buyer)
         return working_set
 

@@ -88,9 +88,8 @@ def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelt
     for id, ticket in reads.redemptions:
         if id in some.bookings and (history := full.history(id, ticket)):
             some.redemptions.setdefault(id, {})[ticket] = [*history]
-    late = [some.bookings[id] for id in reads.buyers_of if id in some.bookings]
-    for event, buyer in reads.buyers | {(each.event, each.buyer) for each in late if each.buyer is not None}:
-        if event in full.events and (full.events[event].per_buyer is not None or event in reads.limited):
+    for event, buyers in reads.limited_buyers(full.events, some.bookings).items():
+        for buyer in buyers:
             theirs = [each for each in full.bookings.values() if (each.event, each.buyer) == (event, buyer)]
             ended = [each for each in theirs if each.state == "held" and (each.expires or 0) <= full.now]
             some.owned[event, buyer] = sum(each.owned() for each in theirs if each not in ended)

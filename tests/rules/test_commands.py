@@ -383,8 +383,8 @@ def test_a_refusal_says_why_and_changes_nothing(earlier: Steps, request_: Ledger
         (Release("b"), {"bookings": {"b"}}),
         (Cancel("b"), {"bookings": {"b"}, "redemptions_of": {"b"}}),
         (Cancel("b", MINE), {"bookings": {"b"}, "redemptions": {("b", last_part(1)), ("b", last_part(2))}}),
-        (Book("e", 1, "b", "x"), {"events": {"e"}, "new_bookings": {"b"}, "buyers": {("e", "x")}}),
-        (Hold("e", 1, 60, "b", "x"), {"events": {"e"}, "new_bookings": {"b"}, "buyers": {("e", "x")}}),
+        (Book("e", 1, "b", "x"), {"events": {"e"}, "new_bookings": {"b"}, "buyers": {"e": {"x"}}}),
+        (Hold("e", 1, 60, "b", "x"), {"events": {"e"}, "new_bookings": {"b"}, "buyers": {"e": {"x"}}}),
         (Extend("b", 60), {"bookings": {"b"}}),
         (Confirm("b", late=True), {"bookings": {"b"}, "buyers_of": {"b"}}),
         (

@@ -1,7 +1,5 @@
 """Decides ``book``, ``hold``, ``extend``, ``confirm`` and ``release``, and ends holds that have run out."""
 
-import math
-
 import msgspec
 from msgspec import UNSET
 
@@ -75,8 +73,8 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
         return ErrorReply("bad_request", f"seconds must be at most {longest} here, the longest that a hold may last")
     buyer = None if request.buyer is UNSET else request.buyer
     if buyer is not None:
-        if over := _over_limit(working_set, event, buyer, request.quantity):
-            return over
+        if not working_set.grant(event, buyer, request.quantity):
+            return _over_limit(working_set, event, buyer)
         working_set.own(event.id, buyer, request.quantity)
     if seconds is None:
         event.shift(available=-request.quantity, sold=request.quantity)
@@ -131,16 +129,9 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
     return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
 
 
-def _over_limit(working_set: WorkingSet, event: Event, buyer: str | None, quantity: int) -> ErrorReply | None:
-    """Return the refusal if that many more tickets are too many for the buyer. If not, note what the buyer gets."""
-    if buyer is None:
-        return None
+def _over_limit(working_set: WorkingSet, event: Event, buyer: str) -> ErrorReply:
     owned = working_set.owned.get((event.id, buyer), 0)
-    if event.per_buyer is None or owned + quantity <= event.per_buyer:
-        spare = math.inf if event.per_buyer is None else event.per_buyer - owned - quantity
-        working_set.grant(event.id, buyer, spare)
-        return None
-    left = max(0, event.per_buyer - owned)
+    left = max(0, (event.per_buyer or 0) - owned)
     most = f"event {event.id} sells at most {event.per_buyer} tickets to a buyer"
     return ErrorReply(
         "buyer_limit",
@@ -228,8 +219,8 @@ def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
     if booking.state == "held":
         event.shift(held=-booking.quantity, sold=booking.quantity)
     elif booking.state == "expired" and request.late and booking.quantity <= event.available:
-        if over := _over_limit(working_set, event, booking.buyer, booking.quantity):
-            return over
+        if booking.buyer is not None and not working_set.grant(event, booking.buyer, booking.quantity):
+            return _over_limit(working_set, event, booking.buyer)
         event.shift(available=-booking.quantity, sold=booking.quantity)
     else:
         return too_late(working_set, booking)

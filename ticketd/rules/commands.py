@@ -157,7 +157,7 @@ def _new_booking(reads: ReadSet, request: Book | Hold) -> None:
     reads.events.add(request.event)
     reads.new_bookings.add(str(request.booking))
     if request.buyer is not UNSET:
-        reads.buyers.add((request.event, request.buyer))
+        reads.buyers.setdefault(request.event, set()).add(request.buyer)
 
 
 def _booking(reads: ReadSet, request: Confirm | Extend | Release) -> None:

@@ -5,7 +5,7 @@ ledger saves the changes.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from msgspec import Struct
@@ -53,9 +53,8 @@ class ReadSet:
 
     ``new_bookings`` are ids of bookings to create. If one exists, it is not changed, so its event is not locked.
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
-    ``buyers`` are pairs of an event and a buyer: if the event has a limit per buyer, or is one of ``limited``, it is
-    read how many tickets the buyer has. That is read for the bookings ``buyers_of`` too. ``removals`` are events that
-    may have been removed.
+    ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
+    they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
     """
 
     def __init__(self) -> None:
@@ -64,11 +63,24 @@ class ReadSet:
         self.new_bookings: set[str] = set()
         self.redemptions: set[tuple[str, str]] = set()
         self.redemptions_of: set[str] = set()
-        self.buyers: set[tuple[str, str]] = set()
+        self.buyers: dict[str, set[str]] = {}
         self.buyers_of: set[str] = set()
         self.limited: set[str] = set()
         self.removals: set[str] = set()
         self.page: Page | None = None
+
+    def limited_buyers(self, events: Mapping[str, Event], bookings: Mapping[str, Booking]) -> dict[str, set[str]]:
+        """Return the buyers whose tickets must be counted, by event. ``bookings`` are those that were read."""
+        buyers = self.buyers.copy()
+        for id in self.buyers_of:
+            booking = bookings.get(id)
+            if booking and booking.buyer is not None:
+                buyers[booking.event] = buyers.get(booking.event, set()) | {booking.buyer}
+        return {
+            id: of
+            for id, of in buyers.items()
+            if (event := events.get(id)) and (event.per_buyer is not None or id in self.limited)
+        }
 
 
 class WorkingSet:
@@ -128,11 +140,21 @@ class WorkingSet:
 
     def own(self, event: str, buyer: str, tickets: int) -> None:
         """Add to the number of tickets that a buyer of an event has; ``tickets`` may be negative."""
-        self.owned[event, buyer] = self.owned.get((event, buyer), 0) + tickets
+        key = event, buyer
+        self.owned[key] = self.owned.get(key, 0) + tickets
 
-    def grant(self, event: str, buyer: str, spare: float) -> None:
-        """Record that a buyer gets tickets of an event, and how many more the limit would have allowed."""
-        self.spare[event, buyer] = min(spare, self.spare.get((event, buyer), math.inf))
+    def grant(self, event: Event, buyer: str, tickets: int) -> bool:
+        """Return whether a buyer may have that many more tickets of an event, and if so, record that they are granted.
+
+        The caller adds them to what the buyer has.
+        """
+        key = event.id, buyer
+        spare = math.inf if event.per_buyer is None else event.per_buyer - self.owned.get(key, 0) - tickets
+        if spare < 0:
+            return False
+        if spare < self.spare.setdefault(key, spare):
+            self.spare[key] = spare
+        return True
 
     def delete_event(self, event: Event) -> None:
         """Record that an event, which has no bookings, is gone."""

@@ -132,14 +132,12 @@ async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool)
 
 
 async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
-    late = [booking for id in reads.buyers_of if (booking := working_set.bookings.get(id))]
-    pairs = reads.buyers | {(booking.event, booking.buyer) for booking in late if booking.buyer is not None}
-    limits = {event.id for event in working_set.events.values() if event.per_buyer is not None} | reads.limited
-    limited = [pair for pair in pairs if pair[0] in limits]
+    limited = reads.limited_buyers(working_set.events, working_set.bookings)
     if not limited:
         return
+    pairs = [(event, buyer) for event, buyers in limited.items() for buyer in buyers]
     owned: Counter[tuple[str, str]] = Counter()
-    for booking in map(booking_of, await connection.fetch(_OWNED, *zip(*limited, strict=True))):
+    for booking in map(booking_of, await connection.fetch(_OWNED, *zip(*pairs, strict=True))):
         ends = booking.expires is not None and booking.expires <= working_set.now and booking.event in working_set.due
         if not (ends and booking.state == "held"):
             owned[booking.event, str(booking.buyer)] += booking.owned()
