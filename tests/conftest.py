@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pexpect
 import pytest
+from hypothesis import settings
 
 from tests.daemon import Daemon, running, write_events
 
@@ -26,10 +27,23 @@ SECONDS_MAX = 60.0
 TERMINAL_SIZE = (40, 200)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # A run that decides about a change must decide the same when it is repeated.
+    if config.getoption("--hypothesis-seed") is None:
+        settings.register_profile("same-each-time", derandomize=True)
+        settings.load_profile("same-each-time")
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The seed of all chance: 0, or that of ``--hypothesis-seed``."""
+    given = pytestconfig.getoption("--hypothesis-seed")
+    return random.randrange(1 << 31) if given == "random" else int(given or 0)
+
+
 @pytest.fixture
-def chance() -> random.Random:
+def chance(seed: int) -> random.Random:
     """Chance by a seed that a failing test shows."""
-    seed = random.randrange(1 << 32)
     print("seed", seed)
     return random.Random(seed)
 

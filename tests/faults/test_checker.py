@@ -15,18 +15,15 @@ KILLS = 2
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, int]:
-    seed = random.randrange(1 << 32)
+def recording(seed: int, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     recorded = crowd.record(random.Random(seed), KILLS, tmp_path_factory.mktemp("recording"))
-    return pickle.dumps((recorded.history, recorded.events)), seed
+    return pickle.dumps((recorded.history, recorded.events))
 
 
 @pytest.fixture
-def recorded(recording: tuple[bytes, int]) -> Recorded:
-    pickled, seed = recording
-    print("seed", seed)
-    history, events = pickle.loads(pickled)
-    return Recorded(history, events, random.Random(seed))
+def recorded(recording: bytes, chance: random.Random) -> Recorded:
+    history, events = pickle.loads(recording)
+    return Recorded(history, events, chance)
 
 
 MUTANTS = [*mutants_changes.MUTANTS, *mutants_replies.MUTANTS, *mutants_door.MUTANTS]

@@ -22,10 +22,8 @@ def book(quantity: int, booking: str, event: str = "1") -> Row:
     return {"cmd": "book", "event": event, "quantity": quantity, "booking": booking}
 
 
-def test_kill_9_loses_and_doubles_no_acknowledged_change(tmp_path: Path) -> None:
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    figures = crowd.run(random.Random(seed), 1, tmp_path)
+def test_kill_9_loses_and_doubles_no_acknowledged_change(tmp_path: Path, chance: random.Random) -> None:
+    figures = crowd.run(chance, 1, tmp_path)
     assert figures.keys() >= crowd.HAPPENS
 
 

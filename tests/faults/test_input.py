@@ -61,13 +61,6 @@ def connection(daemon: Daemon) -> Iterator[Connection]:
         check_events(connection)
 
 
-@pytest.fixture
-def chance() -> random.Random:
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    return random.Random(seed)
-
-
 def whole(stream: bytes) -> list[bytes]:
     return [stream]
 
