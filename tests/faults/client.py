@@ -8,12 +8,12 @@ from typing import Protocol
 
 from tests.faults.history import CHANGES, DOOR, NOT_DONE, Operation, Row, bookings_in
 from tests.faults.talk import Connection, Record, connect
-from tests.faults.wishes import Memory, Wishes
+from tests.faults.workload import Memory, Workload
 
 SHOWN_AT_ONCE = 50
 
 
-class Surroundings(Record, Memory, Protocol):
+class SharedState(Record, Memory, Protocol):
     """What a client knows of the crowd. ``ports`` are those that answer."""
 
     chance: random.Random
@@ -25,12 +25,12 @@ class Surroundings(Record, Memory, Protocol):
 class Client:
     """Somebody with one connection at a time."""
 
-    def __init__(self, crowd: Surroundings, name: str) -> None:
+    def __init__(self, crowd: SharedState, name: str) -> None:
         self._crowd = crowd
         self._chance = crowd.chance
         self._name = name
         self._port = 0
-        self.wishes = Wishes(crowd, name)
+        self.workload = Workload(crowd, name)
         self.unsettled: list[Row] = []
 
     async def live(self) -> None:
@@ -75,7 +75,7 @@ class Client:
                 await connection.watch(self._chance.randint(1, 5))
                 continue
             settling = bool(self.unsettled)
-            requests = self.unsettled or self.wishes.draw()
+            requests = self.unsettled or self.workload.draw()
             # Settling is not disturbed, so that it comes to an end.
             breaks = not settling and self._chance.random() < 0.03
             operations = await (connection.ask_and_break(requests) if breaks else connection.ask(requests))
@@ -85,7 +85,7 @@ class Client:
                 for operation in operations
                 if operation.cmd in CHANGES and (operation.unknown or (settling and operation.code in NOT_DONE))
             ]
-            self.wishes.learn(operations)
+            self.workload.learn(operations)
             # The crowd hears of a batch only when all of it is settled: somebody might cancel an unsettled confirm.
             if not self.unsettled:
                 for operation in operations:

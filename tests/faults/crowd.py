@@ -20,7 +20,7 @@ from tests.faults.checker import check
 from tests.faults.client import Client
 from tests.faults.history import CHANGES, Operation, Row
 from tests.faults.imbalances import check_ledger
-from tests.faults.wishes import CAPACITIES, HOLD_SECONDS
+from tests.faults.workload import CAPACITIES, HOLD_SECONDS
 
 CLIENTS = 60
 # So many of them found events that come and go.
@@ -87,9 +87,9 @@ class Crowd:
         self.clients = [Client(self, f"c{number}") for number in range(CLIENTS)]
         # Whoever organizes an event is the only one to amend it: of an amendment there is no memory but the event.
         for client, event in zip(self.clients, events, strict=False):
-            client.wishes.organizes = event["id"]
+            client.workload.organizes = event["id"]
         for client in self.clients[-FOUNDERS:]:
-            client.wishes.founds = True
+            client.workload.founds = True
 
     def meet(self, ports: Sequence[int], story: Callable[[], Awaitable[None]]) -> None:
         """Let all ask this and that while the story happens; then it is over."""

@@ -12,7 +12,7 @@ from tests.daemon import write_events
 from tests.faults.crowd import Crowd
 from tests.faults.fleet import Fleet
 from tests.faults.many import prove
-from tests.faults.wishes import CAPACITIES
+from tests.faults.workload import CAPACITIES
 from tests.postgres import Postgres
 
 DAEMONS = 2

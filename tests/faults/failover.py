@@ -30,7 +30,7 @@ from tests.faults.many import prove
 from tests.faults.order import Change
 from tests.faults.pair import Pair
 from tests.faults.talk import connect
-from tests.faults.wishes import CAPACITIES
+from tests.faults.workload import CAPACITIES
 from tests.postgres import Postgres, Row, name_of, query
 
 DAEMONS = 2

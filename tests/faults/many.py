@@ -17,7 +17,7 @@ from tests.faults.fleet import Fleet
 from tests.faults.history import NOT_DONE
 from tests.faults.order import Change
 from tests.faults.talk import Connection
-from tests.faults.wishes import CAPACITIES
+from tests.faults.workload import CAPACITIES
 from tests.postgres import Postgres
 
 DAEMONS = 3

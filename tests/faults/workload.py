@@ -19,7 +19,7 @@ DATE = "2027-03-11T20:00:00Z"
 CAPACITIES = (1_500, 100, 100_000)
 
 _TWICE = ("confirm", "cancel", "redeem")
-_WISHES = (*_TWICE, *_TWICE, "extend", "release", "annul", "reissue", "again", "show", "read", "delete")
+_COMMANDS = (*_TWICE, *_TWICE, "extend", "release", "annul", "reissue", "again", "show", "read", "delete")
 
 
 class Memory(Protocol):
@@ -37,9 +37,11 @@ class Memory(Protocol):
     late_events: list[str]
 
 
-class Wishes:
-    """What one of the crowd wishes. ``organizes`` is the event that nobody else amends: of an amendment there is no
-    memory but the event. If it ``founds`` events, nobody else creates or deletes them.
+class Workload:
+    """What one client of the crowd asks for.
+
+    ``organizes`` is the event that nobody else amends: of an amendment there is no memory but the event. If it
+    ``founds`` events, nobody else creates or deletes them.
     """
 
     def __init__(self, memory: Memory, name: str) -> None:
@@ -64,7 +66,7 @@ class Wishes:
             return self._purchase()
         if self._memory.tickets and self._chance.random() < 0.2:
             return self._at_the_door(*choose(self._memory.tickets))
-        return [self._wish() for _ in range(choose([1, 1, 1, 2, 5]))]
+        return [self._any_request() for _ in range(choose([1, 1, 1, 2, 5]))]
 
     def learn(self, operations: Sequence[Operation]) -> None:
         """Learn from replies whether the event that this client creates is there, and whether it has to stay."""
@@ -160,10 +162,10 @@ class Wishes:
             ]
         )
 
-    def _wish(self) -> Row:
+    def _any_request(self) -> Row:
         choose = self._chance.choice
         memory = self._memory
-        cmd = choose(_WISHES)
+        cmd = choose(_COMMANDS)
         if cmd == "again" and memory.done:
             return choose(memory.done)
         if cmd in ("confirm", "extend", "release") and memory.bookings:
@@ -176,10 +178,10 @@ class Wishes:
             # Of this one, something was sold.
             return {"cmd": "delete", "event": choose(memory.tickets)[1]}
         if cmd in ("cancel", "redeem", "annul", "reissue", "show") and memory.tickets:
-            return self._wish_for(cmd, *choose(memory.tickets))
+            return self._request_for(cmd, *choose(memory.tickets))
         return self._reading()
 
-    def _wish_for(self, cmd: str, booking: str, event: str, tickets: list[str]) -> Row:
+    def _request_for(self, cmd: str, booking: str, event: str, tickets: list[str]) -> Row:
         chance = self._chance
         if cmd == "cancel" and chance.random() < 0.5:
             return {"cmd": "cancel", "booking": booking}
