@@ -28,10 +28,11 @@ TERMINAL_SIZE = (40, 200)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Examples take longer on a busy machine.
+    settings.register_profile("any", deadline=None, max_examples=1_000)
     # A run that decides about a change must decide the same when it is repeated.
-    if config.getoption("--hypothesis-seed") is None:
-        settings.register_profile("same-each-time", derandomize=True)
-        settings.load_profile("same-each-time")
+    settings.register_profile("same", deadline=None, max_examples=100, derandomize=True)
+    settings.load_profile("same" if config.getoption("--hypothesis-seed") is None else "any")
 
 
 @pytest.fixture(scope="session")

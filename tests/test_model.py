@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketd.ids import new_ticket
@@ -78,13 +78,11 @@ def test_a_bad_name_is_refused_with_the_reason(name: str, says: str) -> None:
         checked_name(name)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_printable_text_has_no_unsafe_characters(text: str) -> None:
     assert not any(forges(char) for char in printable(text))
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_json_made_printable_decodes_to_the_same_value(text: str) -> None:
     assert msgspec.json.decode(printable(msgspec.json.encode(text).decode())) == text
@@ -108,7 +106,6 @@ def test_a_date_outside_the_years_of_utc_is_refused(date: datetime) -> None:
         utc(date)
 
 
-@settings(deadline=None)
 @given(st.integers(-62_135_596_800_000, 253_402_300_799_999))
 def test_milliseconds_and_the_time_they_stand_for_are_one(count: int) -> None:
     assert milliseconds(time_of(count)) == count
@@ -270,7 +267,6 @@ def test_an_id_is_split_into_its_booking_and_ticket(id_: str, booking: str, tick
     assert ticket_parts(id_) == (booking, ticket)
 
 
-@settings(deadline=None, max_examples=300)
 @given(IDS, TICKETS)
 def test_the_id_of_a_ticket_leads_back_to_its_booking(booking: str, ticket: str) -> None:
     id_ = msgspec.convert(ticket_id(msgspec.convert(booking, Id), ticket), TicketId)
@@ -278,7 +274,6 @@ def test_the_id_of_a_ticket_leads_back_to_its_booking(booking: str, ticket: str)
     assert ticket_parts(id_) == (booking, ticket)
 
 
-@settings(deadline=None, max_examples=300)
 @given(IDS, TICKETS, IDS, TICKETS)
 def test_no_two_tickets_have_the_same_id(booking: str, ticket: str, other: str, others_ticket: str) -> None:
     same = (booking, ticket) == (other, others_ticket)

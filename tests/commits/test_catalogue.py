@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketd.commits.catalogue import Catalogue
@@ -33,7 +33,6 @@ IDS = st.sampled_from("abcdef")
 PUBLICATIONS = st.lists(st.lists(st.builds(event, IDS, st.integers(0, 100)), max_size=4), max_size=6)
 
 
-@settings(deadline=None)
 @given(st.lists(IDS, unique=True), PUBLICATIONS, st.booleans())
 def test_list_shows_the_latest_versions_in_creation_order(
     first: list[str], publications: list[list[Event]], asked_between: bool
@@ -54,7 +53,6 @@ def test_list_shows_the_latest_versions_in_creation_order(
     assert len(catalogue) == len(known)
 
 
-@settings(deadline=None)
 @given(PUBLICATIONS, st.integers(1, 8))
 def test_the_pages_of_list_add_up_to_the_whole_list(publications: list[list[Event]], limit: int) -> None:
     catalogue = Catalogue([])
@@ -134,7 +132,6 @@ def test_a_page_of_list_shows_what_was_just_published() -> None:
     assert listed(catalogue, List("a")) == facts([event("b", 3)])
 
 
-@settings(deadline=None)
 @given(st.lists(IDS, unique=True), st.lists(IDS), PUBLICATIONS)
 def test_what_is_removed_is_gone_until_it_is_published_again(
     first: list[str], removed: list[str], publications: list[list[Event]]

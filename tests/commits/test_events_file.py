@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.daemon import write_shipped_events
@@ -66,7 +66,6 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
 @given(EVENTS)
 def test_events_written_to_the_file_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, events: list[Event]

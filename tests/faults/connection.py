@@ -15,7 +15,7 @@ from tests.faults.proxy import Proxy, faults
 from tests.faults.workload import CAPACITIES
 from tests.postgres import Postgres
 
-FAULTS_PER_SIZE = 500
+FAULTS_PER_SIZE = 200
 FAULTS_PER_LEDGER = 250
 ANSWERS_PER_LOOK = 20
 

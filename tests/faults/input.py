@@ -57,7 +57,7 @@ from ticketd.wire.requests import (
 )
 
 CAPACITY = 1_000_000_000
-FRAMES_OF_SIZE = 100_000
+FRAMES_PER_SIZE = 25_000
 FRAMES_AT_ONCE = 50_000
 OTHER_PROTOCOLS = 200
 MANY = 5_000
@@ -282,7 +282,7 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     """
     figures: Counter[str] = Counter()
     began = time.perf_counter()
-    while figures["frames"] < size * FRAMES_OF_SIZE:
+    while figures["frames"] < size * FRAMES_PER_SIZE:
         write_events(folder, CAPACITY, 10)
         frames = [mutation(chance.choice(FRAMES), chance) for _ in range(FRAMES_AT_ONCE)]
         submissions = [b"\n".join(submission) for submission in submissions_of(frames, chance)]

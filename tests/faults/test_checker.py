@@ -11,7 +11,7 @@ from tests.faults.checker import check
 from tests.faults.history import Operation, Row
 from tests.faults.recorded import Mutant, Recorded
 
-KILLS = 2
+KILLS = 1
 
 
 @pytest.fixture(scope="module")

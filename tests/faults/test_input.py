@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.daemon import Connection, Daemon, running, write_events
@@ -41,7 +41,7 @@ from ticketd.wire.requests import Cancel, Create, Request
 
 CORPUS = Path(__file__).parent / "corpus"
 CONNECTIONS = 100
-FUZZ_RUNS = 20_000
+FUZZ_RUNS = 10_000
 FUZZ_SECONDS_MAX = 300.0
 
 
@@ -115,7 +115,6 @@ PIECES = (
 )
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(PIECES | st.just(b"\n"), max_size=12).map(b"".join), st.lists(st.integers(0, 300), max_size=5))
 def test_any_bytes_in_any_packets_get_the_specified_replies(daemon: Daemon, stream: bytes, places: list[int]) -> None:
     check_replies(stream, answered(daemon, cut(stream, sorted(places))))
@@ -179,7 +178,7 @@ def test_splitting_a_long_stream_does_not_change_the_replies(tmp_path: Path, cha
 # At length
 
 
-def test_100000_mutated_frames_are_answered_in_step(tmp_path: Path, chance: random.Random) -> None:
+def test_mutated_frames_are_answered_in_step(tmp_path: Path, chance: random.Random) -> None:
     print(run(chance, 1, tmp_path))
 
 

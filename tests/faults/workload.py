@@ -60,7 +60,7 @@ class Workload:
         choose = self._chance.choice
         if self.organizes and self._chance.random() < 0.2:
             return [self._amendment(self.organizes)]
-        if self.founds and self._chance.random() < 0.1:
+        if self.founds and self._chance.random() < 0.4:
             return self._founding()
         if self._chance.random() < 0.5:
             return self._purchase()
@@ -225,7 +225,8 @@ class Workload:
         # The last event is always on sale, and to everybody.
         what = chance.choice(["capacity", "sale", "per_buyer"] if number < 2 else ["capacity"])
         if what == "capacity":
-            return {**amend, "capacity": chance.randint(capacity // 2, capacity * 3 // 2)}
+            # Now and then, too few for what is sold.
+            return {**amend, "capacity": chance.choice([1, chance.randint(capacity // 2, capacity * 3 // 2)])}
         if what == "per_buyer":
             return {**amend, "per_buyer": chance.choice([None, 2, 5, 20, 100])}
         self._closed = True
@@ -241,10 +242,13 @@ class Workload:
         create = {"cmd": "create", "id": event, "name": "Late", "date": DATE, "capacity": 3}
         delete = {"cmd": "delete", "event": event}
         show = {"cmd": "show", "id": event}
+        other = {**create, "capacity": 4}
         if self._late_exists:
-            return self._chance.choice([[delete], [delete, show], [delete, delete], [delete, create], [create]])
+            return self._chance.choice(
+                [[delete], [delete, show], [delete, delete], [delete, create], [create], [other]]
+            )
         return self._chance.choice(
-            [[create], [create, create], [create, show], [create, delete, show], [create, {**create, "capacity": 4}]]
+            [[create], [create, create], [create, show], [create, delete, show], [create, other]]
         )
 
 

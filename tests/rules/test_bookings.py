@@ -5,7 +5,7 @@ from typing import cast
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rules.cases import (
@@ -105,7 +105,6 @@ STEPS = st.builds(Create, st.sampled_from(["A", "B"]), st.just(DATE), st.integer
 )
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(STEPS, max_size=40))
 def test_no_sequence_of_requests_ever_oversells(steps: list[LedgerRequest]) -> None:
     working_set = working_set_after([Create("A", DATE, 9, "a"), Adopt(event("b", 9, 5))])
@@ -153,7 +152,6 @@ CHANGES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(CHANGES, min_size=10, max_size=40))
 def test_events_always_count_exactly_what_bookings_have(steps: Steps) -> None:
     working_set = working_set_after([Create("A", DATE, 12, "a", 6), Create("B", DATE, 12, "b", 9)])
@@ -223,7 +221,6 @@ class Settled:
 
 
 @pytest.mark.parametrize("new", [Book, Hold])
-@settings(deadline=None)
 @given(event_id=EVENT_IDS, quantity=st.integers(1, 5), named=st.booleans(), settled=st.booleans())
 def test_memory_refuses_just_what_a_commit_would_refuse(
     new: type[Book] | type[Hold], event_id: str, quantity: int, named: bool, settled: bool

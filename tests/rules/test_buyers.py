@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rules.cases import (
@@ -226,7 +226,6 @@ CHANGES = st.one_of(
 BATCHES = st.lists(st.tuples(st.sampled_from([timedelta(0), timedelta(0), LATE]), st.lists(CHANGES, max_size=5)))
 
 
-@settings(deadline=None, max_examples=300)
 @given(BATCHES)
 def test_no_sequence_of_batches_takes_a_buyer_past_a_limit(batches: list[tuple[timedelta, list[Any]]]) -> None:
     rows = working_set_after([Create("A", DATE, 12, "a", per_buyer=3), Create("B", DATE, 12, "b")])

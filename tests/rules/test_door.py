@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rules.cases import (
@@ -225,7 +225,6 @@ STEPS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.lists(STEPS, max_size=30))
 def test_no_place_is_used_twice_and_no_scan_counts_twice(steps: list[LedgerRequest]) -> None:
     rows = working_set_after(SOLD)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.rules.cases import DATE, LATE, committed, decide_batch, last_part, loaded, one, working_set_after
@@ -75,7 +75,6 @@ def whole(rows: WorkingSet, passed: timedelta) -> WorkingSet:
 NOW = timedelta(0)
 
 
-@settings(deadline=None, max_examples=500)
 # What chance hardly ever finds: a limit of the same batch, for buyers who had tickets before.
 @example([(NOW, [Amend("b", per_buyer=3), Book("b", 2, "5", "x"), Book("b", 2, "4", "y")])])
 @example([(LATE, [Amend("b", per_buyer=1), Confirm("2", late=True)])])

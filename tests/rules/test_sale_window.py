@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rules.cases import (
@@ -178,7 +178,6 @@ class Settled:
         return True
 
 
-@settings(deadline=None, max_examples=300)
 @given(TERMS, st.integers(0, 4), st.sampled_from(NEW))
 def test_memory_and_a_commit_agree_on_when_it_is_sold(terms: Any, passed: int, request: Book | Hold) -> None:
     working_set = committed(working_set_after([sale(**terms)]), passed * MS)

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketd.serving.changes import OUTDATED_MAX, Changes
@@ -6,7 +6,6 @@ from ticketd.serving.changes import OUTDATED_MAX, Changes
 EVENTS = st.lists(st.sampled_from("abcdefgh"), max_size=12)
 
 
-@settings(deadline=None)
 @given(st.lists(EVENTS, max_size=6), st.integers(0, 72))
 def test_each_change_since_a_number_is_there_once_and_in_order(rounds: list[list[str]], number: int) -> None:
     changes = Changes()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -445,7 +445,6 @@ LINES: list[tuple[bytes, str]] = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_there_is_one_reply_per_request_in_order(data: st.DataObject) -> None:
     lines = data.draw(st.lists(st.sampled_from(LINES), max_size=30))

@@ -4,7 +4,7 @@ import json
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.frames import refused
@@ -32,7 +32,6 @@ def decodes_or_is_refused_well(frame: bytes) -> None:
         assert not UNSAFE.search(error.message)
 
 
-@settings(deadline=None, max_examples=300)
 @given(REQUESTS)
 def test_a_daemon_decodes_what_a_client_encodes(request: Request) -> None:
     assert decode(encode(request)) == request
@@ -64,13 +63,11 @@ def test_a_line_that_is_not_json_is_a_bad_frame(line: bytes) -> None:
     assert not UNSAFE.search(error.message)
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.binary())
 def test_bytes_that_start_like_json_decode_or_are_refused(garbage: bytes) -> None:
     decodes_or_is_refused_well(b"{" + garbage)
 
 
-@settings(deadline=None, max_examples=300)
 @given(REQUESTS, st.lists(st.tuples(st.integers(1, 300), st.integers(0, 3), st.binary(max_size=3)), min_size=1))
 def test_a_mutated_request_decodes_or_is_refused(request: Request, edits: list[tuple[int, int, bytes]]) -> None:
     line = encode(request)
@@ -80,7 +77,6 @@ def test_a_mutated_request_decodes_or_is_refused(request: Request, edits: list[t
     decodes_or_is_refused_well(line)
 
 
-@settings(deadline=None, max_examples=500)
 @given(st.sampled_from(list(commands())), st.dictionaries(st.sampled_from(FIELDS) | st.text(st.characters()), JSON))
 def test_any_values_in_any_fields_decode_or_are_refused(cmd: str, fields: dict[str, object]) -> None:
     decodes_or_is_refused_well(json.dumps({"cmd": cmd} | fields).encode())

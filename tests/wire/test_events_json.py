@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.wire.strategies import JAZZ, REQUESTS_OF
 from ticketd.model import Event, milliseconds, opt_time_of
@@ -28,7 +28,6 @@ def file_of(**fields: Any) -> bytes:
     return json.dumps({"events": [event | fields]}).encode()
 
 
-@settings(deadline=None, max_examples=300)
 @given(REQUESTS_OF[Create])
 def test_every_event_that_can_be_made_is_read_from_the_file(request: Create) -> None:
     event = created(request)

@@ -2,7 +2,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ticketd.wire.lines import Lines
@@ -58,7 +58,6 @@ def test_a_stream_gives_the_expected_lines_in_any_chunks(
         assert split(cut(stream, [place])) == promised, f"cut at {place}"
 
 
-@settings(deadline=None, max_examples=300)
 @given(
     st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b" ", b"a", b"{}", b"1234567", b"12345678"])).map(b"".join),
     st.lists(st.integers(0, 200)),
@@ -67,7 +66,6 @@ def test_chunks_never_change_the_lines(stream: bytes, places: list[int]) -> None
     assert split(cut(stream, places)) == split([stream])
 
 
-@settings(deadline=None)
 @given(st.binary(), st.lists(st.integers(0, 200)))
 def test_lines_are_never_blank_too_long_or_with_a_newline(stream: bytes, places: list[int]) -> None:
     complete, _, rest = split(cut(stream, places))

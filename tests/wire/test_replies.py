@@ -2,7 +2,7 @@ from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.strategies import BUYERS, DATES, IDS, JAZZ, NAMES, OR_NOT, TICKET_IDS
@@ -96,7 +96,6 @@ def test_every_reply_is_tested() -> None:
     assert set(REPLIES_OF) == {kind for kind in Reply.__subclasses__() if kind.__module__.startswith("ticketd.")}
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.one_of(*REPLIES_OF.values()))
 def test_a_reply_is_one_line_and_decodes_to_the_same_reply(reply: Reply) -> None:
     line = encode(reply)
@@ -104,7 +103,6 @@ def test_a_reply_is_one_line_and_decodes_to_the_same_reply(reply: Reply) -> None
     assert codec.decode_reply(line) == reply
 
 
-@settings(deadline=None)
 @given(EVENTS, st.booleans())
 def test_events_encoded_singly_or_together_make_the_same_reply(events: list[EventFacts], more: bool) -> None:
     assert codec.encode_events(map(encode, events), more=more) == encode(EventsReply(events, more))

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from msgspec import UNSET, UnsetType
 
 from tests.wire.strategies import DATES, JAZZ
@@ -26,7 +26,6 @@ def test_a_time_is_rounded_up_to_a_millisecond_in_utc(microsecond: int, kept: in
     assert time.isoformat(timespec="microseconds") == f"2027-03-11T20:00:00.{kept:06}+00:00"
 
 
-@settings(deadline=None)
 @given(DATES)
 def test_what_is_kept_is_kept_as_it_is(time: datetime) -> None:
     opens, _ = checked_window(time, None)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.wire.strategies import REQUESTS
@@ -152,7 +152,6 @@ def test_words_that_are_not_utf8_are_a_bad_frame() -> None:
     assert raised.value.code == "bad_frame"
 
 
-@settings(deadline=None, max_examples=300)
 @given(REQUESTS)
 @example(Show("--"))
 @example(Book("--id", 2, "--booking"))
@@ -161,7 +160,6 @@ def test_parsing_the_words_of_a_request_gives_it_back(request: Request) -> None:
     assert parse(unparse(request)) == request
 
 
-@settings(deadline=None, max_examples=300)
 @given(REQUESTS)
 @example(Show("--"))
 @example(Book("--id", 2, "--booking"))
@@ -170,7 +168,6 @@ def test_decoding_the_line_of_a_request_gives_it_back(request: Request) -> None:
     assert decode(shlex.join(unparse(request)).encode()) == request
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="'\"\\ \t\r\n"), min_size=1)))
 def test_a_line_without_quotes_is_split_as_a_shell_splits_it(words: list[str]) -> None:
     assert split(" ".join(words)) == words == shlex.split(" ".join(words))
@@ -197,7 +194,6 @@ SNIPPETS = [
 LINES = st.binary() | st.lists(st.sampled_from(SNIPPETS)).map(lambda parts: "".join(parts).encode())
 
 
-@settings(deadline=None, max_examples=500)
 @given(LINES.filter(lambda line: line.strip(b" \t\r\n") != b"" and not line.startswith(b"{")))
 def test_any_line_decodes_or_is_refused(line: bytes) -> None:
     try:
