@@ -99,6 +99,36 @@ async def test_a_limit_counts_what_the_other_sells_before_the_lock(database: str
     await other.close()
 
 
+RELEASE = """
+UPDATE ticketd.bookings SET state = 'released', changes = '[["release", 999, 3, 1, [], null, null]]' WHERE id = 'held';
+UPDATE ticketd.events SET held = 0, available = available + 1, version = version + 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "asked", "answer"),
+    [
+        (RELEASE, Extend("held", 1), "already_released"),
+        (RELEASE, Confirm("sold"), "booking_not_found"),
+        ("UPDATE ticketd.bookings SET id = 'new' WHERE id = 'held'", Confirm("new"), "confirmed"),
+    ],
+)
+async def test_what_one_tells_after_a_change_is_not_from_before_it(
+    database: str, pair: tuple[Ledger, Ledger], meanwhile: str, asked: LedgerRequest, answer: str
+) -> None:
+    here, _ = pair
+    await told(here, JAZZ, Hold("jazz", 1, 600, "held"), Book("jazz", 1, "b"))
+    other = await asyncpg.connect(database)
+    async with other.transaction():
+        await other.execute("SELECT FROM ticketd.events FOR UPDATE")
+        both = asyncio.create_task(outcome(here, Cancel("b"), asked))
+        # It has decided on what was there before.
+        await until_somebody_waits_for_a_lock(other)
+        await other.execute(meanwhile)
+    assert await both == ["cancelled", answer]
+    await other.close()
+
+
 async def test_a_late_confirmation_counts_what_the_other_sold(database: str, pair: tuple[Ledger, Ledger]) -> None:
     here, there = pair
     await told(here, LIMITED, Hold("jazz", 3, 60, "late", "anna"))

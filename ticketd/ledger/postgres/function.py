@@ -58,8 +58,8 @@ _NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 # - in_now, in_now_is_known: when the batch was decided, in milliseconds since 1970. If that was not read from the
 #   database, it must be within a second of now.
 # - in_locks: the ids of the events to lock before in_checks are checked.
-# - in_checks: a row for each booking that changes or whose tickets are redeemed, with what it must be now:
-#   0 id, 1 state, 2 number of changes, 3 number of redemptions.
+# - in_checks: a row for each booking that changes, whose tickets are redeemed, or of which a reply tells, with what it
+#   must be now: 0 id, 1 state, 2 number of changes, 3 number of redemptions. Without a state, there must be no such booking.
 # - in_events: the rows of new events, as they are after the batch.
 # - in_shifts: a row for each event that is new or changes, in the order of ids. Differences are from what was known
 #   before the batch, or for a new event, from what it is after the batch.
@@ -108,9 +108,10 @@ BEGIN
         -- Whatever changes a booking or its tickets locks its event.
         PERFORM FROM events WHERE id = ANY(in_locks) ORDER BY id FOR UPDATE;
         PERFORM FROM jsonb_array_elements(in_checks) LEFT JOIN bookings ON id = value ->> 0
-            AND state = value ->> 1 AND coalesce(jsonb_array_length(changes), 0) = (value ->> 2)::int
+        WHERE CASE WHEN value -> 1 = 'null' THEN id IS NOT NULL ELSE (
+            state = value ->> 1 AND coalesce(jsonb_array_length(changes), 0) = (value ->> 2)::int
             AND (SELECT count(*) FROM redemptions WHERE booking = bookings.id) = (value ->> 3)::int
-        WHERE id IS NULL;
+        ) IS NOT TRUE END;
         IF FOUND THEN
             RAISE EXCEPTION 'a booking has changed' USING ERRCODE = '{STALE}';
         END IF;

@@ -14,7 +14,7 @@ from ticketd.ledger.postgres.function import NOT_DURABLE, STALE
 from ticketd.ledger.postgres.load import BOOKINGS, EVENTS
 from ticketd.ledger.rows import EVENT_COLUMNS, booking_of, event_of
 from ticketd.model import Booking, Change, Event
-from ticketd.rules.commands import decide_all
+from ticketd.rules.commands import decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply
 
@@ -47,6 +47,7 @@ class Batch:
         *,
         time_is_known: bool = True,
     ) -> None:
+        self._requests = requests
         self._time_is_known = time_is_known
         self._working_set = working_set
         # What was known before the batch.
@@ -161,11 +162,18 @@ class Batch:
 
     def _checks(self) -> tuple[list[str], Sequence[Sequence[object]]]:
         """Return ``in_locks`` and ``in_checks``: see ``function``."""
-        ids = {*self._working_set.changed_bookings, *(each.booking for each in self._working_set.new_redemptions)}
-        known = {id: self._bookings_before[id] for id in ids if id in self._bookings_before}
-        checks = [(id, before.state, before.changes, before.redemptions) for id, before in known.items()]
-        locks = {self._working_set.bookings[id].event for id in known}
-        return [*locks, *self._working_set.changed_events], checks
+        changes, before = self._working_set, self._bookings_before
+        changing = before.keys() & {*changes.changed_bookings, *(each.booking for each in changes.new_redemptions)}
+        locks = {changes.bookings[id].event for id in changing}
+        # What is refused or told again must still hold when the rest is done: requests take effect in their order.
+        known = changing if self.granted else before.keys()
+        checks: list[Sequence[object]] = [
+            (id, before[id].state, before[id].changes, before[id].redemptions) for id in known
+        ]
+        if not self.granted:
+            absent = read_set(self._requests).bookings - before.keys() - changes.changed_bookings.keys()
+            checks += [(id, None) for id in absent]
+        return [*locks, *changes.changed_events], checks
 
     def _shifts(self) -> list[Sequence[object]]:
         """Return ``in_shifts``: see ``function``."""
