@@ -59,7 +59,7 @@ _NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 #   database, it must be within a second of now.
 # - in_locks: the ids of the events to lock before in_checks are checked.
 # - in_checks: a row for each booking that changes, whose tickets are redeemed, or of which a reply tells, with what it
-#   must be now: 0 id, 1 state, 2 number of changes, 3 number of redemptions. Without a state, there must be no such booking.
+#   must be now: 0 id, 1 state, 2 number of changes, 3 number of redemptions. If the state is null, it must not exist.
 # - in_events: the rows of new events, as they are after the batch.
 # - in_shifts: a row for each event that is new or changes, in the order of ids. Differences are from what was known
 #   before the batch, or for a new event, from what it is after the batch.
