@@ -14,7 +14,7 @@ from ticketd.rules.memory import Memory
 from ticketd.rules.showing import event_reply, no_event
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.wire.replies import EventReply, Reply
-from ticketd.wire.requests import EventId, Request
+from ticketd.wire.requests import Request, fields
 from ticketd.wire.roles import Role
 
 
@@ -26,7 +26,7 @@ class Grow(Request, tag="grow"):
     writes: ClassVar[bool] = True
     repeatable: ClassVar[bool] = False
 
-    event: EventId
+    event: fields.EventId
     by: Annotated[int, Meta(ge=1, le=500, description="how many more")] = 1
 
 
@@ -42,7 +42,7 @@ class Peek(Request, tag="peek"):
     roles: ClassVar[frozenset[Role]] = frozenset({"reader"})
     replies = (PeekReply,)
 
-    event: EventId
+    event: fields.EventId
 
 
 def reads_its_event(reads: ReadSet, request: Grow) -> None:

@@ -21,8 +21,8 @@ from ticketctl.link import (
     open_connection,
 )
 from ticketd.wire.codec import decode_reply, encode
-from ticketd.wire.replies import ErrorReply, PongReply, Reply
-from ticketd.wire.requests import REPLY_BYTES_MAX, Auth, Ping, Request
+from ticketd.wire.replies import REPLY_BYTES_MAX, ErrorReply, PongReply, Reply
+from ticketd.wire.requests import Auth, Ping, Request
 
 RECEIVE_BYTES = 64 * 1024
 # How many requests are sent before their replies are read. The daemon takes as many of one connection into a commit.

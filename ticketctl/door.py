@@ -19,7 +19,8 @@ from ticketd.errors import TicketError
 from ticketd.model import printable
 from ticketd.wire.codec import from_fields
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply, TicketReply, error_reply
-from ticketd.wire.requests import EventId, Redeem, Show
+from ticketd.wire.requests import Redeem, Show
+from ticketd.wire.requests.fields import EventId
 
 # How long to wait before a scan is sent again, unless the daemon says how long.
 AGAIN_AFTER_SECONDS = 0.5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ticketctl.link import Token
 from ticketd.errors import TicketError
-from ticketd.wire.requests import TOKEN_CHARS_MAX, TOKEN_CHARS_MIN
+from ticketd.wire.requests.fields import TOKEN_CHARS_MAX, TOKEN_CHARS_MIN
 
 _SECRET = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}")
 # The command, and what ticketd access add prints: 32 bytes. An id of this length is rare.

@@ -10,7 +10,8 @@ from ticketd.model import Event
 from ticketd.rules.showing import event_reply
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.replies import EventFacts, EventsReply
-from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, List
+from ticketd.wire.requests import List
+from ticketd.wire.requests.fields import EVENTS_PER_PAGE_MAX
 
 DATE = datetime(2027, 3, 11, 20, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from tests.conftest import (
 from tests.daemon import running, write_events
 from tests.ticketctl.test_export import export, rows
 from tests.ticketctl.test_render import FACTS
-from ticketd.wire.requests import BOOKINGS_PER_PAGE_MAX
+from ticketd.wire.requests.fields import BOOKINGS_PER_PAGE_MAX
 
 
 def page(size: int, first: int = 0, *, more: bool = False) -> bytes:

@@ -25,7 +25,7 @@ from tests.conftest import (
     terminal,
 )
 from tests.daemon import Daemon, running, write_events
-from ticketd.wire.requests import BOOKINGS_PER_PAGE_MAX
+from ticketd.wire.requests.fields import BOOKINGS_PER_PAGE_MAX
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 

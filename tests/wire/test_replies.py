@@ -14,6 +14,7 @@ from ticketd.wire import codec
 from ticketd.wire.codec import encode
 from ticketd.wire.commands import commands, help_reply
 from ticketd.wire.replies import (
+    REPLY_BYTES_MAX,
     BookingRecord,
     BookingReply,
     BookingsReply,
@@ -34,7 +35,8 @@ from ticketd.wire.replies import (
     WelcomeReply,
     error_reply,
 )
-from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, REPLY_BYTES_MAX, Help
+from ticketd.wire.requests import Help
+from ticketd.wire.requests.fields import EVENTS_PER_PAGE_MAX
 from ticketd.wire.roles import Role
 
 MADE_AT = JAZZ - timedelta(hours=36)

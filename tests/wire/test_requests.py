@@ -12,7 +12,6 @@ from ticketd.wire.codec import decode, encode
 from ticketd.wire.lines import FRAME_BYTES_MAX
 from ticketd.wire.replies import BookingReply, EventReply, TicketReply
 from ticketd.wire.requests import (
-    TICKETS_PER_CANCEL_MAX,
     Amend,
     Annul,
     Book,
@@ -34,6 +33,7 @@ from ticketd.wire.requests import (
     Stats,
     Watch,
 )
+from ticketd.wire.requests.fields import TICKETS_PER_CANCEL_MAX
 from ticketd.wire.words import unparse
 
 MS = timedelta(milliseconds=1)

@@ -13,7 +13,8 @@ from ticketd.errors import TicketError
 from ticketd.model import Event, opt_time_of
 from ticketd.wire.codec import encode, encode_event, encode_events
 from ticketd.wire.replies import EventFacts
-from ticketd.wire.requests import EVENTS_PER_PAGE_MAX, List
+from ticketd.wire.requests import List
+from ticketd.wire.requests.fields import EVENTS_PER_PAGE_MAX
 
 # Up to so many events are removed one by one. More of them are removed from a copy, which takes longer than a commit if
 # there are many other events.

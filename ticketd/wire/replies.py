@@ -10,6 +10,9 @@ from ticketd.errors import Code, TicketError
 from ticketd.model import BookingState, TicketState
 from ticketd.wire.roles import Role
 
+# No reply is longer.
+REPLY_BYTES_MAX = 1024 * 1024
+
 
 class Reply(Struct, tag_field="reply", omit_defaults=True, gc=False):
     """The base of all replies. Each subclass is a kind of reply, and its tag is the value of the field ``reply``."""
