@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tests.commits.conftest import Opened, asked, codes
 from ticketd.commits.queues import Queues, Submission
 from ticketd.config import Limits
-from ticketd.rules.commands import ROWS_OF_A_BOOKING, ROWS_OF_A_CANCELLATION
+from ticketd.rules.costs import ROWS_OF_A_BOOKING, ROWS_OF_A_CANCELLATION
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Book, Cancel, Redeem

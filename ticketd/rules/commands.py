@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from ticketd.model import ticket_parts
-from ticketd.rules import bookings, door, events, reading, tickets
+from ticketd.rules import bookings, costs, door, events, reading, tickets
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
@@ -35,60 +35,8 @@ from ticketd.wire.requests import (
     Watch,
 )
 
-# The assumed cost of loading a booking, in rows: most have a few tickets, some a thousand. It limits how many large
-# ones one commit loads.
-ROWS_OF_A_BOOKING = 16
-# The same for ``cancel`` and ``reissue``, which also write the tickets again.
-ROWS_OF_A_CANCELLATION = 64
-# The same for redeeming a whole booking, which writes a row for each ticket.
-ROWS_OF_A_WHOLE_BOOKING = 512
-# How many tickets are assumed in replies that may list a thousand: that to a ``confirm`` of a booking that is no active
-# hold, since it may have been confirmed before; and those that list them twice, to a cancellation, or when a whole
-# booking is redeemed.
-TICKETS_OF_A_REPLAY = 128
-TICKETS_LISTED_TWICE = 256
-
 
 def _nothing(_reads: ReadSet, _request: Any) -> None: ...
-
-
-def _cost_of_one_row(_memory: Memory, _request: Any) -> int:
-    return 1
-
-
-def _cost_of_quantity(_memory: Memory, request: Book) -> int:
-    return request.quantity
-
-
-def _cost_of_booking(_memory: Memory, _request: Any) -> int:
-    return ROWS_OF_A_BOOKING
-
-
-def _cost_of_hold(memory: Memory, request: Confirm) -> int:
-    # Each of its tickets is made now.
-    held = memory.held(request.booking)
-    return held[1] if held else ROWS_OF_A_BOOKING
-
-
-def _tickets_of_confirm(memory: Memory, request: Confirm) -> int:
-    return 0 if memory.held(request.booking) else TICKETS_OF_A_REPLAY
-
-
-def _cost_of_cancellation(_memory: Memory, _request: Any) -> int:
-    return ROWS_OF_A_CANCELLATION
-
-
-def _tickets_of_cancellation(_memory: Memory, _request: Any) -> int:
-    return TICKETS_LISTED_TWICE
-
-
-def _cost_of_redemption(_memory: Memory, request: Redeem) -> int:
-    # The id of a booking may look like that of a ticket: ``door`` limits how many of those are redeemed at once.
-    return ROWS_OF_A_BOOKING if ticket_parts(request.ticket)[0] else ROWS_OF_A_WHOLE_BOOKING
-
-
-def _tickets_of_redemption(_memory: Memory, request: Redeem) -> int:
-    return 0 if ticket_parts(request.ticket)[0] else TICKETS_LISTED_TWICE
 
 
 def _always(_memory: Memory, _request: Any) -> bool:
@@ -123,7 +71,7 @@ class Row(NamedTuple):
     reads: Callable[[ReadSet, Any], None] = _nothing
     event: Callable[[Any], str] | None = None
     booking: Callable[[Any], str] | None = None
-    cost: Callable[[Memory, Any], int] = _cost_of_one_row
+    cost: Callable[[Memory, Any], int] = costs.of_one_row
     tickets_listed: Callable[[Memory, Any], int] | None = None
     verb: str | None = None
     sells: bool = False
@@ -220,7 +168,7 @@ TABLE: dict[type, Row] = {
         decide=bookings.book,
         reads=_new_booking,
         event=_EVENT_ID,
-        cost=_cost_of_quantity,
+        cost=costs.of_quantity,
         verb="booked",
         sells=True,
         answer=bookings.refuse,
@@ -236,13 +184,13 @@ TABLE: dict[type, Row] = {
         in_memory=bookings.is_refused,
         shows_events=True,
     ),
-    Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=_cost_of_booking, verb="extended"),
+    Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=costs.of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,
         reads=_booking_and_buyer,
         booking=_BOOKING_ID,
-        cost=_cost_of_hold,
-        tickets_listed=_tickets_of_confirm,
+        cost=costs.of_confirm,
+        tickets_listed=costs.tickets_of_confirm,
         verb="confirmed",
         sells=True,
     ),
@@ -251,19 +199,19 @@ TABLE: dict[type, Row] = {
         decide=tickets.cancel,
         reads=_booking_and_redemptions,
         booking=_BOOKING_ID,
-        cost=_cost_of_cancellation,
-        tickets_listed=_tickets_of_cancellation,
+        cost=costs.of_cancel,
+        tickets_listed=costs.tickets_of_cancel,
         verb="cancelled",
     ),
-    Reissue: Row(decide=tickets.reissue, reads=_ticket, cost=_cost_of_cancellation, verb="reissued"),
+    Reissue: Row(decide=tickets.reissue, reads=_ticket, cost=costs.of_cancel, verb="reissued"),
     Redeem: Row(
         decide=door.redeem,
         reads=_ticket_or_booking,
-        cost=_cost_of_redemption,
-        tickets_listed=_tickets_of_redemption,
+        cost=costs.of_redeem,
+        tickets_listed=costs.tickets_of_redeem,
         verb="redeemed",
     ),
-    Annul: Row(decide=door.annul, reads=_ticket, cost=_cost_of_booking, verb="annulled"),
+    Annul: Row(decide=door.annul, reads=_ticket, cost=costs.of_booking, verb="annulled"),
     Amend: Row(decide=events.amend, reads=_event, event=_EVENT_ID, verb="amended"),
     Delete: Row(decide=events.delete, reads=_event_to_delete, event=_EVENT_ID, verb="deleted"),
     # The connection streams it.
