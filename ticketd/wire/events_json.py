@@ -13,13 +13,12 @@ from ticketd.model import (
     Event,
     Id,
     Name,
-    checked_name,
-    checked_text,
     milliseconds,
     opt_time_of,
     printable,
     utc,
 )
+from ticketd.wire.text import checked_name, checked_text
 from ticketd.wire.window import checked_window
 
 Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]

@@ -22,8 +22,8 @@ from ticketd.model import (
     Reason,
     Seconds,
     TicketId,
-    checked_text,
 )
+from ticketd.wire.text import checked_text
 
 EVENTS_PER_PAGE_MAX = 1_000
 BOOKINGS_PER_PAGE_MAX = 100

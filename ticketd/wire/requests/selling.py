@@ -4,12 +4,13 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from ticketd.model import HOLD_SECONDS_DEFAULT, REASON_BYTES_MAX, checked_name, checked_text, utc
+from ticketd.model import HOLD_SECONDS_DEFAULT, REASON_BYTES_MAX, utc
 from ticketd.wire.replies import BookingReply, EventReply, TicketReply
 from ticketd.wire.requests import fields
 from ticketd.wire.requests.base import Request
 from ticketd.wire.roles import Role
 from ticketd.wire.schema import listed
+from ticketd.wire.text import checked_name, checked_text
 from ticketd.wire.window import checked_window
 
 
