@@ -1,4 +1,4 @@
-"""Wrong tokens, as many as somebody likes to try: none is let in, and those of one address have to wait."""
+"""Wrong tokens, as many as somebody likes to try: none is let in, more of them have to wait, and right ones do not."""
 
 import asyncio
 import random
@@ -49,7 +49,7 @@ def wrong_token(secrets: list[str], chance: random.Random) -> str:
 
 
 def run(chance: random.Random, count: int, folder: Path) -> dict[str, float]:
-    """Try so many wrong tokens, from many addresses; then see that the right ones are still let in."""
+    """Try so many wrong tokens, from many addresses; then see that the right ones are let in at once."""
     guard = Guard(folder)
     for role in ROLES:
         guard.add(role, role)
@@ -106,7 +106,7 @@ async def _try(talk: Talk, tokens: list[str], figures: Counter[str]) -> None:
 
 
 async def _are_let_in(guard: Guard, closed: Guarded, opened: Guarded) -> None:
-    """See that the right tokens are let in, after some wrong ones and the wait for them too."""
+    """See that the right tokens are let in, after too many wrong ones too."""
     for daemon in (closed, opened):
         for name, secret in guard.secrets.items():
             async with await daemon.connect() as talk:
@@ -114,9 +114,7 @@ async def _are_let_in(guard: Guard, closed: Guarded, opened: Guarded) -> None:
     async with await opened.connect(address="127.0.0.9") as talk:
         while (await talk.ask(auth("x" * 43)))["code"] != "busy":
             pass
-        while (reply := await talk.ask(auth(guard.secrets["seller"])))["reply"] != "welcome":
-            assert reply["code"] == "busy", reply
-            await asyncio.sleep(reply["retry_after"])
+        assert (await talk.ask(auth(guard.secrets["seller"])))["reply"] == "welcome"
 
 
 def compare_times(chance: random.Random) -> dict[str, float]:

@@ -125,13 +125,15 @@ def test_a_token_goes_over_networks_in_tls_only(tmp_path: Path, flags: tuple[str
             assert connection.auth("admin")["reply"] == "welcome"
 
 
-def test_users_of_a_socket_wait_for_their_own_mistakes_only(tmp_path: Path, short_path: Path) -> None:
+def test_wrong_tokens_make_nobody_wait_who_has_a_right_one(tmp_path: Path, short_path: Path) -> None:
     file = write_access(tmp_path / "access.json", anonymous="reader")
     with running(tmp_path, "--access", file, "--unix", str(short_path)) as daemon:
         with plain(daemon) as guesser:
             codes = [guesser.auth(f"guess-{number}")["code"] for number in range(40)]
             assert set(codes) == {"unauthorized", "busy"}
             assert codes[:10] == ["unauthorized"] * 10
+            # Nobody waits with the right one.
+            assert guesser.auth("reader")["reply"] == "welcome"
         with over_unix(short_path) as user:
             assert user.auth("seller")["reply"] == "welcome"
 

@@ -12,7 +12,8 @@ from ticketd.wire.replies import WelcomeReply
 from ticketd.wire.requests import Auth, Book, Hold, Request
 from ticketd.wire.roles import Role, may
 
-# After so many wrong tokens of one address in a second, no more of its tokens are looked at in that second.
+# After so many wrong tokens of one address in a second, more of them are told to wait. A right one never waits: it is
+# so long that nobody guesses it, and to look at one more costs a hash.
 FAILURES_PER_SECOND_MAX = 10
 # Of so many addresses, the last ones with failures, these are counted.
 ADDRESSES_MAX = 10_000
@@ -55,11 +56,7 @@ class Access:
         return Who(None, self._anonymous)
 
     def authenticate(self, request: Auth, address: str, now: float) -> Who:
-        """Return who has this token. Raises TicketError (unauthorized, or busy after too many failures)."""
-        second, failures = self._failures.get(address, (0, 0))
-        if second == int(now) and failures >= FAILURES_PER_SECOND_MAX:
-            message = "too many wrong tokens came from your address; wait a second"
-            raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
+        """Return who has this token. Raises TicketError (unauthorized, or busy after too many wrong ones)."""
         given = digest(request.token).encode()
         found: Token | None = None
         for token, sha256 in self._tokens:
@@ -68,6 +65,10 @@ class Access:
                 found = token
         if found:
             return Who(found.name, found.role, found)
+        second, failures = self._failures.get(address, (0, 0))
+        if second == int(now) and failures >= FAILURES_PER_SECOND_MAX:
+            message = "this token is not valid, and too many wrong ones came from your address; wait a second"
+            raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
         self._failures[address] = (int(now), failures + 1 if second == int(now) else 1)
         self._failures.move_to_end(address)
         if len(self._failures) > ADDRESSES_MAX:
