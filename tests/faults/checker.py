@@ -259,6 +259,8 @@ class Checker:
     def _check_page(self, operation: Operation) -> None:
         """What is not in a page that it should be in was not there yet. There is more if the page says so."""
         reply, request = operation.reply or {}, operation.request
+        if (event := request.get("event")) in self._existence.events:
+            self._read_existence(operation, str(event), exists=True)
         bookings = reply["bookings"]
         page, more = [facts["id"] for facts in bookings], reply.get("more", False)
         after, limit = request.get("after", ""), request.get("limit", BOOKINGS_PER_PAGE)

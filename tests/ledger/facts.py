@@ -142,6 +142,8 @@ class Facts:
         if id_ in self.tickets and kind in (UNSET, "ticket"):
             return self.ticket(id_, with_names=True)
         return refused("not_found" if kind is UNSET else f"{kind}_not_found")
+        if request.event is not UNSET and request.event not in self.events:
+            return refused("event_not_found")
 
     def page(self, request: Bookings) -> Row:
         wanted = [

@@ -414,7 +414,7 @@ def test_a_refusal_says_why_and_changes_nothing(earlier: Steps, request_: Ledger
         ),
         (Bookings(), {"page": Page("", 100)}),
         (Bookings("b", 5), {"page": Page("b", 5)}),
-        (Bookings(event="e", buyer="x"), {"page": Page("", 100, "e", "x")}),
+        (Bookings(event="e", buyer="x"), {"events": {"e"}, "page": Page("", 100, "e", "x")}),
     ],
 )
 def test_the_read_set_names_every_row_that_a_decision_reads(request_: LedgerRequest, named: dict[str, object]) -> None:

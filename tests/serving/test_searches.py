@@ -69,7 +69,8 @@ def test_all_pages_together_have_each_booking_once(daemon: Daemon, of: str, ids:
     assert [booking["id"] for booking in found] == ids
 
 
-def test_a_search_of_an_event_that_is_unknown_finds_nothing(daemon: Daemon) -> None:
+def test_a_search_of_an_event_that_is_unknown_is_refused(daemon: Daemon) -> None:
     with daemon.connect() as connection:
-        assert all(not page["bookings"] for page in pages(connection, "bookings --event nowhere"))
+        assert connection.ask("bookings --event nowhere")["code"] == "event_not_found"
+        assert connection.ask("bookings --event nowhere --buyer b7")["code"] == "event_not_found"
         assert connection.ask("ping") == {"reply": "pong"}

@@ -148,6 +148,8 @@ def _anything_with_the_id(reads: ReadSet, request: Show) -> None:
 
 
 def _page(reads: ReadSet, request: Bookings) -> None:
+    if request.event is not UNSET:
+        reads.events.add(request.event)
     reads.page = Page(request.after or "", request.limit, request.event or None, request.buyer or None)
 
 

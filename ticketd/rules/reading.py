@@ -105,9 +105,12 @@ def show(working_set: WorkingSet, request: Show) -> Reply:
     return ErrorReply("not_found", f"there is no event, booking or ticket {request.id}")
 
 
-def bookings(working_set: WorkingSet, _request: Bookings) -> Reply:
+def bookings(working_set: WorkingSet, request: Bookings) -> Reply:
     """Show a page of bookings."""
     records = [_record(working_set, booking) for booking in working_set.page]
+    if request.event is not UNSET and request.event not in working_set.events:
+        # An event with bookings is never deleted.
+        return no_event(request.event)
     return BookingsReply(records, working_set.last is not None, working_set.last)
 
 

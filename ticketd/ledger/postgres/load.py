@@ -165,7 +165,10 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
 
 
 async def load_page(connection: PooledConnection, page: Page) -> WorkingSet:
-    """Return a page of committed bookings with their events, on one snapshot. Its time is 0."""
+    """Return a page of committed bookings with their events, on one snapshot. Its time is 0.
+
+    If it is of one event, that is there too, whether or not the page has bookings.
+    """
     working_set = WorkingSet(new_ticket, 0)
     searched = await connection.fetchval(_SEARCHED, page.after) if page.searches else None
     rows = await connection.fetch(_PAGE, page.after, page.limit, searched, page.event, page.buyer)
@@ -173,6 +176,9 @@ async def load_page(connection: PooledConnection, page: Page) -> WorkingSet:
     for row in rows:
         _add_redemptions(working_set, row)
         _add_event(working_set, row[_BOOKING_WIDTH:])
+    if page.event is not None and page.event not in working_set.events:
+        for event in await connection.fetch(EVENTS, [page.event]):
+            _add_event(working_set, event)
     return working_set
 
 
