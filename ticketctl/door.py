@@ -148,12 +148,14 @@ class _Door:
                 return INTERRUPTED
         return DONE
 
-    def _settled(self, request: Redeem, *, lost: bool = False) -> Reply:
-        """Send a scan until it is answered. ``lost`` says that an earlier try may have been carried out.
+    def _settled(self, request: Redeem) -> Reply:
+        """Send a scan until it is answered.
 
         Raises KeyboardInterrupt for Ctrl-C, or OutcomeUnknownError if the scan may have been carried out by then.
         """
         said = ""
+        # Whether an earlier try may have been carried out.
+        lost = False
         try:
             while True:
                 wait = AGAIN_AFTER_SECONDS
@@ -186,23 +188,13 @@ class _Door:
             case TicketReply():
                 scan.verdict, scan.tickets = OK, [reply.id]
             case BookingReply():
-                scan.tickets = self._let_in_by(request, reply.redeemed)
-                scan.verdict = OK if scan.tickets else USED
-                scan.redeemed_at = None if scan.tickets else max(reply.redeemed_at, default=None)
+                scan.verdict, scan.tickets = OK if reply.admitted else USED, reply.admitted
             case ErrorReply():
                 scan.verdict = VERDICTS.get(reply.code, ERROR)
                 scan.code, scan.message, scan.redeemed_at = reply.code, reply.message, reply.redeemed_at
         self._let_in += len(scan.tickets)
         scan.let_in = self._let_in
         return scan
-
-    def _let_in_by(self, request: Redeem, redeemed: Sequence[str]) -> list[str]:
-        """Return those of the redeemed tickets of a booking that this scan redeemed, and no earlier one.
-
-        ``redeem`` of a single ticket with the same scan is a replay only for those.
-        """
-        scans = [Redeem(ticket, request.event, request.scan) for ticket in redeemed]
-        return [scan.ticket for scan in scans if isinstance(self._settled(scan, lost=True), TicketReply)]
 
     def _show(self, scan: Scan) -> None:
         # No pipe is taken for closed here, as elsewhere: a door whose verdicts nobody sees must end.

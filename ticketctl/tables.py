@@ -140,7 +140,8 @@ def _booking(booking: BookingReply, zone: Zone) -> str:
 def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, datetime | None], zone: Zone) -> str:
     if ticket in redeemed:
         at = redeemed[ticket]
-        return f", redeemed at {zone.show(at, seconds=True)}" if at else ", redeemed"
+        when = f" at {zone.show(at, seconds=True)}" if at else ""
+        return f", redeemed{when}{' by this scan' if ticket in booking.admitted else ''}"
     return ", cancelled" if ticket in booking.cancelled else ""
 
 

@@ -96,10 +96,25 @@ class Door:
         for (ticket, scan), fresh in self._scans.items():
             if len(fresh) > 1:
                 raise contradiction(f"scan {scan} let two in with {ticket}", *fresh)
+        for (_, id), asked in self._asked.items():
+            self._check_admitted(id, asked)
         for ticket, entries in self.histories.items():
             for number, entry in enumerate(entries, 1):
                 self._check_entry(ticket, number, entry)
             self._check_end(ticket, entries)
+
+    def _check_admitted(self, booking: str, asked: Sequence[Operation]) -> None:
+        """A booking is told whom this very scan has let in, the same each time: those who are in now, at first."""
+        told_before: dict[str | None, Operation] = {}
+        for operation in asked:
+            for facts in bookings_in(operation):
+                admitted = facts.get("admitted", [])
+                shown = redemptions_shown(operation)[facts["id"]]
+                before = told_before.setdefault(operation.request.get("scan"), operation)
+                if "scan" in operation.request and admitted != (before.reply or {})["admitted"]:
+                    raise contradiction(f"this scan let in others of {booking} before", before, operation)
+                if not admitted or (operation.changed and not {*admitted} <= shown.keys()):
+                    raise contradiction(f"these cannot have been let in: {admitted}", operation)
 
     def _check_entry(self, ticket: str, number: int, entry: Entry) -> None:
         what = f"{entry.what} {number} of {ticket}"
@@ -109,7 +124,7 @@ class Door:
         booking = self._claims.tickets[ticket].booking if ticket in self._claims.tickets else ""
         if entry.what == "redeem":
             whole = self._asked["redeem", booking]
-            lost += [of for of in whole if of.unknown or (of.changed and _shows(of, booking, ticket, entry.at))]
+            lost += [of for of in whole if of.unknown or (of.changed and _admitted(of, ticket))]
         doer = one(what, fresh, lost, asked)
         if doer.unknown:
             # Another request may have done it, but none that was sent earlier.
@@ -179,7 +194,5 @@ class Door:
         return any(other.answered < operation.invoked for other in done)
 
 
-def _shows(operation: Operation, booking: str, ticket: str, at: str) -> bool:
-    return any(facts["id"] == booking for facts in bookings_in(operation)) and (
-        redemptions_shown(operation).get(booking, {}).get(ticket) == at
-    )
+def _admitted(operation: Operation, ticket: str) -> bool:
+    return any(ticket in facts.get("admitted", ()) for facts in bookings_in(operation))

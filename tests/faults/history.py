@@ -25,7 +25,7 @@ CHANGES = (*CHANGES_OF_BOOKINGS, "reissue", *DOOR, "amend", "create", "delete")
 SHOWN_CHARS_MAX = 500
 
 # Only some replies about a booking have these.
-_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "redeemed_at", "made", "changes", "by")
+_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "redeemed_at", "admitted", "made", "changes", "by")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

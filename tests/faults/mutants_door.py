@@ -129,6 +129,21 @@ def a_whole_booking_leaves_one_out(recorded: Recorded) -> None:
     whole["redeemed_at"].pop()
 
 
+def _whole(recorded: Recorded) -> Any:
+    return recorded.answered(
+        lambda of: of.cmd == "redeem" and of.changed and "scan" in of.request and len(of.reply.get("admitted", ())) > 1
+    )
+
+
+def a_whole_booking_does_not_say_who_may_come_in(recorded: Recorded) -> None:
+    _whole(recorded).reply["admitted"].pop()
+
+
+def a_whole_booking_lets_in_others_the_second_time(recorded: Recorded) -> None:
+    whole = _whole(recorded)
+    recorded.later(whole.request, {**whole.reply, "replayed": True, "admitted": whole.reply["admitted"][:1]})
+
+
 def an_annulment_is_forgotten(recorded: Recorded) -> None:
     annulled = recorded.changed("annul").reply
     facts = {name: annulled[name] for name in ("reply", "id", "event", "booking")}
@@ -176,7 +191,9 @@ MUTANTS: list[tuple[Mutant, str]] = [
     (a_scan_lets_two_in, "let two in"),
     (a_scan_is_replayed_that_never_was, "this scan let nobody in"),
     (a_scan_is_refused_the_second_time, "is refused when it is asked again"),
-    (a_whole_booking_leaves_one_out, "not redeemed with all others|nobody can have done it"),
+    (a_whole_booking_leaves_one_out, "not redeemed with all others|nobody can have done it|cannot have been let in"),
+    (a_whole_booking_does_not_say_who_may_come_in, "nobody can have done it|let in others"),
+    (a_whole_booking_lets_in_others_the_second_time, "let in others"),
     (an_annulment_is_forgotten, LOST),
     (an_annulment_is_done_twice, "was done twice"),
     (an_annulment_has_another_reason, "had another reason"),

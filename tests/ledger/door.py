@@ -24,7 +24,9 @@ class Door(Facts):
             return [refused(CROSSED[row["state"]], **self.left(row["event"]))]
         whole = request.ticket not in self.tickets
         if said := [reply for ticket in own if (reply := self.said.get(("scan", ticket, request.scan)))]:
-            return [(self.with_redeemed(row["id"]) if whole else said[0]) | {"replayed": True}]
+            if not whole:
+                return [said[0] | {"replayed": True}]
+            return [self.admitting(row["id"], [reply["id"] for reply in said]) | {"replayed": True}]
         spent = {ticket: self.spent(ticket) for ticket in own}
         valid = [ticket for ticket in own if not spent[ticket]]
         if not valid and not whole:
@@ -35,7 +37,10 @@ class Door(Facts):
         for ticket in valid:
             self.tickets[ticket]["history"].append(self.named({"what": "redeem", "at": now}))
             self.said["scan", ticket, request.scan] = self.ticket(ticket)
-        return [self.with_redeemed(row["id"]) if whole else self.ticket(request.ticket)]
+        return [self.admitting(row["id"], valid) if whole else self.ticket(request.ticket)]
+
+    def admitting(self, booking: str, tickets: list[str]) -> Row:
+        return self.with_redeemed(booking) | {"admitted": self.in_order(booking, tickets)}
 
     def annul(self, request: Annul, now: datetime) -> list[Row]:
         ticket = self.tickets.get(request.ticket)

@@ -91,6 +91,16 @@ class Facts:
         times = [self.redeemed_at(ticket) for ticket in used]
         return self.booking(id_) | ({"redeemed": used, "redeemed_at": times} if used else {})
 
+    def in_order(self, id_: str, tickets: list[str]) -> list[str]:
+        """Return tickets of a booking in the order of their places. A new ticket has that of the one it replaces."""
+
+        def place(ticket: str) -> int:
+            while instead := self.tickets[ticket]["instead"]:
+                ticket = instead
+            return list(self.bookings[id_]["tickets"]).index(ticket)
+
+        return sorted(tickets, key=place)
+
     def with_past(self, id_: str) -> Row:
         past = self.bookings[id_]["past"]
         by = without_nothing({"by": self.bookings[id_]["by"]})
@@ -132,6 +142,8 @@ class Facts:
         if isinstance(request, Show):
             return self.show(request.id, request.kind)
         assert isinstance(request, Bookings)
+        if request.event is not UNSET and request.event not in self.events:
+            return refused("event_not_found")
         return self.page(request)
 
     def show(self, id_: str, kind: str | UnsetType) -> Row:
@@ -142,8 +154,6 @@ class Facts:
         if id_ in self.tickets and kind in (UNSET, "ticket"):
             return self.ticket(id_, with_names=True)
         return refused("not_found" if kind is UNSET else f"{kind}_not_found")
-        if request.event is not UNSET and request.event not in self.events:
-            return refused("event_not_found")
 
     def page(self, request: Bookings) -> Row:
         wanted = [

@@ -174,6 +174,7 @@ def booked(
     gone: Sequence[str] = (),
     used: Sequence[str] = (),
     at: datetime = DATE,
+    admitted: Sequence[str] = (),
 ) -> BookingReply:
     state: BookingState = "cancelled" if gone == tickets else "confirmed"
     reply = BookingReply(booking, "jazz", len(tickets), state, tickets, available, version, at, replayed=replayed)
@@ -182,6 +183,7 @@ def booked(
     if used:
         reply.redeemed = used
         reply.redeemed_at = [DATE] * len(used)
+    reply.admitted = admitted
     return reply
 
 

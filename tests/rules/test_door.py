@@ -1,5 +1,6 @@
 """The door: ``redeem`` with an event and a scan, whole bookings, and ``annul``."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -48,8 +49,8 @@ def used(ticket: str = FIRST, replayed: bool = False) -> TicketReply:
     return TicketReply(ticket, "jazz", "b", "redeemed", DATE, replayed=replayed)
 
 
-def used_all(replayed: bool = False) -> BookingReply:
-    return booked("b", MINE, 1, 1, replayed, used=MINE)
+def used_all(replayed: bool = False, admitted: Sequence[str] = MINE) -> BookingReply:
+    return booked("b", MINE, 1, 1, replayed, used=MINE, admitted=admitted)
 
 
 SCANNED: Steps = [*SOLD, scan(FIRST)]
@@ -127,25 +128,36 @@ def test_a_booking_lets_in_all_its_tickets_at_once() -> None:
 
 
 def test_a_booking_lets_in_only_what_is_valid() -> None:
-    assert decide(working_set_after(ONE_GONE), scan("b")) == booked("b", MINE, 2, 2, gone=[SECOND], used=[FIRST])
-    assert decide(working_set_after([*SOLD, Redeem(FIRST)]), scan("b")) == used_all()
+    assert decide(working_set_after(ONE_GONE), scan("b")) == booked(
+        "b", MINE, 2, 2, gone=[SECOND], used=[FIRST], admitted=[FIRST]
+    )
+    assert decide(working_set_after([*SOLD, Redeem(FIRST)]), scan("b")) == used_all(admitted=[SECOND])
     working_set = working_set_after([*SOLD, Reissue(FIRST)])
-    assert decide(working_set, scan("b")) == booked("b", [NEW, SECOND], 1, 2, used=[NEW, SECOND])
+    assert decide(working_set, scan("b")) == booked(
+        "b", [NEW, SECOND], 1, 2, used=[NEW, SECOND], admitted=[NEW, SECOND]
+    )
     assert [each.ticket for each in working_set.new_redemptions] == [part.rpartition(".")[2] for part in (NEW, SECOND)]
 
 
 def test_a_scan_of_a_booking_is_replayed() -> None:
     assert replayed([*SOLD, scan("b")], scan("b")) == used_all(replayed=True)
-    # It shows what is used now.
+    # It shows what is used now, and whom this scan let in.
     annulled: Steps = [*SOLD, scan("b"), Annul(FIRST)]
-    assert replayed(annulled, scan("b")) == booked("b", MINE, 1, 1, True, used=[SECOND])
-    assert decide(working_set_after(annulled), scan("b", "t")) == used_all()
+    assert replayed(annulled, scan("b")) == booked("b", MINE, 1, 1, True, used=[SECOND], admitted=MINE)
+    assert decide(working_set_after(annulled), scan("b", "t")) == used_all(admitted=[FIRST])
+    assert replayed([*annulled, scan("b", "t")], scan("b", "t")) == used_all(True, [FIRST])
+    assert replayed([*SCANNED, scan(SECOND, "t")], scan("b")) == used_all(True, [FIRST])
 
 
 def test_a_scan_of_a_booking_is_replayed_after_all_is_reissued() -> None:
     # A scan that was sent twice, the second time late, must not use what was given for the annulled ticket.
     earlier: Steps = [JAZZ, Book("jazz", 1, "b"), scan("b"), Annul(FIRST), Reissue(FIRST)]
-    assert replayed(earlier, scan("b")) == booked("b", of("b", 2), 2, 2, True)
+    assert replayed(earlier, scan("b")) == booked("b", of("b", 2), 2, 2, True, admitted=[FIRST])
+
+
+def test_those_whom_a_scan_let_in_are_replayed_in_the_same_order_after_reissues() -> None:
+    earlier: Steps = [*SOLD, scan("b"), Annul(FIRST), Reissue(FIRST), Annul(SECOND), Reissue(SECOND), Reissue(NEW)]
+    assert replayed(earlier, scan("b")) == booked("b", of("b", 5, 4), 1, 4, True, admitted=MINE)
 
 
 REFUSED: list[tuple[str, Steps, LedgerRequest, str]] = [

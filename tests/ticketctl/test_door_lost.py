@@ -124,20 +124,6 @@ def test_ctrl_c_while_a_guest_waits_prints_how_to_settle_it() -> None:
     assert err.endswith(f"\n  ticketctl --port {liar.port} redeem --event 1 --scan {sent['scan']} t\n")
 
 
-def test_ctrl_c_before_the_verdict_on_a_booking_says_how_to_settle() -> None:
-    whole = {"id": "b", "event": "1", "quantity": 2, "state": "confirmed", "tickets": ["t", "u"]}
-    times = {"booked_at": "2026-03-11T20:00:00Z", "redeemed_at": ["2026-03-11T20:00:00Z"] * 2, "redeemed": ["t", "u"]}
-    redeemed = answer("booking", **whole, **times, available=9, version=1)
-    with lying(EVENT, redeemed, SILENCE) as liar, door("door", "1", port=liar.port) as process:
-        scan(process, "b")
-        _, sent, asked = (liar.asked() for _ in range(3))
-        process.send_signal(signal.SIGINT)
-        status, out, err = at_end_of_input(process)
-    assert (status, out) == (130, "")
-    assert asked == {**sent, "ticket": "t"}
-    assert err.endswith(f"\n  ticketctl --port {liar.port} redeem --event 1 --scan {sent['scan']} b\n")
-
-
 def test_ctrl_c_before_a_scan_was_sent_leaves_nothing_to_settle(tmp_path: Path) -> None:
     write_events(tmp_path, 10)
     with running(tmp_path) as daemon, door("door", "1", port=daemon.port) as process:

@@ -73,7 +73,7 @@ HELPS = st.builds(help_reply, st.builds(Help, command=OR_NOT | st.sampled_from(l
 REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
     EventsReply: st.builds(EventsReply, EVENTS, st.booleans()),
     EventReply: st.builds(EventReply, **FACTS, replayed=st.booleans()),
-    BookingReply: st.builds(BookingReply, **BOOKING, replayed=st.booleans()),
+    BookingReply: st.builds(BookingReply, **BOOKING, replayed=st.booleans(), admitted=st.lists(TICKET_IDS, max_size=3)),
     BookingsReply: st.builds(BookingsReply, st.lists(RECORD, max_size=3), st.booleans(), st.none() | IDS),
     TicketReply: st.builds(TicketReply, **TICKET),
     StatsReply: st.builds(StatsReply, st.text(), st.booleans(), SECONDS, *[COUNTS] * 11, st.lists(BUSY, max_size=3)),
@@ -200,6 +200,10 @@ BOOKING_JSON = (
             b'{"reply":"booking",%b,"redeemed":["t"],"redeemed_at":["2027-03-11T20:00:00Z"]}' % BOOKING_JSON,
         ),
         (BookingsReply([]), b'{"reply":"bookings","bookings":[]}'),
+        (
+            BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, MADE_AT, replayed=True, admitted=["t"]),
+            b'{"reply":"booking",%b,"replayed":true,"admitted":["t"]}' % BOOKING_JSON,
+        ),
         (
             BookingsReply([BookingRecord("b", "1", 1, "confirmed", ["t"], 0, 9, MADE_AT)], more=True),
             b'{"reply":"bookings","bookings":[{%b}],"more":true}' % BOOKING_JSON,

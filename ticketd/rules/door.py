@@ -1,6 +1,6 @@
 """Decides ``redeem`` and ``annul``: at any time, each ticket is redeemed at most once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -13,6 +13,7 @@ from ticketd.rules.showing import (
     no_ticket,
     not_valid,
     show_redeemed,
+    ticket_ids,
     ticket_reply,
     too_late,
     too_often,
@@ -53,7 +54,7 @@ def _redeem_all(working_set: WorkingSet, booking: Booking, request: Redeem) -> R
     # A ticket that was reissued since counts too: what took its place must not be redeemed by the same scan.
     histories = working_set.redemptions.get(booking.id, {})
     if any(_redeemed_by(history, request) for history in histories.values()):
-        return _redeemed(working_set, booking, replayed=True)
+        return _redeemed(working_set, booking, _admitted_by(booking, histories, request), replayed=True)
     # Without ``not_valid``, which goes through all tickets of the booking each time.
     cancelled = booking.cancelled()
     valid = [
@@ -65,13 +66,27 @@ def _redeem_all(working_set: WorkingSet, booking: Booking, request: Redeem) -> R
         return _none_valid(working_set, booking)
     for ticket in valid:
         _redeem(working_set, booking, ticket, request)
-    return _redeemed(working_set, booking)
+    return _redeemed(working_set, booking, valid)
 
 
-def _redeemed(working_set: WorkingSet, booking: Booking, *, replayed: bool = False) -> BookingReply:
+def _admitted_by(booking: Booking, histories: Mapping[str, Sequence[Redemption]], request: Redeem) -> Iterator[str]:
+    """Yield the tickets that were let in by this very scan, as it was answered: in the order of their places."""
+    earlier = {new: old for old, new in booking.replaced().items()}
+    for place in booking.tickets:
+        ticket: str | None = place
+        while ticket is not None and not _redeemed_by(histories.get(ticket, ()), request):
+            ticket = earlier.get(ticket)
+        if ticket is not None:
+            yield ticket
+
+
+def _redeemed(
+    working_set: WorkingSet, booking: Booking, admitted: Iterable[str], *, replayed: bool = False
+) -> BookingReply:
     working_set.tickets_listed += booking.quantity
     reply = booking_reply(booking, replayed=replayed)
     show_redeemed(working_set, booking, reply)
+    reply.admitted = ticket_ids(booking, admitted)
     return reply
 
 

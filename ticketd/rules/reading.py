@@ -18,6 +18,7 @@ from ticketd.rules.showing import (
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.commands import help_reply
 from ticketd.wire.replies import (
+    BookingFacts,
     BookingRecord,
     BookingReply,
     BookingsReply,
@@ -107,16 +108,17 @@ def show(working_set: WorkingSet, request: Show) -> Reply:
 
 def bookings(working_set: WorkingSet, request: Bookings) -> Reply:
     """Show a page of bookings."""
-    records = [_record(working_set, booking) for booking in working_set.page]
     if request.event is not UNSET and request.event not in working_set.events:
         # An event with bookings is never deleted.
         return no_event(request.event)
+    records = [_record(working_set, booking) for booking in working_set.page]
     return BookingsReply(records, working_set.last is not None, working_set.last)
 
 
 def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:
-    # A BookingReply is BookingFacts and one field more.
-    record = BookingRecord(*msgspec.structs.astuple(_with_history(working_set, booking))[:-1])
+    # A BookingReply has the fields of BookingFacts first.
+    facts = msgspec.structs.astuple(_with_history(working_set, booking))[: len(BookingFacts.__struct_fields__)]
+    record = BookingRecord(*facts)
     if booking.changes or booking.seconds is not None:
         record.made = Made(booking.available, booking.version, booking.seconds, opt_time_of(booking.first_expires))
     return record

@@ -95,9 +95,13 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
 
 
 class BookingReply(BookingFacts, Reply, tag="booking", omit_defaults=True, gc=False):
-    """Answers ``show``, and all commands that make or change a booking: one booking, flat."""
+    """Answers ``show``, and all commands that make or change a booking: one booking, flat.
+
+    ``admitted`` are the tickets that were let in by the very scan that this answers.
+    """
 
     replayed: bool = False
+    admitted: Sequence[str] = ()
 
 
 class Made(Struct, omit_defaults=True, gc=False):
