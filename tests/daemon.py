@@ -182,6 +182,12 @@ class Connection:
         self.socket.shutdown(socket.SHUT_WR)
 
 
+def unasked(reply: dict[str, Any]) -> str:
+    """Return the code of an error that nobody asked for."""
+    assert (reply["reply"], reply["unasked"]) == ("error", True), reply
+    return str(reply["code"])
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait for what cannot be awaited, such as a file that another process writes."""
     deadline = time.monotonic() + REPLY_SECONDS_MAX

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.daemon import Daemon, running, write_events
+from tests.daemon import Daemon, running, unasked, write_events
 from ticketd.config import STATUS_BUG
 
 
@@ -24,7 +24,7 @@ def test_a_bug_in_the_file_sync_ends_the_daemon_in_good_order(tmp_path: Path) ->
     with broken(tmp_path, "file sync") as daemon, daemon.connect() as connection:
         assert connection.ask("book 1 2 --booking mine")["available"] == 98
         (tmp_path / "bug").touch()
-        assert connection.read()["code"] == "shutting_down"
+        assert unasked(connection.read()) == "shutting_down"
         assert connection.rest() == b""
         connection.close()
         assert daemon.wait() == STATUS_BUG
@@ -45,7 +45,7 @@ def test_a_bug_in_the_committer_ends_the_daemon_at_once(tmp_path: Path) -> None:
         assert idle.ask("ping") == {"reply": "pong"}
         (tmp_path / "bug").touch()
         connection.send(b"book 1 2 --booking second\n")
-        assert idle.read()["code"] == "shutting_down"
+        assert unasked(idle.read()) == "shutting_down"
         assert daemon.wait() == STATUS_BUG
         assert daemon.wait_line("CRITICAL").endswith("a bug in the committer, ending; start it again")
     with running(tmp_path) as daemon, daemon.connect() as connection:

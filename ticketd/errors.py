@@ -44,11 +44,22 @@ Code = Literal[
 class TicketError(Exception):
     """A refusal: a code from the closed list, and a message that says what was wrong and what to do next.
 
-    ``retry_after`` is in seconds, or None if trying again later makes no difference.
+    ``retry_after`` is in seconds, or None if trying again later makes no difference. ``unasked`` says that it answers
+    no request: the connection ends because of something else. ``tag`` is that of the request that it is about.
     """
 
-    def __init__(self, code: Code, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        unasked: bool = False,
+        tag: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.code: Code = code
         self.message = message
         self.retry_after = retry_after
+        self.unasked = unasked
+        self.tag = tag

@@ -46,6 +46,7 @@ class Operation:
     reply: Row | None = None
     since: float = -inf
     until: float = inf
+    tag: str | None = field(default=None, init=False)
 
     def __str__(self) -> str:
         when = f"{self.invoked:.6f} to {self.answered:.6f}"

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from tests.daemon import Connection, Daemon, running, write_events
-from tests.faults.owed import TOKEN, owed
+from tests.faults.owed import TOKEN, owed, tag_of
 from ticketd.errors import Code
 from ticketd.model import UNSAFE, Event
 from ticketd.wire import codec, words
@@ -66,11 +66,11 @@ SEND_SECONDS_MAX = 60.0
 JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)
 
 REQUESTS: list[Request] = [
-    List("1", 2),
+    List("1", 2, tag="Café 🎷"),
     Show("1"),
     Show("bought", "booking"),
     Create("Jazz Café", JAZZ, 100, "jazz", 90, JAZZ - timedelta(days=500), JAZZ, True, 5),
-    Book("1", 2, "bought", "order 5"),
+    Book("1", 2, "bought", "order 5", tag="a-1"),
     Hold("1", 3, 86_400, "held", "order 6"),
     Extend("held", 86_400),
     Confirm("held", late=True),
@@ -81,7 +81,7 @@ REQUESTS: list[Request] = [
     Annul("bought.0123456789ab", "1", "wrong person"),
     Amend("jazz", "Jazz Nights", JAZZ, 120, None, JAZZ, False, 6),
     Delete("jazz"),
-    Watch("1"),
+    Watch("1", tag="w"),
     Bookings("a", 2, "1", "order 5"),
     Stats(),
     Auth("kq2Zc9-rT_0123456789"),
@@ -102,19 +102,26 @@ def check_reply(reply: Reply) -> None:
         assert not UNSAFE.search(reply.message), f"{reply} could steer a terminal"
 
 
-def check_replies(stream: bytes, replies: Sequence[Reply], limit: int = FRAME_BYTES_MAX) -> Code | None:
+def check_replies(stream: bytes, rows: Sequence[dict[str, Any]], limit: int = FRAME_BYTES_MAX) -> Code | None:
     """Check that a stream got the replies it is owed, all of them good. Only a watch gets more, events all of them.
 
     Returns the code of the error that ended it, if one did.
     """
+    replies = [typed(row) for row in rows]
     for reply in replies:
         check_reply(reply)
     lines, ending = owed(stream, limit)
+    tags = [tag_of(line) for line in lines]
     least = most = len(lines) + (ending is not None)
     # Words may have quotes and backslashes in them.
     if any(b"watch" in line.translate(None, b"\\'\"") for line in lines):
         most += sum(isinstance(reply, EventReply) for reply in replies)
     assert least <= len(replies) <= most, f"{stream!r} is owed {least} replies and got {replies}"
+    if len(replies) == least:
+        for tag, row in zip(tags, rows, strict=False):
+            assert row.get("tag") == (None if row.get("code") == "bad_frame" else tag), f"{stream!r} got {row}"
+    assert {row.get("tag") for row in rows} <= {None, *tags}, f"{stream!r} got other tags: {rows}"
+    assert not any(row.get("unasked") for row in rows), f"{stream!r} got what nobody asked for: {rows}"
     if ending:
         assert isinstance(replies[-1], ErrorReply), f"{stream!r} ended with {replies[-1]}"
         assert replies[-1].code == ending, f"{stream!r} ended with {replies[-1]}"
@@ -177,7 +184,7 @@ def check_frames(connection: Connection, frames: Sequence[bytes], packets_of: Ca
     )
     count = 0
     # What comes now comes after a command.
-    pong = typed(connection.ask("ping"))
+    pong = connection.ask("ping")
     with sending(connection, packets_of(stream)):
         for frame, step in zip(frames, steps, strict=True):
             replies = list(_replies_before(connection, f"there is no event {step} to list after"))
@@ -186,8 +193,9 @@ def check_frames(connection: Connection, frames: Sequence[bytes], packets_of: Ca
     return count
 
 
-def _replies_before(connection: Connection, message: str) -> Iterator[Reply]:
-    while (reply := typed(connection.read())) != ErrorReply("event_not_found", message):
+def _replies_before(connection: Connection, message: str) -> Iterator[dict[str, Any]]:
+    step = {"reply": "error", "code": "event_not_found", "message": message}
+    while (reply := connection.read()) != step:
         yield reply
 
 

@@ -6,6 +6,7 @@ another protocol: one with a control byte, or one that begins with capitals or a
 before its line ends, however long that is. White space before the first line counts for nothing.
 """
 
+import json
 import re
 import string
 from typing import NamedTuple
@@ -53,6 +54,19 @@ def owed(stream: bytes, limit: int = FRAME_BYTES_MAX) -> Owed:
         foreign = not greeted and not is_command(rest) and is_foreign(rest)
         return Owed(lines, "bad_frame") if foreign else Owed([*lines, rest], None)
     return Owed(lines, "bad_frame" if rest else None)
+
+
+def tag_of(line: bytes) -> str | None:
+    """Return the tag that the reply to a line repeats, unless it is bad_frame; None for none."""
+    text = line.strip(b" \t\r")
+    if not text.startswith(b"{"):
+        return None
+    try:
+        # Of whole numbers, Python takes only some thousands of digits.
+        tag = json.loads(text, parse_int=len, strict=False).get("tag")
+    except (ValueError, RecursionError):
+        return None
+    return tag if isinstance(tag, str) and 1 <= len(tag) <= 64 else None
 
 
 def is_command(line: bytes) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from tests.faults.input import JAZZ, check_kind, check_law, check_replies, cut
@@ -17,7 +18,7 @@ from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.serving.session import Session
 from ticketd.wire import codec
-from ticketd.wire.replies import ErrorReply, PongReply, ReadyReply, Reply, StatsReply, error_reply
+from ticketd.wire.replies import ErrorReply, PongReply, ReadyReply, Reply, StatsReply
 from ticketd.wire.requests import Book, Create, Hold, List, Redeem, Request
 
 T = TypeVar("T", Event, Booking)
@@ -193,15 +194,15 @@ def conversation(ledger: Ledger, packets: Iterable[bytes]) -> list[bytes]:
                     session.receive_replies([ledger.read(session.group[0])])
                 case "watch":
                     # One line at least, whatever it tells.
-                    session.output.append(WATCHED)
+                    session.output.append(codec.tagged(WATCHED, session.group[0].tag))
                 case "share":
                     session.has_share = True
                 case _:
                     raise AssertionError(f"nothing ran out: {step}")
-        output += session.output
+        output.append(b"".join(session.output))
         session.output = []
         if session.final_error:
-            output.append(codec.encode(error_reply(session.final_error)) + b"\n")
+            output.append(codec.error_line(session.final_error))
             break
     return b"".join(output).split(b"\n")[:-1]
 
@@ -225,10 +226,9 @@ def converse(data: bytes) -> None:
     stream = b"\n".join([*data[1:].split(b"\n")[:LINES_MAX], b"ping", b""])
     size = PACKET_BYTES_MIN + (data[0] if data else 0)
     answered = conversation(copy(BEFORE), [stream])
-    replies = [codec.decode_reply(reply) for reply in answered]
-    ending = check_replies(stream, replies, LIMIT)
+    ending = check_replies(stream, [msgspec.json.decode(reply) for reply in answered], LIMIT)
     assert not any(b"\n" in reply for reply in answered)
-    assert ending or replies[-1] == PongReply(), f"{stream!r} ended with {replies[-1]}"
+    assert ending or answered[-1] == codec.encode(PongReply()), f"{stream!r} ended with {answered[-1]!r}"
     packets = cut(stream, range(size, len(stream), size))
     if len(packets) > 1:
         assert conversation(copy(BEFORE), packets) == answered, f"{packets} are answered in another way"

@@ -11,12 +11,12 @@ from typing import Protocol
 
 import msgspec
 
-from tests.faults.history import Operation, Row
+from tests.faults.history import Operation, Row, contradiction
 
 WATCH_SECONDS_MAX = 0.5
 REPLY_BYTES_MAX = 1 << 20
-# What an error says that ends a connection: what was not answered then was not done.
-ENDINGS = ("shutting_down", "too_many_connections", "idle_timeout")
+# How many of the requests have a tag.
+TAGGED_SHARE = 0.3
 
 
 class Record(Protocol):
@@ -54,19 +54,23 @@ class Connection:
 
     async def ask(self, requests: Sequence[Row], lines: Sequence[bytes] | None = None) -> list[Operation]:
         """Send requests at once, as JSON or these lines, and hear the replies, as many as come."""
-        operations = self._send(requests, lines or [msgspec.json.encode(request) for request in requests])
+        operations = self._send(requests, lines)
+        ending: Row | None = None
         for operation in operations:
             await self._hear(operation)
-        last = next((operation.code for operation in reversed(operations) if operation.reply), None)
-        for operation in operations:
-            if operation.reply is None and last in ENDINGS:
-                operation.reply = {"reply": "error", "code": last}
+            if ending:
+                # What was not answered before an error that nobody asked for was not done.
+                if operation.reply:
+                    raise contradiction("this came after the last line", operation)
+                operation.reply = {"reply": "error", "code": ending["code"]}
+            elif operation.reply and operation.reply.get("unasked"):
+                ending = operation.reply
         return operations
 
     async def ask_and_break(self, requests: Sequence[Row]) -> list[Operation]:
         """Send requests at once, and break the connection before all is answered."""
         chance = self._crowd.chance
-        operations = self._send(requests, [msgspec.json.encode(request) for request in requests])
+        operations = self._send(requests)
         for operation in operations[: chance.randint(0, len(requests) - 1)]:
             await self._hear(operation)
         self.broken = True
@@ -110,9 +114,15 @@ class Connection:
         """Close the connection, if it is still open."""
         self._writer.close()
 
-    def _send(self, requests: Sequence[Row], lines: Sequence[bytes]) -> list[Operation]:
+    def _send(self, requests: Sequence[Row], lines: Sequence[bytes] | None = None) -> list[Operation]:
         now, self._since = time.monotonic(), wall_clock()
         operations = [self._note(request, now) for request in requests]
+        if lines is None:
+            for number, operation in enumerate(operations):
+                if self._crowd.chance.random() < TAGGED_SHARE:
+                    # Sent again, a request has another one.
+                    operation.tag = f"{self._number}-{now}-{number}"
+            lines = [_line(operation) for operation in operations]
         self._write(b"".join(line + b"\n" for line in lines))
         return operations
 
@@ -137,11 +147,18 @@ class Connection:
             line = b""
         if line.endswith(b"\n"):
             operation.answered, operation.until = time.monotonic(), wall_clock()
-            operation.reply = msgspec.json.decode(line)
+            reply: Row = msgspec.json.decode(line)
+            if reply.pop("tag", None) != (None if reply.get("unasked") else operation.tag):
+                raise contradiction(f"this has not the tag of its request: {line!r}", operation)
+            operation.reply = reply
             self._crowd.count_answer()
         else:
             self.broken = True
             self._crowd.broken.add(self._port)
+
+
+def _line(operation: Operation) -> bytes:
+    return msgspec.json.encode(operation.request | ({"tag": operation.tag} if operation.tag else {}))
 
 
 def wall_clock() -> int:

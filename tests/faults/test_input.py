@@ -11,6 +11,7 @@ from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ from tests.faults.pure import converse
 from ticketd.model import ticket_id
 from ticketd.wire import codec, words
 from ticketd.wire.lines import FRAME_BYTES_MAX
-from ticketd.wire.replies import ErrorReply, Reply
+from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import Cancel, Create, Request
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -71,13 +72,13 @@ def flips(frame: bytes) -> Iterator[bytes]:
             yield b"%b%c%b" % (frame[:place], byte ^ 1 << bit, frame[place + 1 :])
 
 
-def answered(daemon: Daemon, packets: Iterable[bytes]) -> list[Reply]:
+def answered(daemon: Daemon, packets: Iterable[bytes]) -> list[dict[str, Any]]:
     """Return what a connection is answered that ends after these packets."""
     with daemon.connect() as connection:
         for packet in packets:
             connection.send(packet)
         connection.finish()
-        return [codec.decode_reply(line) for line in connection.rest().splitlines()]
+        return [msgspec.json.decode(line) for line in connection.rest().splitlines()]
 
 
 def test_the_test_frames_cover_every_command(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import running, write_events
+from tests.daemon import running, unasked, write_events
 from tests.faults.disk import RealDisk
 from tests.serving.conftest import LOOPS, Served, on_both_loops, serving, until
 from ticketd.config import Limits
@@ -44,7 +44,7 @@ class StaleService(Service):
 
 def test_a_silent_connection_gets_idle_timeout_and_is_closed(tmp_path: Path) -> None:
     with running(tmp_path, "--idle-seconds-max", "0.2") as daemon, daemon.connect() as connection:
-        assert connection.read()["code"] == "idle_timeout"
+        assert unasked(connection.read()) == "idle_timeout"
         assert connection.rest() == b""
 
 
@@ -54,7 +54,7 @@ def test_a_line_that_arrives_too_slowly_gets_idle_timeout(tmp_path: Path) -> Non
         # More bytes of the same line do not move its deadline.
         while not select.select([connection.socket], [], [], 0.05)[0]:
             connection.send(b"n")
-        assert connection.read()["code"] == "idle_timeout"
+        assert unasked(connection.read()) == "idle_timeout"
 
 
 def test_a_client_that_does_not_read_its_replies_is_cut_off(tmp_path: Path) -> None:
@@ -71,12 +71,12 @@ async def test_the_time_that_a_commit_takes_is_no_idle_time(tmp_path: Path, disk
         disk.sync_may_end.clear()
         client.send(b"book 1 1\npi")
         other = await served.connect()
-        assert (await other.read())["code"] == "idle_timeout"
+        assert unasked(await other.read()) == "idle_timeout"
         client.send(b"ng\n")
         disk.sync_may_end.set()
         assert (await client.read())["reply"] == "booking"
         assert await client.read() == {"reply": "pong"}
-        assert (await client.read())["code"] == "idle_timeout"
+        assert unasked(await client.read()) == "idle_timeout"
 
 
 # Input
@@ -219,7 +219,7 @@ async def test_a_drain_sends_what_is_held_and_then_says_why(tmp_path: Path, kind
         for line in HELD[kind]:
             assert (await client.read())["reply"] == REPLIES[line[:4]]
         if kind != "end":
-            assert (await client.read())["code"] == "shutting_down"
+            assert unasked(await client.read()) == "shutting_down"
         assert await client.rest() == b""
         await client.close()
         await draining
@@ -315,6 +315,7 @@ async def test_a_drain_ends_a_connection_whatever_it_waits_for(tmp_path: Path, d
         for expected in replies:
             reply = await client.read()
             assert expected in (reply["reply"], reply.get("code"))
+            assert reply.get("unasked", False) == (expected == "shutting_down")
         assert await client.rest() == b""
         for other in served.clients:
             await other.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Connection, Daemon, running, until
+from tests.daemon import Connection, Daemon, running, unasked, until
 from ticketd.config import Limits
 from ticketd.errors import TicketError
 from ticketd.serving.places import Places
@@ -21,7 +21,7 @@ def served(stack: ExitStack, daemon: Daemon, address: str) -> Connection | None:
     reply = connection.ask("ping")
     if reply == {"reply": "pong"}:
         return connection
-    assert reply["code"] == "too_many_connections"
+    assert unasked(reply) == "too_many_connections"
     assert connection.rest() == b""
     return None
 

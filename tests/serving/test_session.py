@@ -69,7 +69,8 @@ class Remembered:
 
 def echo(request: Request) -> ErrorReply:
     """A reply that tells to which request it is one."""
-    fields = [str(value) for value in msgspec.structs.astuple(request) if value is not UNSET and value is not False]
+    told = msgspec.structs.replace(request, tag=UNSET)
+    fields = [str(value) for value in msgspec.structs.astuple(told) if value is not UNSET and value is not False]
     return ErrorReply("internal", " ".join([str(request.__struct_config__.tag), *fields]))
 
 
@@ -86,11 +87,12 @@ class Said:
 
 
 def word(line: bytes) -> str:
-    """Return what a reply is: the request that it echoes, the code of an error, or its kind."""
+    """Return what a reply is: the request that it echoes, the code of an error, or its kind; its tag after ``#``."""
     reply: dict[str, Any] = msgspec.json.decode(line)
-    if reply["reply"] == "error":
-        return str(reply["message"] if reply["code"] == "internal" else reply["code"])
-    return str(reply["reply"])
+    what = reply["reply"]
+    if what == "error":
+        what = reply["message"] if reply["code"] == "internal" else reply["code"]
+    return f"{what}#{reply['tag']}" if "tag" in reply else str(what)
 
 
 def converse(
@@ -442,6 +444,12 @@ LINES: list[tuple[bytes, str]] = [
     (b"nonsense", "unknown_command"),
     (b"{", "bad_frame"),
     (b"{}", "bad_request"),
+    (b'{"cmd":"ping","tag":"t"}', "pong#t"),
+    (b'{"cmd":"list","tag":"u"}', "events#u"),
+    (b'{"cmd":"show","id":"a","tag":"v"}', "show a#v"),
+    (b'{"cmd":"confirm","booking":"c","tag":"w"}', "confirm c#w"),
+    (b'{"cmd":"watch","event":"nope","tag":"x"}', "event_not_found#x"),
+    (b'{"tag":"y"}', "bad_request#y"),
 ]
 
 
@@ -464,4 +472,5 @@ def test_there_is_one_reply_per_request_in_order(data: st.DataObject) -> None:
     assert said.ending == (None if end else "open")
     assert memory.requests == len(lines)
     committed = [request for group in said.groups("commit") for request in group]
-    assert committed == [reply for _, reply in lines if reply.split()[0] in ("book", "confirm", "redeem")]
+    decided = [reply for _, reply in lines if reply.split()[0] in ("book", "confirm", "redeem")]
+    assert committed == [reply.partition("#")[0] for reply in decided]

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.daemon import Daemon, running, write_events
+from tests.daemon import Daemon, running, unasked, write_events
 from tests.secured import RSA, access, over_tls, over_unix, plain, secret, write_access
 from tests.serving.conftest import on_both_loops, serving, until
 from ticketd.access_file import AccessList
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
-from ticketd.serving import connection as served_connection
+from ticketd.serving import identity
 from ticketd.serving.access import Access
 from ticketd.serving.service import Service
 
@@ -46,7 +46,7 @@ def test_strangers_who_say_nothing_keep_nobody_out(daemon: Daemon) -> None:
         # Of the attacker, all but three had to go, the oldest first, and were told why.
         for connection in silent[:6]:
             refusal = connection.read()
-            assert (refusal["code"], refusal["retry_after"]) == ("too_many_connections", 1)
+            assert (unasked(refusal), refusal["retry_after"]) == ("too_many_connections", 1)
             assert connection.rest() == b""
         # The others can still say who they are.
         assert silent[6].auth("reader")["reply"] == "welcome"
@@ -167,13 +167,13 @@ def guarded_service(committer: Committer, catalogue: Catalogue, limits: Limits) 
 @pytest.mark.parametrize("data", [b"", b"au", b"\n\n \n"], ids=["nothing", "half a line", "blank lines"])
 @on_both_loops
 async def test_who_does_not_say_who_they_are_is_ended(tmp_path: Path, monkeypatch: Any, data: bytes) -> None:
-    monkeypatch.setattr(served_connection, "STRANGER_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(identity, "STRANGER_SECONDS_MAX", 0.1)
     async with serving(tmp_path, make=guarded_service) as served:
         stranger, seller = await served.connect(), await served.connect()
         assert (await seller.ask(f"auth {secret('seller')}"))["reply"] == "welcome"
         stranger.send(data)
         refusal = await stranger.read()
-        assert refusal["code"] == "idle_timeout"
+        assert unasked(refusal) == "idle_timeout"
         assert "say who you are within 0.1 s" in refusal["message"]
         assert await stranger.rest() == b""
         # Who did say so stays.

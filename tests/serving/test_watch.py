@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import uvloop
 
-from tests.daemon import Connection, Daemon, running, until, write_events
+from tests.daemon import Connection, Daemon, running, unasked, until, write_events
 from tests.serving.conftest import on_both_loops, serving
 from tests.serving.conftest import until as until_true
 from ticketd.config import Limits
@@ -103,18 +103,20 @@ def test_the_next_request_ends_a_watch_and_is_answered(daemon: Daemon) -> None:
 async def test_a_watcher_of_a_removed_event_is_told_so(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         watcher, other, buyer = [await served.connect() for _ in range(3)]
-        assert (await watcher.ask("watch 1"))["id"] == "1"
+        assert (await watcher.ask('{"cmd":"watch","event":"1","tag":"w"}'))["tag"] == "w"
         assert (await buyer.ask("create Jazz 2027-03-11T20:00:00Z 9 --id jazz"))["version"] == 0
         other.send(b"watch\n")
         assert [(await other.read())["id"] for _ in range(2)] == ["1", "jazz"]
         await buyer.ask("book 1 1")
         served.service.catalogue.remove(["1"])
         while (told := await watcher.read())["reply"] == "event":
-            assert told["id"] == "1"
+            assert (told["id"], told["tag"]) == ("1", "w")
         assert told == {
             "reply": "error",
             "code": "event_not_found",
             "message": "event 1 was removed, so no more changes come",
+            "unasked": True,
+            "tag": "w",
         }
         assert await watcher.rest() == b""
         assert [event["id"] for event in (await buyer.ask("list"))["events"]] == ["jazz"]
@@ -149,19 +151,19 @@ def test_watchers_have_no_idle_timeout_and_others_do(tmp_path: Path) -> None:
     with running(tmp_path, "--idle-seconds-max", "0.3") as daemon, daemon.connect() as watcher:
         watching(watcher, "watch", 1)
         with daemon.connect() as silent:
-            assert silent.read()["code"] == "idle_timeout"
+            assert unasked(silent.read()) == "idle_timeout"
         with daemon.connect() as buyer:
             buyer.ask("book 1 1")
         assert watcher.read()["version"] == 1
         assert watcher.ask("ping") == {"reply": "pong"}
-        assert watcher.read()["code"] == "idle_timeout"
+        assert unasked(watcher.read()) == "idle_timeout"
 
 
 def test_watchers_get_shutting_down_when_the_daemon_ends(daemon: Daemon) -> None:
     with daemon.connect() as watcher:
         watching(watcher, "watch", 3)
         assert daemon.end(signal.SIGTERM) == 0
-        assert watcher.read()["code"] == "shutting_down"
+        assert unasked(watcher.read()) == "shutting_down"
         assert watcher.rest() == b""
 
 

@@ -6,6 +6,7 @@ from typing import cast
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from tests.serving.conftest import until
 from ticketd.commits.catalogue import Catalogue
@@ -41,7 +42,7 @@ async def test_a_new_watcher_sees_no_older_state_after_a_newer_one(monkeypatch: 
 
     def join() -> tuple[Watcher, Sent]:
         sent = Sent()
-        watcher = Watcher(None, cast(asyncio.Transport, sent), 10, print, print)
+        watcher = Watcher(None, UNSET, cast(asyncio.Transport, sent), 10, print, print)
         all_watchers.add(watcher)
         return watcher, sent
 
@@ -67,7 +68,7 @@ async def test_a_removal_while_the_state_is_sent_skips_no_event(removed: list[st
     events = [Event(event, "Jazz", DATE, 9, 9, 0, 0, 0, 0) for event in MANY]
     catalogue = Catalogue(events)
     all_watchers = Watchers(catalogue, FairShare())
-    watcher = Watcher(None, cast(asyncio.Transport, Sent()), 10, print, print)
+    watcher = Watcher(None, UNSET, cast(asyncio.Transport, Sent()), 10, print, print)
     all_watchers.add(watcher)
     seen = [msgspec.json.decode(line)["id"] for line in all_watchers.next_state(watcher).splitlines()]
     assert not watcher.has_state
@@ -100,7 +101,7 @@ async def test_after_a_removal_nobody_is_sent_the_event(monkeypatch: pytest.Monk
     sent = []
     for _ in range(3 * WATCHERS_PER_TURN):
         sent.append(Lines())
-        watcher = Watcher(None, cast(asyncio.Transport, sent[-1]), 10, print, print)
+        watcher = Watcher(None, UNSET, cast(asyncio.Transport, sent[-1]), 10, print, print)
         all_watchers.add(watcher)
         all_watchers.next_state(watcher)
     catalogue.publish([jazz(1), rock(1)])

@@ -36,7 +36,7 @@ from ticketd.wire.replies import (
     error_reply,
 )
 from ticketd.wire.requests import Help
-from ticketd.wire.requests.fields import EVENTS_PER_PAGE_MAX
+from ticketd.wire.requests.fields import EVENTS_PER_PAGE_MAX, TAG_CHARS_MAX
 from ticketd.wire.roles import Role
 
 MADE_AT = JAZZ - timedelta(hours=36)
@@ -89,6 +89,7 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
         st.none() | SECONDS,
         *[MOMENTS] * 2,
         st.none() | COUNTS,
+        st.booleans(),
     ),
 }
 
@@ -124,6 +125,8 @@ def longest(tickets: int, changes: list[ChangeFacts]) -> BookingRecord:
 
 LONGEST = ticket_id("x" * 64, "0" * 12)
 LONGEST_NAME = "user:" + "x" * NAME_CHARS_MAX
+# Each of its characters may need six.
+LONGEST_TAG = len(codec.tag_end("\0" * TAG_CHARS_MAX))
 CANCEL = ChangeFacts("cancel", PRECISE, 10**9, 2**63, [LONGEST], by=LONGEST_NAME)
 EXTEND = ChangeFacts("extend", PRECISE, 10**9, 2**63, (), PRECISE, LONGEST_NAME)
 REISSUE = ChangeFacts("reissue", PRECISE, 10**9, 2**63, [LONGEST] * 2, by=LONGEST_NAME)
@@ -142,12 +145,15 @@ REISSUE = ChangeFacts("reissue", PRECISE, 10**9, 2**63, [LONGEST] * 2, by=LONGES
     ],
 )
 def test_a_client_takes_the_longest_bookings_there_are(bookings: int, record: BookingRecord) -> None:
-    assert len(encode(BookingsReply([record] * bookings, True, "x" * 64))) < REPLY_BYTES_MAX
+    assert len(encode(BookingsReply([record] * bookings, True, "x" * 64))) + LONGEST_TAG < REPLY_BYTES_MAX
 
 
 def test_a_client_takes_the_longest_events_and_tickets_there_are() -> None:
     event = EventFacts("x" * 64, '"' * 200, PRECISE, 10**9, 10**9, 10**9, 10**9, 2**63, PRECISE, PRECISE, True, 1_000)
-    assert len(encode(EventsReply([event] * EVENTS_PER_PAGE_MAX, more=True))) < REPLY_BYTES_MAX
+    assert len(encode(EventsReply([event] * EVENTS_PER_PAGE_MAX, more=True))) + LONGEST_TAG < REPLY_BYTES_MAX
+    # As protocol.md says, with the commas between them.
+    assert len(encode(event)) + 1 <= 740
+    assert len(encode(LONGEST)) + 1 <= 80
     history = [
         RedemptionFacts("redeem", PRECISE, None, LONGEST_NAME),
         RedemptionFacts("annul", PRECISE, '"' * 200, LONGEST_NAME),
@@ -199,11 +205,11 @@ BOOKING_JSON = (
             BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, MADE_AT, redeemed=["t"], redeemed_at=[JAZZ]),
             b'{"reply":"booking",%b,"redeemed":["t"],"redeemed_at":["2027-03-11T20:00:00Z"]}' % BOOKING_JSON,
         ),
-        (BookingsReply([]), b'{"reply":"bookings","bookings":[]}'),
         (
             BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, MADE_AT, replayed=True, admitted=["t"]),
             b'{"reply":"booking",%b,"replayed":true,"admitted":["t"]}' % BOOKING_JSON,
         ),
+        (BookingsReply([]), b'{"reply":"bookings","bookings":[]}'),
         (
             BookingsReply([BookingRecord("b", "1", 1, "confirmed", ["t"], 0, 9, MADE_AT)], more=True),
             b'{"reply":"bookings","bookings":[{%b}],"more":true}' % BOOKING_JSON,
@@ -230,6 +236,10 @@ BOOKING_JSON = (
             TicketReply("t", "1", "b", "redeemed", JAZZ),
             b'{"reply":"ticket","id":"t","event":"1","booking":"b","state":"redeemed",'
             b'"redeemed_at":"2027-03-11T20:00:00Z"}',
+        ),
+        (
+            error_reply(TicketError("shutting_down", "m", unasked=True)),
+            b'{"reply":"error","code":"shutting_down","message":"m","unasked":true}',
         ),
         (
             ErrorReply("already_redeemed", "m", redeemed_at=JAZZ),

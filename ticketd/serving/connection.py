@@ -6,21 +6,20 @@ request. At any time it waits for one thing (``_waiting_for``); the callback tha
 
 import asyncio
 import logging
-import math
-import socket
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
-from ticketd.serving.accepting import UNIX, Accepted
+from ticketd.serving.accepting import Accepted
+from ticketd.serving.identity import Identity
 from ticketd.serving.service import Service
 from ticketd.serving.session import Session, Step
-from ticketd.serving.strangers import TOO_MANY_STRANGERS
 from ticketd.serving.stream import READ_BYTES, Stream
 from ticketd.serving.watchers import HEARTBEAT_SECONDS, Watcher
 from ticketd.wire.replies import Reply
+from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +28,6 @@ AT_ONCE_LINES_MAX = 16
 AT_ONCE_BYTES_MAX = 4 * 1024
 # Replies of at most this size are sent at once; more must wait for the fair share too.
 AT_ONCE_OUTPUT_BYTES_MAX = 32 * 1024
-# How long somebody may stay who has not said who they are.
-STRANGER_SECONDS_MAX = 10.0
 
 # "share" is the fair share, "room" is room in the write buffer, and "nothing" means that steps are being run.
 _WaitingFor = Literal["input", "replies", "share", "room", "nothing", "ended"]
@@ -43,10 +40,9 @@ class Connection(Stream):
     def __init__(self, accepted: Accepted, service: Service) -> None:
         super().__init__(accepted, service.limits.write_seconds_max)
         self._service = service
-        self.gate = service.gate(accepted, self._on_known)
-        self._owner = accepted.owner
         # See Client.
-        self.actor = self.gate.who.name if self.gate else None
+        self.actor: str | None = None
+        self._identity = Identity(accepted, service, self._set_actor)
         self._limits = service.limits
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
@@ -61,13 +57,9 @@ class Connection(Stream):
         self._watcher: Watcher | None = None
         self._interruption: TicketError | None = None
         self._ended: asyncio.Future[None] | None = None
-        # By when a stranger must have said who they are, in seconds of the loop's clock.
-        self._known_by = math.inf
 
-    def _on_known(self) -> None:
-        self.actor = self.gate.who.name if self.gate else None
-        self._known_by = math.inf
-        self._service.strangers.discard(self)
+    def _set_actor(self, name: str | None) -> None:
+        self.actor = name
 
     async def serve(self) -> None:
         """Serve until the client ends its input, a deadline passes, or ``interrupt`` is called.
@@ -78,12 +70,9 @@ class Connection(Stream):
             # Lost while it waited for a place.
             raise ConnectionResetError
         self._ended = self._loop.create_future()
-        # The access list may have been replaced while it waited for a place.
-        self._refresh()
-        if self.gate and self.gate.is_stranger:
-            self._service.strangers.add(self, self._owner, partial(self.turn_out, TOO_MANY_STRANGERS))
-            self._known_by = self._loop.time() + STRANGER_SECONDS_MAX
-        self._session = Session(self._service, self._limits, self.gate, takes_words=self._service.takes_words)
+        self._identity.enter(self.turn_out)
+        gate = self._identity.gate
+        self._session = Session(self._service, self._limits, gate, takes_words=self._service.takes_words)
         self._advance()
         try:
             await self._ended
@@ -106,15 +95,9 @@ class Connection(Stream):
 
     def recheck(self) -> None:
         """After the access list was replaced: end this if whoever it is may do nothing any more."""
-        if not self._refresh():
-            self.interrupt(TicketError("unauthorized", "your access was taken back; ask for another token"))
-
-    def _refresh(self) -> bool:
-        if self.gate is None:
-            return True
-        may_stay = self.gate.refresh()
-        self.actor = self.gate.who.name
-        return may_stay
+        if not self._identity.refresh():
+            message = "your access was taken back; ask for another token"
+            self.interrupt(TicketError("unauthorized", message, unasked=True))
 
     def _advance(self, data: bytes = b"", replies: Sequence[Reply] = (), *, has_share: bool = False) -> None:
         """Take the input or the replies, then run steps until one has to wait. An exception ends ``serve``."""
@@ -167,7 +150,7 @@ class Connection(Stream):
         elif step == "share":
             self._wait_for_share()
         elif step == "watch":
-            self._watch(getattr(session.group[0], "event", None) or None)
+            self._watch(session.group[0])
         elif step == "watch now":
             self._send_state()
         else:
@@ -189,12 +172,12 @@ class Connection(Stream):
         if session.lines.pending:
             if self._line_began is None:
                 self._line_began = now
-            self._deadline.set(min(self._line_began + self._limits.frame_seconds_max, self._known_by))
+            self._deadline.set(min(self._line_began + self._limits.frame_seconds_max, self._identity.known_by))
         elif self._watcher:
             # A watcher may send nothing for days.
             self._deadline.clear()
         else:
-            self._deadline.set(min(now + self._limits.idle_seconds_max, self._known_by))
+            self._deadline.set(min(now + self._limits.idle_seconds_max, self._identity.known_by))
 
     def _feed(self, session: Session, data: bytes) -> None:
         if lines := session.receive(data):
@@ -218,21 +201,21 @@ class Connection(Stream):
         self._unsent_before = self.transport.get_write_buffer_size()
         self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
 
-    def _watch(self, event: str | None) -> None:
+    def _watch(self, request: Request) -> None:
         """Send the current state, in slices as the client takes them, and then its changes."""
         if self.transport.is_closing():
             raise ConnectionResetError
+        event: str | None = getattr(request, "event", None) or None
+        message = f"event {event} was removed, so no more changes come"
+        removed = TicketError("event_not_found", message, unasked=True, tag=request.tag or None)
         if event is not None and self._service.catalogue.get(event) is None:
             # While this waited for room.
-            raise _removed(event)
-        # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat, and TCP ends
-        # the connection.
-        seconds = self._limits.write_seconds_max + HEARTBEAT_SECONDS
-        if self.address != UNIX:
-            tcp = self.transport.get_extra_info("socket")
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))
-        on_removal = partial(self.interrupt, _removed(event or ""))
-        self._watcher = Watcher(event, self.transport, self._limits.write_seconds_max, self._cut_off, on_removal)
+            raise removed
+        # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat.
+        seconds = self._limits.write_seconds_max
+        self.give_up_unacknowledged_after(seconds + HEARTBEAT_SECONDS)
+        on_removal = partial(self.interrupt, removed)
+        self._watcher = Watcher(event, request.tag, self.transport, seconds, self._cut_off, on_removal)
         self._service.watchers.add(self._watcher)
         self._wait_for_share("watch now")
 
@@ -291,7 +274,7 @@ class Connection(Stream):
     def _clear(self) -> None:
         self._waiting_for = "ended"
         self._session = None
-        self._service.strangers.discard(self)
+        self._identity.leave()
         self._deadline.clear()
         self._stop_watching()
 
@@ -305,16 +288,11 @@ class Connection(Stream):
                 self._cut_off(unsent)
         elif self._waiting_for == "input":
             message = f"nothing came for {self._limits.idle_seconds_max:g} s; connect again"
-            if self._known_by <= self._loop.time():
-                message = f"say who you are within {STRANGER_SECONDS_MAX:g} s, with auth and a token"
-            elif self._line_began is not None:
+            if self._line_began is not None:
                 message = f"a line must end within {self._limits.frame_seconds_max:g} s of its first byte"
-            self.interrupt(TicketError("idle_timeout", message))
+            message = self._identity.why_overdue(self._loop.time()) or message
+            self.interrupt(TicketError("idle_timeout", message, unasked=True))
 
     def _cut_off(self, unsent: int) -> None:
         log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
         self.transport.abort()
-
-
-def _removed(event: str) -> TicketError:
-    return TicketError("event_not_found", f"event {event} was removed, so no more changes come")

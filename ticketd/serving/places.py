@@ -99,4 +99,4 @@ class Places:
 
 
 def _refusal(message: str) -> TicketError:
-    return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS)
+    return TicketError("too_many_connections", message, retry_after=RETRY_AFTER_SECONDS, unasked=True)

@@ -86,7 +86,7 @@ class Server:
         for accepting in self._accepting:
             accepting.cancel()
         self._greetings.end_all()
-        self._drain_error = TicketError("shutting_down", SHUTTING_DOWN)
+        self._drain_error = TicketError("shutting_down", SHUTTING_DOWN, unasked=True)
         self._service.draining = True
         self._places.refuse_all(self._drain_error)
         for connection in list(self._served):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UnsetType
 
 from ticketd.config import Limits
 from ticketd.errors import TicketError
@@ -64,8 +65,10 @@ class Session:
         self._undecoded: deque[bytes] = deque()
         # Whether any line was a valid command. Until then, the client may speak another protocol.
         self._greeted = False
-        # Requests that are not answered yet, in order. A reply stands for one that needs no more.
-        self._unanswered: deque[Request | Reply] = deque()
+        # Requests that are not answered yet, in order. A line, a reply, stands for one that needs no more.
+        self._unanswered: deque[Request | bytes] = deque()
+        # Whether any request had a tag.
+        self._tagged = False
         # Whether due holds were ended for the first of them.
         self._expired = False
         self._input_over = False
@@ -73,7 +76,7 @@ class Session:
         # The estimated cost of the group.
         self.rows = 0
         # Bytes to send: joined, they are whole lines.
-        self.output: list[bytes] = []
+        self.output: list[bytes | memoryview] = []
         self.has_share = True
         self.final_error: TicketError | None = None
 
@@ -119,11 +122,16 @@ class Session:
 
     def receive_replies(self, replies: Sequence[Reply]) -> None:
         """Take in replies to the first requests of the group: at least one, but none after the step "expire"."""
-        for _ in replies:
-            self._unanswered.popleft()
         if self._gate and not self._gate.sees_names:
             hide_names(replies)
-        if replies:
+        if self._tagged:
+            for reply in replies:
+                request = self._unanswered.popleft()
+                assert isinstance(request, Request)
+                self._append(reply, request.tag)
+        elif replies:
+            for _ in replies:
+                self._unanswered.popleft()
             self.output.append(_encode_lines(replies))
 
     def step(self) -> Step:
@@ -138,8 +146,9 @@ class Session:
                 self._decode()
                 continue
             request = self._unanswered[0]
-            if isinstance(request, Reply):
-                answer: Reply | bytes = request
+            if isinstance(request, bytes):
+                self.output.append(request)
+                size += len(request)
             else:
                 command = TABLE[type(request)]
                 in_memory = command.answer is not None and command.in_memory(self._memory, request)
@@ -153,7 +162,7 @@ class Session:
                 self._expired = False
                 if command.read and not in_memory:
                     if refusal := self._refusal_from_ledger(request):
-                        self._unanswered[0] = refusal
+                        self._unanswered[0] = codec.error_line(refusal)
                         continue
                     return self._make_group("read")
                 try:
@@ -163,13 +172,13 @@ class Session:
                         self.group = [request]
                         return "watch"
                     assert command.answer
-                    answer = command.answer(self._memory, request)
+                    answer: Reply | bytes = command.answer(self._memory, request)
                     if command.decide and isinstance(answer, ErrorReply):
                         self._memory.count_refusal(request, answer)
                 except TicketError as error:
                     answer = error_reply(error)
+                size += self._append(answer, request.tag)
             self._unanswered.popleft()
-            size += self._append(answer)
             if size > _OUTPUT_BYTES:
                 return "share"
 
@@ -182,7 +191,7 @@ class Session:
         rows = listed = 0
         limit = self._limits.rows_per_event_max
         for request in self._unanswered:
-            if isinstance(request, Reply):
+            if isinstance(request, bytes):
                 break
             command = TABLE[type(request)]
             if step == "commit":
@@ -209,12 +218,15 @@ class Session:
         if event is not None and self._memory.event(event) is None:
             raise TicketError("event_not_found", f"there is no event {event} to watch; list shows the events")
 
-    def _append(self, answer: Reply | bytes) -> int:
-        """Append an answer to the output, and return its length in bytes."""
+    def _append(self, answer: Reply | bytes, tag: str | UnsetType) -> int:
+        """Append the answer to a request with this tag to the output, and return its length in bytes."""
         if not isinstance(answer, bytes):
             answer = codec.encode(answer)
         # Separate items, since many connections share the bytes of a long list.
-        self.output += (answer, b"\n")
+        if tag:
+            self.output += (memoryview(answer)[:-1], codec.tag_end(tag))
+        else:
+            self.output += (answer, b"\n")
         return len(answer)
 
     def _decode(self) -> None:
@@ -233,6 +245,8 @@ class Session:
                     decoded -= 1
                     break
                 self._greeted = True
+                if request.tag:
+                    self._tagged = True
                 self._unanswered.append(self._admitted(request) if gate or is_auth else request)
             except TicketError as error:
                 if foreign.is_http(line) or (not self._greeted and foreign.is_other_protocol(line)):
@@ -240,10 +254,10 @@ class Session:
                     break
                 refusal = error
             if gate and gate.is_stranger:
-                self._end_after_this(refusal or TicketError("unauthorized", _STRANGER))
+                self._end_after_this(refusal or TicketError("unauthorized", _STRANGER, unasked=True))
                 break
             if refusal:
-                self._unanswered.append(error_reply(refusal))
+                self._unanswered.append(codec.error_line(refusal))
         self._memory.requests += decoded
         if self._undecoded:
             self.has_share = False
@@ -257,18 +271,24 @@ class Session:
             raise TicketError("bad_frame", 'this daemon takes only JSON, one object a line, such as {"cmd":"list"}')
         return words.decode(line)
 
-    def _admitted(self, request: Request) -> Request | Reply:
-        """Return the request if it is allowed, or the reply to ``auth``. Raises TicketError."""
-        if type(request) is Auth:
-            return self._gate.authenticate(request) if self._gate else WelcomeReply("anybody", "admin")
-        if self._gate:
-            self._gate.check(request)
+    def _admitted(self, request: Request) -> Request | bytes:
+        """Return the request if it is allowed, or the line that answers ``auth``. Raises TicketError."""
+        try:
+            if type(request) is Auth:
+                welcome = self._gate.authenticate(request) if self._gate else WelcomeReply("anybody", "admin")
+                return codec.tagged(codec.encode(welcome) + b"\n", request.tag)
+            if self._gate:
+                self._gate.check(request)
+        except TicketError as refusal:
+            refusal.tag = request.tag or None
+            raise
         return request
 
-    def _refusal_from_ledger(self, request: Request) -> ErrorReply | None:
+    def _refusal_from_ledger(self, request: Request) -> TicketError | None:
         if self._gate:
             try:
                 self._gate.check_from_ledger(request)
-            except TicketError as error:
-                return error_reply(error)
+            except TicketError as refusal:
+                refusal.tag = request.tag or None
+                return refusal
         return None

@@ -13,6 +13,7 @@ TOO_MANY_STRANGERS = TicketError(
     "too_many_connections",
     "too many connections have not said who they are; try again, and send auth at once",
     retry_after=RETRY_AFTER_SECONDS,
+    unasked=True,
 )
 
 

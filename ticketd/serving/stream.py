@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import socket
+from collections.abc import Sequence
 from typing import cast
 
 from ticketd.errors import TicketError
-from ticketd.serving.accepting import Accepted
-from ticketd.wire import codec
-from ticketd.wire.replies import error_reply
+from ticketd.serving.accepting import UNIX, Accepted
+from ticketd.wire.codec import error_line
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Stream(asyncio.Protocol):
             self.transport.resume_reading()
         return chunk
 
-    def send(self, output: list[bytes]) -> None:
+    def send(self, output: Sequence[bytes | memoryview]) -> None:
         """Write, or raise ConnectionResetError."""
         if self.transport.is_closing():
             # uvloop would raise RuntimeError.
@@ -77,6 +78,12 @@ class Stream(asyncio.Protocol):
         else:
             self.transport.write(b"".join(output))
 
+    def give_up_unacknowledged_after(self, seconds: float) -> None:
+        """Let TCP end the connection once something that was sent is not acknowledged for so long."""
+        if self.address != UNIX:
+            tcp = self.transport.get_extra_info("socket")
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1e3))
+
     async def close_gracefully(self, error: TicketError | None = None) -> None:
         """Send the error, if there is one, and close so that the client gets everything that was written.
 
@@ -89,7 +96,7 @@ class Stream(asyncio.Protocol):
         with contextlib.suppress(OSError, RuntimeError):
             if error and not self.transport.is_closing():
                 log.debug("ending peer=%s code=%s", self.peer, error.code)
-                self.transport.write(codec.encode(error_reply(error)) + b"\n")
+                self.transport.write(error_line(error))
                 # TLS has no half-closed connections.
                 if self.transport.can_write_eof():
                     self.transport.write_eof()
@@ -110,7 +117,7 @@ class Stream(asyncio.Protocol):
         """Send the error, and close without a wait for the other side."""
         with contextlib.suppress(OSError, RuntimeError):
             if not self.transport.is_closing():
-                self.transport.write(codec.encode(error_reply(error)) + b"\n")
+                self.transport.write(error_line(error))
         # The loop sends that first.
         asyncio.get_running_loop().call_soon(self.abort)
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from ticketd.errors import TicketError
 from ticketd.serving.stream import LINGER_SECONDS_MAX
-from ticketd.wire import codec
-from ticketd.wire.replies import error_reply
+from ticketd.wire.codec import error_line
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ async def greet(accepted: socket.socket, context: ssl.SSLContext, on_connection:
 
 async def _refuse(accepted: socket.socket) -> None:
     """Say that this port speaks TLS, and read on for a moment: unread input would make the kernel drop that."""
-    accepted.send(codec.encode(error_reply(_PLAIN)) + b"\n")
+    accepted.send(error_line(_PLAIN))
     accepted.shutdown(socket.SHUT_WR)
     async with asyncio.timeout(LINGER_SECONDS_MAX):
         while await asyncio.get_running_loop().sock_recv(accepted, _DROPPED_BYTES):

@@ -8,10 +8,12 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec import UnsetType
+
 from ticketd.commits.catalogue import Catalogue
 from ticketd.serving.changes import Changes
 from ticketd.serving.fair_share import FairShare
-from ticketd.wire.codec import encode
+from ticketd.wire.codec import encode, tagged
 from ticketd.wire.replies import PongReply
 
 INTERVAL_SECONDS = 0.1
@@ -30,7 +32,7 @@ _HEARTBEAT = encode(PongReply(heartbeat=True)) + b"\n"
 
 
 class Watcher:
-    """One connection that watches an event, or all events if that is None.
+    """One connection that watches an event, or all events if that is None. Its lines have the ``tag`` of its request.
 
     ``cut_off`` is called with the number of unsent bytes if none of them was sent for ``write_seconds_max``, and
     ``on_removal`` if its event is removed.
@@ -39,12 +41,14 @@ class Watcher:
     def __init__(
         self,
         event: str | None,
+        tag: str | UnsetType,
         transport: asyncio.Transport,
         write_seconds_max: float,
         cut_off: Callable[[int], None],
         on_removal: Callable[[], None],
     ) -> None:
         self.event = event
+        self.tag = tag
         self.on_removal = on_removal
         # The events of its first state that are still to be sent: from ``position`` up to, but not including, ``end``.
         self.position = self.end = 0
@@ -75,8 +79,9 @@ class Watcher:
             return False
         return unsent <= WATCH_BYTES
 
-    def send(self, data: bytes) -> None:
-        """Send data. Only if ``has_room``."""
+    def send(self, lines: bytes) -> None:
+        """Send lines. Only if ``has_room``."""
+        data = tagged(lines, self.tag)
         self._unsent = self._transport.get_write_buffer_size() + len(data)
         self._transport.write(data)
 
@@ -128,7 +133,7 @@ class Watchers:
         start, watcher.position = watcher.position, min(watcher.position + EVENTS_AT_ONCE, watcher.end)
         if watcher.has_state:
             self._schedule()
-        return self._catalogue.event_lines(start, watcher.position)
+        return tagged(self._catalogue.event_lines(start, watcher.position), watcher.tag)
 
     def _on_changes(self, events: Iterable[str]) -> None:
         if self._watchers:

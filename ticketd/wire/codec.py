@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 import msgspec
+from msgspec import Struct, UnsetType
 
 from ticketd.errors import TicketError
 from ticketd.wire.commands import commands, unknown_command
-from ticketd.wire.replies import Reply
+from ticketd.wire.replies import Reply, error_reply
 from ticketd.wire.requests import Request
+from ticketd.wire.requests.fields import TAG_CHARS_MAX
 from ticketd.wire.schema import listed
 
 # The unions of all requests and all replies. Their Structs must be defined before this module is imported.
@@ -20,13 +22,31 @@ _decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(_AnyReply).decode
 encode = msgspec.json.Encoder().encode
 
 
+class _Tagged(Struct):
+    """The tag of a request that is not valid, if it is one. All else is skipped."""
+
+    tag: object = None
+
+    @property
+    def value(self) -> str | None:
+        return self.tag if isinstance(self.tag, str) and 1 <= len(self.tag) <= TAG_CHARS_MAX else None
+
+
+_decode_tag = msgspec.json.Decoder(_Tagged).decode
+
+
 def decode(frame: bytes) -> Request:
     """Return the request in a line of JSON. Raises TicketError (bad_frame, bad_request or unknown_command)."""
     try:
         return _decode_request(frame)
     except msgspec.ValidationError:
         # If a field is repeated, the last one counts, but the typed decoder stops at the first bad one. Decode again.
-        return from_fields(_fields(frame))
+        try:
+            return from_fields(_fields(frame))
+        except TicketError as error:
+            if error.code != "bad_frame":
+                error.tag = _decode_tag(frame).value
+            raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_json(error) from None
 
@@ -57,6 +77,22 @@ def from_fields(fields: dict[str, object]) -> Request:
 def decode_reply(frame: bytes) -> Reply:
     """Return the reply in a line, ignoring unknown fields. Raises msgspec.DecodeError."""
     return _decode_reply(frame)
+
+
+def tag_end(tag: str) -> bytes:
+    """Return the end of a reply with a tag: what stands there in place of the last brace and the end of the line."""
+    return b',"tag":%b}\n' % encode(tag)
+
+
+def tagged(lines: bytes, tag: str | UnsetType | None) -> bytes:
+    """Return encoded replies, whole lines, with a tag in each of them if there is one."""
+    # Within a line, no brace is followed by LF.
+    return lines.replace(b"}\n", tag_end(tag)) if tag else lines
+
+
+def error_line(error: TicketError) -> bytes:
+    """Return an error as the line that tells a client of it."""
+    return tagged(encode(error_reply(error)) + b"\n", error.tag)
 
 
 def encode_events(facts: Iterable[bytes], *, more: bool) -> bytes:

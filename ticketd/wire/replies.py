@@ -243,7 +243,8 @@ class HelpReply(Reply, tag="help"):
 class ErrorReply(Reply, tag="error"):
     """Answers a request that was refused. ``retry_after`` is in seconds.
 
-    ``opens`` is when the sale of the event begins. ``left`` is how many tickets the buyer may still have.
+    If it is ``unasked``, it answers no request: the connection ends, and it says why. ``opens`` is when the sale of the
+    event begins. ``left`` is how many tickets the buyer may still have.
     """
 
     code: Code
@@ -254,8 +255,9 @@ class ErrorReply(Reply, tag="error"):
     redeemed_at: datetime | None = None
     opens: datetime | None = None
     left: int | None = None
+    unasked: bool = False
 
 
 def error_reply(error: TicketError) -> ErrorReply:
     """Return the reply for a TicketError."""
-    return ErrorReply(error.code, error.message, retry_after=error.retry_after)
+    return ErrorReply(error.code, error.message, retry_after=error.retry_after, unasked=error.unasked)

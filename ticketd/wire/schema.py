@@ -11,12 +11,15 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from ticketd.model import printable
 from ticketd.wire.replies import CommandHelp, FieldHelp
+from ticketd.wire.requests.base import Request
 
 _SHOWN_CHARS_MAX = 40
+# Every command has these, so the help of none lists them.
+_COMMON_FIELDS = Request.__struct_fields__
 
 
 class Field:
@@ -87,9 +90,10 @@ class Command:
         self.name = str(request.__struct_config__.tag)
         self.summary = (request.__doc__ or "").partition("\n")[0]
         hints = get_type_hints(request, include_extras=True)
-        names = request.__struct_fields__
-        required = names[: len(names) - len(request.__struct_defaults__)]
-        self.fields = [Field(name, hints[name], name in required) for name in names]
+        required = [field.name for field in structs.fields(request) if field.required]
+        every = [Field(name, hints[name], name in required) for name in request.__struct_fields__]
+        self.fields = [field for field in every if field.name not in _COMMON_FIELDS]
+        self._common = [field for field in every if field.name in _COMMON_FIELDS]
 
     @property
     def usage(self) -> str:
@@ -112,7 +116,7 @@ class Command:
             return f"{self.name} has no field {shown(match[1])}; it takes {takes}"
         # `$.field` is the field itself, `$.field[...]` something inside it.
         if match := re.search(r" - at `\$\.(\w+)", wrong):
-            for field in self.fields:
+            for field in (*self.fields, *self._common):
                 if field.name == match[1]:
                     given_text = "" if field.is_secret else f", not {shown(given.get(field.name))}"
                     return f"{field.name} must be {field.must_be}{given_text}"

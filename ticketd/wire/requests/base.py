@@ -2,14 +2,18 @@
 
 from typing import ClassVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from ticketd.wire.replies import Reply
+from ticketd.wire.requests import fields
 from ticketd.wire.roles import Role
 
 
-class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
-    """The base of all requests. Each subclass is a command, and its tag is the name of the command.
+class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The base of all requests. Each subclass is a command, and the tag of its Struct is the name of the command.
+
+    Any request in JSON may have a ``tag``, which its replies repeat. It is of use to the client only: nothing that the
+    daemon does depends on it.
 
     A ``__post_init__`` checks what types cannot express; msgspec turns its ValueError into a ValidationError.
     """
@@ -29,6 +33,8 @@ class Request(Struct, tag_field="cmd", forbid_unknown_fields=True, gc=False):
     streams: ClassVar[bool] = False
     # The field with the id of what it creates. The id is minted if the field is left out.
     minted: ClassVar[str | None] = None
+
+    tag: fields.Tag | UnsetType = UNSET
 
     @property
     def expects(self) -> tuple[type[Reply], ...]:

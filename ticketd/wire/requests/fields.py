@@ -104,7 +104,17 @@ OfEvent = Annotated[Id, Meta(description="only those of this event", extra={"com
 OfBuyer = Annotated[Buyer, Meta(description="only those of this buyer")]
 WatchedEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
 
-# The daemon.
+# The connection and the daemon.
+TAG_CHARS_MAX = 64
+Tag = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=TAG_CHARS_MAX,
+        title=f"1 to {TAG_CHARS_MAX} characters",
+        description="a text of your own, which the replies repeat",
+    ),
+]
 Token = Annotated[
     str,
     Meta(

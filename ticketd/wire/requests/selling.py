@@ -181,18 +181,20 @@ class Amend(Request, tag="amend"):
     @property
     def given(self) -> dict[str, Any]:
         """The new values, by the names of their fields."""
-        values = {name: getattr(self, name) for name in self.__struct_fields__ if name != "event"}
+        values = {name: getattr(self, name) for name in _AMENDED}
         return {name: value for name, value in values.items() if value is not UNSET}
 
     def __post_init__(self) -> None:
         if not self.given:
-            fields = listed(name for name in self.__struct_fields__ if name != "event")
-            raise ValueError(f"there is nothing to change; amend takes {fields}")
+            raise ValueError(f"there is nothing to change; amend takes {listed(_AMENDED)}")
         self.opens, self.closes = checked_window(self.opens, self.closes)
         if self.name is not UNSET:
             checked_name(self.name)
         if self.date is not UNSET:
             self.date = utc(self.date)
+
+
+_AMENDED = [name for name in Amend.__struct_fields__ if name != "event" and name not in Request.__struct_fields__]
 
 
 class Delete(Request, tag="delete"):
