@@ -246,7 +246,10 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "protocol.md"])
+OTHER_PAGES = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "protocol.md", "examples/README.md"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
 def test_relative_links_lead_to_a_file_and_a_heading(page: str) -> None:
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", read(page)):

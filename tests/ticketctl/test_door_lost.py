@@ -1,48 +1,16 @@
 """ticketctl door when replies are lost or the daemon is away: the guest waits, and gets in once."""
 
 import signal
-import socket
-import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from tests.conftest import SECONDS_MAX, SILENCE, answer, ctl, lying
+from tests.conftest import SILENCE, answer, ctl, lying
 from tests.daemon import Daemon, running, write_events
+from tests.thief import Thief
 from tests.ticketctl.test_door import EVENT, at_end_of_input, door, notice, scan, tickets_of, verdict
-
-
-class Thief:
-    """Relays lines to a daemon, and closes the connection in the place of the replies to some redemptions."""
-
-    def __init__(self, daemon: Daemon, thefts: int) -> None:
-        self._daemon = daemon
-        self._thefts = thefts
-        self.stolen: list[dict[str, Any]] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(SECONDS_MAX)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                with client, client.makefile("rb") as lines, self._daemon.connect() as connection:
-                    for line in lines:
-                        reply = connection.ask(line.strip())
-                        if b'"redeem"' in line and len(self.stolen) < self._thefts:
-                            self.stolen.append(reply)
-                            break
-                        client.sendall(msgspec.json.encode(reply) + b"\n")
 
 
 def test_nobody_is_turned_away_when_the_daemon_is_killed(tmp_path: Path) -> None:
@@ -73,7 +41,7 @@ def test_a_lost_reply_turns_nobody_away_and_lets_no_second_in(daemon: Daemon, th
     booking = f"stolen-{thefts}-{whole}"
     tickets = tickets_of(daemon, "1", 2, booking)
     scanned = booking if whole else tickets[0]
-    with closing(Thief(daemon, thefts)) as thief:
+    with closing(Thief(daemon, "redeem", thefts)) as thief:
         done = ctl("--json", "door", "1", port=thief.port, stdin=f"{scanned}\n{scanned}\n")
     assert done.returncode == 0
     first, second = map(msgspec.json.decode, done.stdout.splitlines())

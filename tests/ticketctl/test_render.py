@@ -230,7 +230,8 @@ def test_a_terminal_tells_what_happened_to_a_ticket_at_the_door(daemon: Daemon) 
     with daemon.connect() as connection:
         old, other = connection.ask("book 3 2 --booking door")["tickets"]
     whole = shown("redeem", "door")
-    assert re.search(rf"  ticket {old}, redeemed at {TIME}\n  ticket {other}, redeemed at {TIME}\n", whole)
+    by_scan = rf"redeemed at {TIME} by this scan\n"
+    assert re.search(rf"  ticket {old}, {by_scan}  ticket {other}, {by_scan}", whole)
     history = rf"  redeemed at {TIME}\n  annulled at {TIME}: scanned twice\n"
     annulled = shown("annul", old, "--reason", "scanned twice")
     assert re.fullmatch(rf"ticket {old}: event 3, booking door, valid\n{history}", annulled)

@@ -1,0 +1,115 @@
+"""The examples do what they say: each is run as a program against a real daemon."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.daemon import Daemon, running, write_events
+from tests.thief import Thief
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SECONDS_MAX = 30
+NODE = shutil.which("node")
+
+needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    write_events(tmp_path, 5, 1_000)
+    with running(tmp_path) as daemon:
+        yield daemon
+
+
+def run(*command: str | int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=SECONDS_MAX, cwd=EXAMPLES, check=False
+    )
+
+
+def node(script: str, port: int) -> Any:
+    """Run a script that has a client of this port, and return the JSON that it prints."""
+    client = f'import {{ Ticketd }} from "{EXAMPLES}/ticketd.mjs";\nconst ticketd = new Ticketd({port});'
+    done = run(str(NODE), "--input-type=module", "--eval", f"{client}\n{script}\nticketd.close();")
+    assert done.returncode == 0, done.stderr
+    return msgspec.json.decode(done.stdout)
+
+
+@pytest.fixture(params=[pytest.param([str(NODE), "checkout.mjs"], id="node", marks=needs_node)])
+def checkout(request: pytest.FixtureRequest) -> list[str]:
+    """The command line of a checkout, without its arguments."""
+    command: list[str] = request.param
+    return command
+
+
+def test_a_checkout_sells_tickets_until_there_are_no_more(daemon: Daemon, checkout: list[str]) -> None:
+    sold: list[str] = []
+    for _ in range(2):
+        done = run(*checkout, "1", 2, daemon.port)
+        assert done.returncode == 0, done.stderr
+        assert "is paid" in done.stderr
+        sold += done.stdout.split()
+    with daemon.connect() as connection:
+        for ticket in sold:
+            assert connection.ask(f"show {ticket}")["state"] == "valid"
+        assert connection.ask("show 1")["sold"] == len(set(sold)) == 4
+    done = run(*checkout, "1", 2, daemon.port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "event 1 has 1 left" in done.stderr
+
+
+@needs_node
+def test_in_node_each_of_many_requests_gets_its_own_reply(daemon: Daemon) -> None:
+    script = """
+    const bookings = [...Array(300).keys()].map((number) => `b-${number}`);
+    const replies = await Promise.all(bookings.flatMap((booking) => [
+      ticketd.ask({ cmd: "book", event: "2", quantity: 1, booking }),
+      ticketd.ask({ cmd: "show", id: booking, kind: "booking" }),
+      ticketd.ask({ cmd: "book", event: booking, quantity: 1 }).catch((error) => error),
+    ]));
+    console.log(JSON.stringify(replies.map((reply) => reply.id ?? reply.code)));
+    """
+    expected = [[f"b-{number}", f"b-{number}", "event_not_found"] for number in range(300)]
+    assert node(script, daemon.port) == [each for row in expected for each in row]
+
+
+@pytest.mark.parametrize("cmd", ["hold", "confirm"])
+def test_a_checkout_sells_once_through_lost_replies(daemon: Daemon, checkout: list[str], cmd: str) -> None:
+    with closing(Thief(daemon, cmd, 3)) as thief:
+        done = run(*checkout, "1", 2, thief.port)
+    assert done.returncode == 0, done.stderr
+    assert [reply.get("replayed", False) for reply in thief.stolen] == [False, True, True]
+    with daemon.connect() as connection:
+        assert connection.ask("show 1")["sold"] == len(done.stdout.split()) == 2
+
+
+@needs_node
+def test_in_node_an_error_that_nobody_asked_for_is_no_reply(tmp_path: Path) -> None:
+    script = """
+    await ticketd.ask({ cmd: "ping" });
+    // Past the time that a connection may be silent.
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    const first = await ticketd.settle({ cmd: "book", event: "1", quantity: 1, booking: "late" });
+    console.log(JSON.stringify([first.id, first.replayed ?? false]));
+    """
+    write_events(tmp_path, 5)
+    with running(tmp_path, "--idle-seconds-max", "0.2") as daemon:
+        assert node(script, daemon.port) == ["late", False]
+
+
+@needs_node
+def test_in_node_what_is_on_the_way_when_the_daemon_dies_is_lost(daemon: Daemon) -> None:
+    script = f"""
+    await ticketd.ask({{ cmd: "ping" }});
+    process.kill({daemon.process.pid}, "SIGSTOP");
+    const asked = ticketd.ask({{ cmd: "ready" }}).then(() => "answered", (error) => error.constructor.name);
+    process.kill({daemon.process.pid}, "SIGKILL");
+    console.log(JSON.stringify(await asked));
+    """
+    assert node(script, daemon.port) == "Lost"
