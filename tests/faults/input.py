@@ -6,21 +6,19 @@ They are answered as ``owed`` says, however they are cut into packets. ``pure`` 
 import random
 import re
 import shlex
-import socket
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tests.daemon import Connection, Daemon, running, write_events
-from tests.faults.owed import TOKEN, owed, tag_of
+from tests.faults.other_protocols import check_other_protocols
+from tests.faults.owed import owed, tag_of
+from tests.faults.sending import cut_anyhow, sending
 from ticketd.errors import Code
 from ticketd.model import UNSAFE, Event
 from ticketd.wire import codec, words
@@ -62,7 +60,6 @@ FRAMES_AT_ONCE = 50_000
 OTHER_PROTOCOLS = 200
 MANY = 5_000
 EDITS = ["flip", "put", "take", "splice"] * 4 + ["many"]
-SEND_SECONDS_MAX = 60.0
 JAZZ = datetime(2027, 3, 11, 20, tzinfo=UTC)
 
 REQUESTS: list[Request] = [
@@ -139,40 +136,6 @@ def check_law(event: Event | EventFacts) -> None:
     assert min(event.sold, event.held, event.available) >= 0, f"{event} is below 0"
 
 
-def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
-    """Cut a stream into packets at these places, in order."""
-    edges = [0, *places, len(stream)]
-    return [stream[start:end] for start, end in pairwise(edges)]
-
-
-def cut_anyhow(stream: bytes, chance: random.Random) -> list[bytes]:
-    """Cut a stream into packets of a few bytes and of many."""
-    places: list[int] = []
-    place = 0
-    while (place := place + chance.randint(1, chance.choice([3, 100, 10_000]))) < len(stream):
-        places.append(place)
-    return cut(stream, places)
-
-
-@contextmanager
-def sending(connection: Connection, packets: Iterable[bytes]) -> Iterator[None]:
-    """Send packets one by one, while the replies are read within the block."""
-
-    def send() -> None:
-        # If the daemon closes the connection, whoever reads it will say so.
-        with suppress(ConnectionError):
-            for packet in packets:
-                connection.send(packet)
-
-    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        yield
-    finally:
-        sender.join(SEND_SECONDS_MAX)
-
-
 def check_frames(connection: Connection, frames: Sequence[bytes], packets_of: Callable[[bytes], list[bytes]]) -> int:
     """Send frames, a step after each that tells its position, and see that each is answered before its step.
 
@@ -216,41 +179,6 @@ def check_log(daemon: Daemon) -> None:
     """Check that the daemon met no bug."""
     bugs = [line for line in daemon.lines if re.search(r"^\S+ (ERROR|CRITICAL) |^Traceback", line)]
     assert not bugs, f"the daemon met a bug: {bugs}"
-
-
-SPACES = [b" ", b"  ", b"\t", b" \t "]
-GREETINGS = [b"EHLO a", b"HELO a", b"*3", b"*1", b"SSH-2.0-x", b"NICK a", b"USER a 0 * :", b"PROXY TCP4 1.2.3.4"]
-BODY = b"book 2 1\n"
-
-
-def other_protocol(chance: random.Random) -> bytes:
-    """Return the first line that a client of another protocol may send: of HTTP, of a binary one, or a greeting."""
-    match chance.choice(["http", "binary", "greeting"]):
-        case "http":
-            method = "".join(chance.choices(TOKEN, k=chance.randint(1, 10)))
-            version = "".join(chance.choice([char, char.lower()]) for char in "HTTP/")
-            words = [method.encode(), chance.choice([b"/", b"*", b"/book?1"]), version.encode() + b"1.1"]
-            return chance.choice([b"", *SPACES]) + chance.choice(SPACES).join(words)
-        case "binary":
-            return chance.choice([b"\x16\x03\x01", b"\0\1", b"book\x7f"]) + chance.randbytes(chance.randint(0, 300))
-        case _:
-            return chance.choice(GREETINGS)
-
-
-def check_other_protocols(daemon: Daemon, count: int, chance: random.Random) -> int:
-    """Send what other clients may, with bookings in it, and see that each gets one error and books nothing.
-
-    Returns how many there were.
-    """
-    for _ in range(count):
-        stream = other_protocol(chance) + chance.choice([b"\n", b"\r\n", b"\r\n\r\n"]) + BODY * chance.randint(1, 3)
-        with daemon.connect() as connection, sending(connection, cut_anyhow(stream, chance)):
-            ending = connection.read()
-            assert ending.get("code") == "bad_frame", f"{stream!r} was answered {ending}"
-            assert connection.rest() == b"", f"{stream!r} was answered more than once"
-    with daemon.connect() as connection:
-        assert connection.ask("show 2")["sold"] == 0
-    return count
 
 
 def mutation(frame: bytes, chance: random.Random) -> bytes:

@@ -10,7 +10,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET
 
-from tests.faults.input import JAZZ, check_kind, check_law, check_replies, cut
+from tests.faults.input import JAZZ, check_kind, check_law, check_replies
+from tests.faults.sending import cut
 from ticketd.commits.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.model import TICKET_CHARS, Booking, Event, Redemption, milliseconds

@@ -19,7 +19,9 @@ from tests.daemon import Connection, until
 from tests.faults import sighup, tokens
 from tests.faults.guarded import Guard, Guarded, Way, allow_open_files, auth, client_context
 from tests.faults.hostile import percentile
-from tests.faults.input import BODY, FRAMES, cut_anyhow, mutation, other_protocol, sending
+from tests.faults.input import FRAMES, mutation
+from tests.faults.other_protocols import BODY, other_protocol
+from tests.faults.sending import cut_anyhow, sending
 from ticketd.serving.service import STRANGERS_SHARE
 from ticketd.serving.session import STRANGER_BYTES_MAX
 

@@ -27,13 +27,11 @@ from tests.faults.input import (
     check_kind,
     check_log,
     check_replies,
-    cut,
-    cut_anyhow,
     run,
-    sending,
     typed,
 )
 from tests.faults.pure import converse
+from tests.faults.sending import cut, cut_anyhow, sending
 from ticketd.model import ticket_id
 from ticketd.wire import codec, words
 from ticketd.wire.lines import FRAME_BYTES_MAX
