@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -18,7 +18,6 @@ from ticketd.wire.requests.fields import TAG_CHARS_MAX
 TAGS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=TAG_CHARS_MAX)
 
 
-@settings(deadline=None)
 @given(REQUESTS, TAGS)
 def test_any_request_may_have_any_tag(request: Request, tag: str) -> None:
     tagged = msgspec.structs.replace(request, tag=tag)
@@ -76,7 +75,6 @@ def test_words_have_no_tag(typed: bytes) -> None:
         words.decode(typed)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(), min_size=1, max_size=4), TAGS)
 def test_every_line_of_a_reply_gets_the_tag(messages: list[str], tag: str) -> None:
     replies = [ErrorReply("internal", message) for message in messages]
