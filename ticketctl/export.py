@@ -18,7 +18,7 @@ from ticketctl.cells import cell
 from ticketctl.client import CannotConnectError, Client
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.tables import redemptions
+from ticketctl.tables import redeemers, redemptions
 from ticketd.errors import TicketError
 from ticketd.model import Id, TicketState, printable
 from ticketd.wire.codec import encode
@@ -41,6 +41,7 @@ class Ticket(Struct, omit_defaults=True, gc=False):
     state: TicketState
     redeemed_at: datetime | None = None
     buyer: str | None = None
+    by: str | None = None
 
 
 Row: TypeAlias = EventFacts | BookingRecord | Ticket
@@ -51,7 +52,7 @@ _COLUMNS: dict[str, Sequence[str]] = {
     "bookings": (
         *("id", "event", "quantity", "state", "tickets", "available", "version"),
         *("expires", "cancelled", "redeemed", "redeemed_at"),
-        *("booked_at", "buyer", "changes", "by"),
+        *("booked_at", "buyer", "changes", "by", "redeemed_by"),
     ),
     "tickets": Ticket.__struct_fields__,
 }
@@ -167,10 +168,11 @@ class _Rows:
 
 def _tickets(booking: BookingRecord) -> Iterator[Ticket]:
     """Yield the tickets of a booking, in its order."""
-    cancelled, redeemed = set(booking.cancelled), redemptions(booking)
+    cancelled, redeemed, redeemed_by = set(booking.cancelled), redemptions(booking), redeemers(booking)
     for ticket in booking.tickets:
         state: TicketState = "redeemed" if ticket in redeemed else "cancelled" if ticket in cancelled else "valid"
-        yield Ticket(ticket, booking.event, booking.id, state, redeemed.get(ticket), booking.buyer)
+        at, by = redeemed.get(ticket), redeemed_by.get(ticket)
+        yield Ticket(ticket, booking.event, booking.id, state, at, booking.buyer, by)
 
 
 def _write_json(rows: Iterable[Row]) -> None:

@@ -42,9 +42,9 @@ _EVENT_FIELDS = EventFacts.__struct_fields__
 _BOOKING_FIELDS = (
     *("id", "event", "quantity", "state", "available", "version", "tickets"),
     *("expires", "cancelled", "redeemed", "redeemed_at", "replayed"),
-    *("booked_at", "buyer", "changes", "by", "admitted"),
+    *("booked_at", "buyer", "changes", "by", "admitted", "redeemed_by"),
 )
-_TICKET_FIELDS = ("id", "event", "booking", "state", "redeemed_at", "replayed", "history")
+_TICKET_FIELDS = ("id", "event", "booking", "state", "redeemed_at", "replayed", "history", "by")
 
 # The codes of errors whose message has a time from the daemon, and nothing that somebody typed.
 _TELLING_TIMES = ("not_on_sale", "already_redeemed")

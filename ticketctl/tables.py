@@ -89,6 +89,11 @@ def redemptions(booking: BookingFacts) -> dict[str, datetime | None]:
     return dict(zip_longest(booking.redeemed, booking.redeemed_at))
 
 
+def redeemers(booking: BookingFacts) -> dict[str, str | None]:
+    """Return those tickets of a booking of which the daemon tells who redeemed them, and who that was."""
+    return dict(zip(booking.redeemed, booking.redeemed_by, strict=False))
+
+
 class BookingsTable:
     """Bookings under the names of their columns, some after the other: columns only grow."""
 
@@ -130,8 +135,11 @@ def _booking(booking: BookingReply, zone: Zone) -> str:
     again = ", as before" if booking.replayed else ""
     until = f" until {zone.show(booking.expires, seconds=True)}" if booking.expires else ""
     lines = [f"booking {booking.id}: {what}{whose}, {booking.state}{until}{again}; {booking.available} left after it"]
-    redeemed = redemptions(booking)
-    lines += [f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}" for ticket in booking.tickets]
+    redeemed, by = redemptions(booking), redeemers(booking)
+    lines += [
+        f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}{_by(by.get(ticket))}"
+        for ticket in booking.tickets
+    ]
     lines.append(f"  made at {zone.show(booking.booked_at, seconds=True)}{_by(booking.by)}")
     lines += [f"  {_change(change, zone)}" for change in booking.changes]
     return "\n".join(map(printable, lines))
@@ -157,7 +165,8 @@ def _change(change: ChangeFacts, zone: Zone) -> str:
 def _ticket(ticket: TicketReply, zone: Zone) -> str:
     at = f" at {zone.show(ticket.redeemed_at, seconds=True)}" if ticket.redeemed_at else ""
     again = ", as before" if ticket.replayed else ""
-    head = f"ticket {ticket.id}: event {ticket.event}, booking {ticket.booking}, {ticket.state}{at}{again}"
+    by = _by(ticket.by)
+    head = f"ticket {ticket.id}: event {ticket.event}, booking {ticket.booking}, {ticket.state}{at}{by}{again}"
     return "\n".join(map(printable, [head, *(f"  {_redemption(each, zone)}" for each in ticket.history)]))
 
 

@@ -65,6 +65,11 @@ def test_managers_see_who_let_a_ticket_in(daemon: Daemon) -> None:
     [first, second] = ask(daemon, "manager", f"show {one}", f"show {two}")
     assert [each["by"] for each in first["history"]] == ["door", "door", "manager"]
     assert first["by"] == second["by"] == "manager"
+    [shown, page] = ask(daemon, "manager", "show c", "bookings --event 1")
+    listed = next(booking for booking in page["bookings"] if booking["id"] == "c")
+    assert shown["redeemed_by"] == listed["redeemed_by"] == ["manager", "manager"]
+    [shown, scanned] = ask(daemon, "door", "show c", "redeem c --scan again")
+    assert "redeemed_by" not in shown | scanned
     [first, second] = ask(daemon, "door", f"show {one}", f"show {two}")
     assert [each.get("by") for each in first["history"]] == [None] * 3
     assert "by" not in first | second

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def daemon(folder: Path) -> Iterator[Daemon]:
-    """A daemon on which a booking was held, confirmed, used, annulled and cancelled."""
+    """A daemon with a booking that was held, confirmed, used, annulled and cancelled, and one that was let in."""
     write_events(folder, 100)
     with running(folder, "--access", str(folder / "access.json")) as daemon:
 
@@ -48,6 +48,9 @@ def daemon(folder: Path) -> Iterator[Daemon]:
         done("entrance", "redeem", first, "--scan", "s")
         done("entrance", "annul", first, "--reason", "a mistake")
         done("boss", "cancel", "b", "--tickets", first)
+        one = done("box-1", "book", "1", "2", "--booking", "c").split("\t")[6].split(",")[0]
+        done("entrance", "redeem", one)
+        done("boss", "redeem", "c")
         yield daemon
 
 
@@ -78,18 +81,49 @@ def test_a_terminal_tells_a_seller_what_was_done_but_not_by_whom(daemon: Daemon,
     assert not any(f"by {name}" in booking for name in PEOPLE)
 
 
-def test_a_list_of_bookings_has_their_sellers_in_its_last_column(daemon: Daemon, folder: Path) -> None:
-    head, row = shown(daemon, folder, "boss", "bookings").splitlines()
-    assert (head.split()[-1], row.split()[-1]) == ("BY", "box-1")
-    assert ctl(*by(folder, "boss"), "bookings", port=daemon.port).stdout.endswith("\tbox-1\n")
+def test_a_terminal_tells_managers_who_let_in(daemon: Daemon, folder: Path) -> None:
+    booking = shown(daemon, folder, "boss", "show", "c")
+    tickets = re.findall(rf"\n  ticket (\S+), redeemed at {TIME} by (\w+)\n(?=  )", booking)
+    assert [name for _, name in tickets] == ["entrance", "boss"]
+    ticket = shown(daemon, folder, "boss", "show", tickets[0][0])
+    assert re.fullmatch(rf"ticket \S+: event 1, booking c, redeemed at {TIME} by entrance\n", ticket)
+    for id_ in ("c", tickets[0][0]):
+        assert " by " not in shown(daemon, folder, "entrance", "show", id_)
+
+
+def test_a_pipe_tells_managers_who_let_in(daemon: Daemon, folder: Path) -> None:
+    booking = ctl(*by(folder, "boss"), "show", "c", port=daemon.port).stdout.rstrip("\n").split("\t")
+    assert booking[-2:] == ["box-1", "entrance,boss"]
+    ticket = booking[6].split(",")[0]
+    assert ctl(*by(folder, "boss"), "show", ticket, port=daemon.port).stdout.split("\t")[7:] == ["entrance\n"]
+    assert len(ctl(*by(folder, "entrance"), "show", ticket, port=daemon.port).stdout.split("\t")) == 5
+
+
+def test_a_list_of_bookings_has_their_sellers(daemon: Daemon, folder: Path) -> None:
+    head, *rows = shown(daemon, folder, "boss", "bookings").splitlines()
+    assert head.split()[-1] == "BY"
+    assert [row.split()[-1] for row in rows] == ["box-1", "box-1"]
+    lines = ctl(*by(folder, "boss"), "bookings", port=daemon.port).stdout.splitlines()
+    assert [line.split("\t")[15] for line in lines] == ["box-1", "box-1"]
+
+
+def export(daemon: Daemon, folder: Path, *words: str) -> list[str]:
+    return ctl(*by(folder, "boss"), "export", *words, port=daemon.port).stdout.splitlines()
 
 
 def test_reports_have_the_name_of_each_seller_and_change(daemon: Daemon, folder: Path) -> None:
-    head, row = csv.reader(
-        ctl(*by(folder, "boss"), "export", "bookings", "--csv", port=daemon.port).stdout.splitlines()
-    )
-    assert (head[-1], row[-1]) == ("by", "box-1")
-    [booking] = map(
-        msgspec.json.decode, ctl(*by(folder, "boss"), "export", "bookings", port=daemon.port).stdout.splitlines()
-    )
+    head, *rows = csv.reader(export(daemon, folder, "bookings", "--csv"))
+    assert head[-2:] == ["by", "redeemed_by"]
+    assert [row[-2:] for row in rows] == [["box-1", ""], ["box-1", "entrance boss"]]
+    booking, other = map(msgspec.json.decode, export(daemon, folder, "bookings"))
     assert (booking["by"], [change["by"] for change in booking["changes"]]) == ("box-1", ["box-1", "box-1", "boss"])
+    assert other["redeemed_by"] == ["entrance", "boss"]
+
+
+def test_reports_have_who_let_each_ticket_in(daemon: Daemon, folder: Path) -> None:
+    head, *rows = csv.reader(export(daemon, folder, "tickets", "--csv"))
+    assert head[-1] == "by"
+    assert [row[-1] for row in rows] == ["", "", "entrance", "boss"]
+    assert [msgspec.json.decode(line).get("by") for line in export(daemon, folder, "tickets")] == [
+        *(None, None, "entrance", "boss")
+    ]

@@ -56,9 +56,9 @@ def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> Non
         [
             *("id", "event", "quantity", "state", "tickets", "available", "version"),
             *("expires", "cancelled", "redeemed", "redeemed_at"),
-            *("booked_at", "buyer", "changes", "by"),
+            *("booked_at", "buyer", "changes", "by", "redeemed_by"),
         ],
-        ["a", "1", "2", "held", "", "8", "2", expires, "", "", "", held["booked_at"], "Anna, Zürich", "", ""],
+        ["a", "1", "2", "held", "", "8", "2", expires, "", "", "", held["booked_at"], "Anna, Zürich", "", "", ""],
         [
             *("b", "1", "2", "confirmed", f"{first} {second}", "7", "4"),
             *(
@@ -70,14 +70,15 @@ def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> Non
                 "b@example.org",
                 msgspec.json.encode(booking["changes"]).decode(),
                 "",
+                "",
             ),
         ],
     ]
     assert [change["what"] for change in booking["changes"]] == ["cancel"]
     assert tickets_csv == [
-        ["id", "event", "booking", "state", "redeemed_at", "buyer"],
-        [first, "1", "b", "cancelled", "", "b@example.org"],
-        [second, "1", "b", "redeemed", at, "b@example.org"],
+        ["id", "event", "booking", "state", "redeemed_at", "buyer", "by"],
+        [first, "1", "b", "cancelled", "", "b@example.org", ""],
+        [second, "1", "b", "redeemed", at, "b@example.org", ""],
     ]
 
 

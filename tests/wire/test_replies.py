@@ -60,7 +60,7 @@ BOOKING |= {"redeemed_at": st.lists(DATES, max_size=3), "booked_at": DATES, "buy
 WHAT = st.sampled_from(["extend", "confirm", "release", "expire", "cancel", "reissue"])
 BY = st.none() | IDS
 CHANGE = st.builds(ChangeFacts, WHAT, DATES, COUNTS, COUNTS, st.lists(TICKET_IDS, max_size=3), MOMENTS, BY)
-BOOKING |= {"changes": st.lists(CHANGE, max_size=3), "by": BY}
+BOOKING |= {"changes": st.lists(CHANGE, max_size=3), "by": BY, "redeemed_by": st.lists(BY, max_size=3)}
 TICKET: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(["event", "booking"], IDS)
 TICKET |= {"id": TICKET_IDS, "state": st.sampled_from(get_args(TicketState)), "redeemed_at": MOMENTS}
 REDEMPTION = st.builds(RedemptionFacts, st.sampled_from(["redeem", "annul"]), DATES, st.none() | BUYERS, BY)

@@ -128,5 +128,7 @@ def _with_history(working_set: WorkingSet, booking: Booking) -> BookingReply:
     reply = booking_reply(booking)
     reply.changes = changes_of(booking)
     reply.by = booking.actor
-    show_redeemed(working_set, booking, reply)
+    names = [redemption.actor for redemption in show_redeemed(working_set, booking, reply)]
+    if any(names):
+        reply.redeemed_by = names
     return reply

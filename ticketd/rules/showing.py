@@ -126,16 +126,17 @@ def changes_of(booking: Booking) -> Sequence[ChangeFacts]:
     )
 
 
-def show_redeemed(working_set: WorkingSet, booking: Booking, reply: BookingReply) -> None:
-    """Add to a reply those tickets of its booking that are redeemed, and when that was."""
+def show_redeemed(working_set: WorkingSet, booking: Booking, reply: BookingReply) -> Sequence[Redemption]:
+    """Add to a reply those tickets of its booking that are redeemed, and when that was. Return their redemptions."""
     histories = working_set.redemptions.get(booking.id)
     if not histories:
-        return
-    times = {ticket: redeemed_at(histories.get(ticket, ())) for ticket in booking.tickets}
-    redeemed = {ticket: at for ticket, at in times.items() if at is not None}
+        return ()
+    last = {ticket: history[-1] for ticket in booking.tickets if (history := histories.get(ticket))}
+    redeemed = {ticket: each for ticket, each in last.items() if each.what == "redeem"}
     if redeemed:
         reply.redeemed = ticket_ids(booking, redeemed)
-        reply.redeemed_at = [time_of(at) for at in redeemed.values()]
+        reply.redeemed_at = [time_of(each.at) for each in redeemed.values()]
+    return tuple(redeemed.values())
 
 
 def ticket_reply(
@@ -166,6 +167,7 @@ def hide_names(replies: Sequence[Reply]) -> None:
     for reply in replies:
         if isinstance(reply, BookingReply):
             reply.by = None
+            reply.redeemed_by = ()
             for change in reply.changes:
                 change.by = None
         elif isinstance(reply, TicketReply):

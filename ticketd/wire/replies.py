@@ -74,7 +74,8 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     ``available`` and ``version`` are the event's right after the booking came to this state. Those of ``tickets`` that
     are in ``cancelled`` or ``redeemed`` are no longer valid. ``redeemed``, and in the same order ``redeemed_at``, are
     there in replies to ``show``, ``bookings`` and ``redeem``, and ``changes`` in those to ``show`` and ``bookings``.
-    ``by`` is the name of the token that booked it; it is shown to managers, in replies to ``show`` and ``bookings``.
+    ``by`` is the name of the token that booked it, and ``redeemed_by`` has, in the order of ``redeemed``, the names of
+    those that redeemed its tickets. They are shown to managers, in replies to ``show`` and ``bookings``.
     """
 
     id: str
@@ -92,6 +93,7 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     redeemed_at: Sequence[datetime] = ()
     changes: Sequence[ChangeFacts] = ()
     by: str | None = None
+    redeemed_by: Sequence[str | None] = ()
 
 
 class BookingReply(BookingFacts, Reply, tag="booking", omit_defaults=True, gc=False):
