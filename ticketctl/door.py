@@ -12,15 +12,28 @@ from datetime import UTC, datetime
 import msgspec
 
 from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError
-from ticketctl.output import BUSY_CODES, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, settling, status_of, unknown
+from ticketctl.output import (
+    BUSY_CODES,
+    CANNOT_CONNECT,
+    DONE,
+    INTERRUPTED,
+    REFUSED,
+    USAGE,
+    Output,
+    settling,
+    status_of,
+    unknown,
+)
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.times import Zone
+from ticketctl.tokens import welcome
 from ticketd.errors import TicketError
 from ticketd.model import printable
 from ticketd.wire.codec import from_fields
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply, TicketReply, error_reply
 from ticketd.wire.requests import Redeem, Show
 from ticketd.wire.requests.fields import EventId
+from ticketd.wire.roles import may
 
 # How long to wait before a scan is sent again, unless the daemon says how long.
 AGAIN_AFTER_SECONDS = 0.5
@@ -76,7 +89,7 @@ class Scan(msgspec.Struct, tag_field="reply", tag="scan", omit_defaults=True):
 
 
 def run_door(arguments: Sequence[str], client: Client, output: Output) -> int:
-    """Run ``door`` and return the exit status: 0 at the end of the input, whatever the verdicts were."""
+    """Run ``door`` and return the exit status: 0 at the end of the input, unless all verdicts were errors."""
     try:
         event = DOOR.parse(arguments)["event"]
         if output.line is not None or not sys.stdin:
@@ -100,12 +113,15 @@ DOOR = OwnCommand(
 
 
 def _open(event: str, client: Client, output: Output) -> int:
-    """Check that there is such an event. Return the exit status if not."""
+    """Check that there is such an event, and that this client may let in. Return the exit status if not."""
     try:
         reply = client.ask(Show(event, "event"))
+        who = None if isinstance(reply, ErrorReply) else welcome(client)
     except CannotConnectError as error:
         output.failure("cannot_connect", str(error))
         return CANNOT_CONNECT
+    if who and not may(who.role, Redeem.roles):
+        reply = ErrorReply("unauthorized", f"door needs the role door, and you are {who.role} ({who.name})")
     if isinstance(reply, ErrorReply):
         output.error(reply)
         return status_of(reply)
@@ -130,9 +146,10 @@ class _Door:
         self._client = client
         self._output = output
         self._let_in = 0
+        self._verdicts: set[str] = set()
 
     def serve(self, scans: Iterator[str]) -> int:
-        """Give a verdict on each scan. Return 0 at the end, or the status with which a Ctrl-C ends."""
+        """Give a verdict on each scan. Return the exit status: that of a Ctrl-C, or see ``run_door``."""
         for scanned in scans:
             try:
                 request = from_fields({"cmd": "redeem", "ticket": scanned, "event": self._event})
@@ -146,7 +163,7 @@ class _Door:
             except OutcomeUnknownError as error:
                 unknown(error, settling(request), self._client, self._output)
                 return INTERRUPTED
-        return DONE
+        return REFUSED if self._verdicts == {ERROR} else DONE
 
     def _settled(self, request: Redeem) -> Reply:
         """Send a scan until it is answered.
@@ -197,6 +214,7 @@ class _Door:
         return scan
 
     def _show(self, scan: Scan) -> None:
+        self._verdicts.add(scan.verdict)
         # No pipe is taken for closed here, as elsewhere: a door whose verdicts nobody sees must end.
         if self._output.quiet and scan.verdict == OK:
             return

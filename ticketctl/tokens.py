@@ -5,8 +5,11 @@ import re
 import stat
 from collections.abc import Sequence
 
+from ticketctl.client import Client
 from ticketctl.link import Token
 from ticketd.errors import TicketError
+from ticketd.wire.replies import WelcomeReply
+from ticketd.wire.requests import Auth
 from ticketd.wire.requests.fields import TOKEN_CHARS_MAX, TOKEN_CHARS_MIN
 
 _SECRET = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}")
@@ -32,6 +35,12 @@ def read_token(file: str, *, may_be_read: bool = False) -> Token:
     if not _SECRET.fullmatch(secret):
         raise ValueError(f"the token file {file} must have one line, with what ticketd access add printed")
     return Token(secret, may_be_read)
+
+
+def welcome(client: Client) -> WelcomeReply | None:
+    """Return who the daemon says this is: None without a token, or if it refuses the token. Raises as ``ask`` does."""
+    reply = client.ask(Auth(client.token.secret)) if client.token else None
+    return reply if isinstance(reply, WelcomeReply) else None
 
 
 def refuse_typed(command: Sequence[str]) -> None:

@@ -78,7 +78,10 @@ def test_an_error_without_a_verdict_shows_and_the_door_goes_on() -> None:
 
 def test_a_pipe_gets_the_message_of_an_error_without_a_verdict() -> None:
     with lying(EVENT, answer("error", code="internal", message="a bug")) as liar:
-        assert ctl("door", "1", port=liar.port, stdin="t\n").stdout == "ERROR\tt\t0\ta bug\n"
+        done = ctl("door", "1", port=liar.port, stdin="t\n")
+    assert done.stdout == "ERROR\tt\t0\ta bug\n"
+    # A script must not take this for a door that worked.
+    assert done.returncode == 1
 
 
 def test_ctrl_c_while_a_guest_waits_prints_how_to_settle_it() -> None:
