@@ -39,6 +39,11 @@ class Guarded:
         access_file.remove(self.access, name)
         self.reload()
 
+    def replace(self, name: str, role: Role) -> None:
+        """Put another token, NAME-2 with this role, into the token file of this name. The old one stays valid."""
+        write_token(Path(self.token_file(name)), access_file.add(self.access, f"{name}-2", role))
+        self.reload()
+
     @contextmanager
     def again(self, *arguments: str) -> Iterator[Daemon]:
         """Start the daemon again, on the same port."""

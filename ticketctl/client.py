@@ -115,6 +115,9 @@ class Client:
                 raise
             if not isinstance(reply, ErrorReply):
                 return reply
+            if reply.code == "unauthorized":
+                # The token may be another one by now. The next request begins with it, on a new connection.
+                self.close()
             if reply.code == "idle_timeout":
                 # The daemon closed the connection before it saw this request.
                 self.close()

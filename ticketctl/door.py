@@ -173,6 +173,7 @@ class _Door:
         said = ""
         # Whether an earlier try may have been carried out.
         lost = False
+        may_be_renewed = True
         try:
             while True:
                 wait = AGAIN_AFTER_SECONDS
@@ -185,6 +186,10 @@ class _Door:
                 except CannotConnectError as error:
                     why = str(error)
                 else:
+                    if may_be_renewed and isinstance(reply, ErrorReply) and reply.code == "unauthorized":
+                        # Perhaps the token was replaced. It is read again for the next try.
+                        may_be_renewed = False
+                        continue
                     if not isinstance(reply, ErrorReply) or not _is_no_verdict(reply, lost=lost):
                         return reply
                     lost = lost or reply.code == "outcome_unknown"

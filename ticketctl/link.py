@@ -36,11 +36,17 @@ class Where(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Token(NamedTuple):
+class Token:
     """A secret that says who somebody is. ``may_be_read`` allows to send it where others can read it."""
 
-    secret: str
-    may_be_read: bool = False
+    def __init__(self, secret: str, may_be_read: bool = False) -> None:
+        self._secret = secret
+        self.may_be_read = may_be_read
+
+    @property
+    def secret(self) -> str:
+        """What a connection begins with."""
+        return self._secret
 
     def __repr__(self) -> str:
         """Show nothing of the secret."""

@@ -4,6 +4,8 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ticketctl.client import Client
 from ticketctl.link import Token
@@ -17,11 +19,33 @@ _SECRET = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_CHARS_MIN},{TOKEN_CHARS_MAX}}}")
 _TELLS = re.compile(r"\bauth\b|(?<![\w.-])[\w-]{43}(?![\w.-])", re.IGNORECASE | re.ASCII)
 
 
+class _FileToken(Token):
+    """The token in a file. It is read again for each connection, since it may have been replaced."""
+
+    def __init__(self, file: str, may_be_read: bool) -> None:
+        super().__init__(_secret_in(file), may_be_read)
+        self._file = file
+
+    @property
+    def secret(self) -> str:
+        """See Token. If the file cannot be read now, this is what it had before."""
+        with suppress(OSError, ValueError):
+            # A pipe has it only once.
+            if Path(self._file).is_file():
+                self._secret = _secret_in(self._file)
+        return self._secret
+
+
 def read_token(file: str, *, may_be_read: bool = False) -> Token:
     """Return the token in a file. Raises ValueError, whose message tells nothing of the secret.
 
-    ``may_be_read`` allows to send it where others can read it. The file must be for its owner alone.
+    ``may_be_read`` allows to send it where others can read it. The file must be for its owner alone. It is read again
+    for each connection.
     """
+    return _FileToken(file, may_be_read)
+
+
+def _secret_in(file: str) -> str:
     try:
         with open(file, "rb") as opened:  # noqa: PTH123
             if os.fstat(opened.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -34,7 +58,7 @@ def read_token(file: str, *, may_be_read: bool = False) -> Token:
         raise ValueError(f"cannot read the token file {file} ({(error.strerror or str(error)).lower()})") from None
     if not _SECRET.fullmatch(secret):
         raise ValueError(f"the token file {file} must have one line, with what ticketd access add printed")
-    return Token(secret, may_be_read)
+    return secret
 
 
 def welcome(client: Client) -> WelcomeReply | None:

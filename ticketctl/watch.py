@@ -33,9 +33,8 @@ _ID_CELLS_MIN, _NAME_CELLS_MIN, _BAR_CELLS_MIN = 6, 10, 6
 def run_watch(request: Request, client: Client, output: Output) -> int:
     """Show the replies until Ctrl-C, or until no more come. Return the exit status."""
     try:
-        with closing(client.stream(request)) as replies, _shown(output) as show:
-            while not isinstance(reply := next(replies), ErrorReply):
-                show(reply)
+        with _shown(output) as show:
+            reply = _follow(request, client, show)
     except KeyboardInterrupt:
         return INTERRUPTED
     except CannotConnectError as error:
@@ -44,6 +43,21 @@ def run_watch(request: Request, client: Client, output: Output) -> int:
     output.error(reply)
     # "Busy" would tell a script to try again at once, but this daemon is ending.
     return CANNOT_CONNECT if reply.code == "shutting_down" else status_of(reply)
+
+
+def _follow(request: Request, client: Client, show: Callable[[Reply], None]) -> ErrorReply:
+    """Show the replies, and return the error that ends them.
+
+    If the token was taken back, perhaps its file has another one, with which the state and the changes come again.
+    """
+    while True:
+        welcome = False
+        with closing(client.stream(request)) as replies:
+            while not isinstance(reply := next(replies), ErrorReply):
+                welcome = True
+                show(reply)
+        if not (welcome and reply.code == "unauthorized"):
+            return reply
 
 
 @contextmanager
