@@ -83,6 +83,7 @@ def _main(arguments: list[str]) -> int:
     client = _client(options, parser)
     mode: Mode = "json" if options.json else "table" if sys.stdout.isatty() else "plain"
     output = Output(mode, options.quiet, zone=_zone(options, parser), options=_repeated(options))
+    output.token_file = options.token_file or default_token_file()
     if options.help and not command:
         parser.print_help()
         return DONE

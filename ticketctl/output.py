@@ -19,6 +19,7 @@ from ticketd.model import printable
 from ticketd.wire import PORT, words
 from ticketd.wire.replies import ErrorReply, Reply
 from ticketd.wire.requests import Request, Show
+from ticketd.wire.roles import SAY_WHO, SAY_WHO_AT_ONCE, WRONG_TOKEN
 
 DONE = 0
 REFUSED = 1
@@ -46,6 +47,8 @@ class Output:
     zone: Zone = LOCAL
     # Options that a command needs too which the person may type next.
     options: Sequence[str] = ()
+    # The file with the token, if there is one.
+    token_file: str | None = None
 
     def result(self, reply: Reply) -> None:
         """Show a reply that is not an error. Raises OSError if stdout cannot be written."""
@@ -55,7 +58,19 @@ class Output:
     def error(self, reply: ErrorReply) -> None:
         """Show an error from the daemon, or from a check before anything was sent."""
         zone = self.zone if self.mode == "table" else None
+        reply = self.explained(reply)
         self._write_error(msgspec.to_builtins(reply), error_text(reply, zone))
+
+    def explained(self, reply: ErrorReply) -> ErrorReply:
+        """Return an error that says how a person gives a token here, and which one is not valid."""
+        if reply.code != "unauthorized":
+            return reply
+        message = reply.message
+        for said in (SAY_WHO, SAY_WHO_AT_ONCE):
+            message = message.replace(said, "give your token with --token-file (or TICKETD_TOKEN_FILE)")
+        if self.token_file:
+            message = message.replace(WRONG_TOKEN, f"the token in {self.token_file} is not valid")
+        return msgspec.structs.replace(reply, message=message)
 
     def failure(self, code: str, message: str, settle: str | None = None) -> None:
         """Show that no reply came. ``settle`` is the command that finds out what happened."""

@@ -44,7 +44,7 @@ def run_shell(client: Client, output: Output) -> int:
         complete_while_typing=True,
         bottom_toolbar=lambda: toolbar(session.default_buffer.text),
     )
-    _greet(client)
+    _greet(client, output)
     try:
         while True:
             try:
@@ -72,7 +72,7 @@ def _run_line(line: str, client: Client, output: Output) -> bool:
     return True
 
 
-def _greet(client: Client) -> None:
+def _greet(client: Client, output: Output) -> None:
     try:
         reply = client.ask(Stats())
         if isinstance(reply, ErrorReply) and reply.code == "unauthorized":
@@ -85,7 +85,7 @@ def _greet(client: Client) -> None:
         events = f"{reply.events} event{'' if reply.events == 1 else 's'}"
         print(printable(f"ticketd {reply.version} at {client.where}, {events}. Type help, or Ctrl-D to leave."))
     elif isinstance(reply, ErrorReply):
-        print(f"{printable(reply.message)}\nThe next command tries again. Ctrl-D leaves.")
+        print(f"{printable(output.explained(reply).message)}\nThe next command tries again. Ctrl-D leaves.")
     else:
         print(printable(f"ticketd at {client.where}. Type help, or Ctrl-D to leave."))
 

@@ -35,7 +35,7 @@ def test_the_shell_greets_whoever_has_a_token(shop: Guarded, tmp_path: Path) -> 
     with shell(shop, shop.token_file("reader"), tmp_path) as (_, greeting):
         assert f"ticketd at 127.0.0.1:{shop.port}. Type help" in greeting
     with shell(shop, write_token(tmp_path / "wrong", SECRET), tmp_path) as (_, greeting):
-        assert "this token is not valid" in greeting
+        assert f"the token in {tmp_path / 'wrong'} is not valid" in greeting
 
 
 @pytest.mark.parametrize("line", [f"auth {SECRET}", f"AUTH {SECRET}", f"auht {SECRET}", f"ping\nauth {SECRET}"])
@@ -76,7 +76,7 @@ def test_a_token_that_is_removed_ends_what_the_shell_may_do(shop: Guarded, tmp_p
         assert "98 left" in entered(screen, shop.port, "book 1 2")
         shop.remove("seller")
         shown = entered(screen, shop.port, "book 1 2")
-        assert "this token is not valid" in shown
+        assert f"the token in {shop.token_file('seller')} is not valid" in shown
     with shell(shop, shop.token_file("reader"), tmp_path) as (screen, _):
         assert " 98 " in entered(screen, shop.port, "show 1")
 

@@ -78,7 +78,7 @@ def test_the_settling_command_names_the_unix_socket(tmp_path: Path) -> None:
 def test_a_user_of_this_machine_has_a_role_without_a_token(tmp_path: Path) -> None:
     with guarded(tmp_path, "--unix", str(tmp_path / "socket")) as shop:
         words = ("--host", f"unix:{tmp_path / 'socket'}")
-        assert "say who you are first" in ctl(*words, "list").stderr
+        assert "give your token with --token-file" in ctl(*words, "list").stderr
         access = access_file.read(shop.access)
         access.users = {pwd.getpwuid(os.getuid()).pw_name: "reader"}
         access_file.write(shop.access, access)

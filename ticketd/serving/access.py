@@ -10,7 +10,7 @@ from ticketd.access_file import AccessList, Token, digest
 from ticketd.errors import TicketError
 from ticketd.wire.replies import WelcomeReply
 from ticketd.wire.requests import Auth, Book, Hold, Request
-from ticketd.wire.roles import Role, may
+from ticketd.wire.roles import SAY_WHO, WRONG_TOKEN, Role, may
 
 # After so many wrong tokens of one address in a second, more of them are told to wait. A right one never waits: it is
 # so long that nobody guesses it, and to look at one more costs a hash.
@@ -73,7 +73,7 @@ class Access:
         self._failures.move_to_end(address)
         if len(self._failures) > ADDRESSES_MAX:
             self._failures.popitem(last=False)
-        raise TicketError("unauthorized", "this token is not valid; ask whoever runs the daemon for another one")
+        raise TicketError("unauthorized", f"{WRONG_TOKEN}; ask whoever runs the daemon for another one")
 
     def renewed(self, who: Who, user: str | None) -> Who:
         """Return who somebody is after the list was replaced: somebody without a role if their token is gone."""
@@ -109,9 +109,7 @@ def _unauthorized(who: Who, request: Request, roles: frozenset[Role]) -> TicketE
     needed = " or ".join(sorted(roles))
     command = request.__struct_config__.tag
     if who.role is None:
-        return TicketError(
-            "unauthorized", f"{command} needs the role {needed}; say who you are first, with auth and a token"
-        )
+        return TicketError("unauthorized", f"{command} needs the role {needed}; {SAY_WHO}")
     return TicketError("unauthorized", f"{command} needs the role {needed}, and you are {who.role}")
 
 

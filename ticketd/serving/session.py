@@ -21,6 +21,7 @@ from ticketd.wire import codec, foreign, words
 from ticketd.wire.lines import BLANK_AND_LF, Lines
 from ticketd.wire.replies import ErrorReply, Reply, WelcomeReply, error_reply
 from ticketd.wire.requests import Auth, Request
+from ticketd.wire.roles import SAY_WHO_AT_ONCE
 
 # After this much output, it must be sent before more replies are made.
 _OUTPUT_BYTES = 256 * 1024
@@ -29,7 +30,6 @@ _OUTPUT_BYTES = 256 * 1024
 STRANGER_BYTES_MAX = 1_024
 
 _BRACE = ord("{")
-_STRANGER = "the first line must say who you are, with auth and a token; connect again"
 _TLS = "this port does not speak TLS; connect without it, as ticketctl does without --tls"
 _FOREIGN = "this line is of another protocol, so nothing more is read; commands are in small letters, such as list"
 
@@ -254,7 +254,7 @@ class Session:
                     break
                 refusal = error
             if gate and gate.is_stranger:
-                self._end_after_this(refusal or TicketError("unauthorized", _STRANGER, unasked=True))
+                self._end_after_this(refusal or TicketError("unauthorized", SAY_WHO_AT_ONCE, unasked=True))
                 break
             if refusal:
                 self._unanswered.append(codec.error_line(refusal))

@@ -17,6 +17,11 @@ INCLUDED: Mapping[Role, frozenset[Role]] = {
 # Of a command that needs no role.
 ANYBODY: frozenset[Role] = frozenset()
 
+# What the daemon says to those who are not known, or not enough. A client for people says how that is done there.
+SAY_WHO = "say who you are first, with auth and a token"
+SAY_WHO_AT_ONCE = "the first line must say who you are, with auth and a token; connect again"
+WRONG_TOKEN = "this token is not valid"
+
 
 # It is asked for each request, and there are few answers.
 @cache
