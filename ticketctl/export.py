@@ -82,8 +82,9 @@ def run_export(arguments: Sequence[str], client: Client, output: Output) -> int:
             _write_json(rows)
     except pages.RefusedError as error:
         sys.stdout.flush()
-        output.error(msgspec.structs.replace(error.reply, message=rows.why_incomplete(error.reply.message)))
-        return status_of(error.reply)
+        refusal = EXPORT.refusal(error.reply)
+        output.error(msgspec.structs.replace(refusal, message=rows.why_incomplete(refusal.message)))
+        return status_of(refusal)
     except CannotConnectError as error:
         sys.stdout.flush()
         output.failure("cannot_connect", rows.why_incomplete(str(error)))

@@ -100,7 +100,7 @@ def _send(events: Sequence[Create], tally: Tally, client: Client, output: Output
         elif reply.code == "event_exists" and isinstance(request, Create) and _is_there(request, client):
             tally.known += 1
         else:
-            output.error(reply)
+            output.error(IMPORT.refusal(reply))
             tally.refused[reply.code] = tally.refused.get(reply.code, 0) + 1
             status = status_of(reply)
     return status

@@ -3,6 +3,7 @@
 Knows no such command: ``auto``, ``export``, ``importing`` and ``commands`` define them.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 from ticketctl.client import Client
 from ticketctl.output import Output
 from ticketd.errors import TicketError
-from ticketd.wire.replies import CommandHelp, FieldHelp
+from ticketd.wire.replies import CommandHelp, ErrorReply, FieldHelp
 from ticketd.wire.schema import Field, shown
 
 Run = Callable[[Sequence[str], Client, Output], int]
@@ -102,6 +103,13 @@ class OwnCommand:
             field = positional[0]
             raise self.wrong(f"{self.name} needs {field.name}: {field.description}, {field.must_be}")
         return given
+
+    def refusal(self, reply: ErrorReply) -> ErrorReply:
+        """Return the refusal of a request that it sent. It names this command, which is what was typed."""
+        if reply.code != "unauthorized":
+            return reply
+        message = re.sub(r"^\w+(?= needs the role )", self.name, reply.message)
+        return msgspec.structs.replace(reply, message=message)
 
     def wrong(self, what: str) -> TicketError:
         """Return the error for words that this command does not take."""

@@ -36,7 +36,7 @@ def run_report(arguments: Sequence[str], client: Client, output: Output) -> int:
         read = (booking for page in pages.bookings(client, Bookings(event=event)) for booking in page.bookings)
         report = report_of(event, read)
     except pages.RefusedError as error:
-        output.error(error.reply)
+        output.error(REPORT.refusal(error.reply))
         return status_of(error.reply)
     except CannotConnectError as error:
         output.failure("cannot_connect", str(error))

@@ -152,6 +152,23 @@ def test_every_command_says_that_the_token_is_refused(shop: Guarded, token_file:
     assert f"the token in {token_file} is not valid" in done.stderr + done.stdout
 
 
+def test_what_is_refused_is_named_as_it_was_typed(shop: Guarded) -> None:
+    seller, reader = ("--token-file", shop.token_file("seller")), ("--token-file", shop.token_file("reader"))
+    give = "give your token with --token-file (or TICKETD_TOKEN_FILE)"
+    for words, why in (
+        ([*seller, "report", "1"], "report needs the role manager, and you are seller"),
+        ([*seller, "export", "bookings"], "export needs the role manager, and you are seller"),
+        ([*reader, "export", "tickets", "--event", "1"], "export needs the role manager, and you are reader"),
+        (["export", "events"], f"export needs the role reader; {give}"),
+        ([*seller, "import", "-"], "import needs the role manager, and you are seller"),
+    ):
+        events = (
+            b'{"events":[{"ID":"9","Name":"N","Date":"2037-03-11T20:00:00Z","TotalTickets":9,"AvailableTickets":9}]}'
+        )
+        done = ctl(*words, port=shop.port, stdin=events)
+        assert (done.returncode, done.stderr) == (1, f"ticketctl: unauthorized: {why}\n")
+
+
 def test_after_a_lost_connection_the_token_is_sent_again(token_file: str) -> None:
     with lying(WELCOME, BREAK, WELCOME, booked()) as liar:
         done = ctl("--token-file", token_file, "book", "1", "1", port=liar.port)
