@@ -4,12 +4,14 @@ import hmac
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
+
+from msgspec import UNSET
 
 from ticketd.access_file import AccessList, Token, digest
 from ticketd.errors import TicketError
 from ticketd.wire.replies import WelcomeReply
-from ticketd.wire.requests import Auth, Book, Hold, Request
+from ticketd.wire.requests import Auth, Book, Hold, Request, Show
 from ticketd.wire.roles import SAY_WHO, WRONG_TOKEN, Role, may
 
 # After so many wrong tokens of one address in a second, more of them are told to wait. A right one never waits: it is
@@ -87,14 +89,18 @@ class Access:
     def check(self, who: Who, request: Request, now: float) -> None:
         """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
         if not may(who.role, request.roles):
-            raise _unauthorized(who, request, request.roles)
+            raise _unauthorized(who, request)
         if self._sales_per_second_max and type(request) in (Book, Hold) and who.name is not None:
             self._count_sale(who.name, now)
 
     def check_from_ledger(self, who: Who, request: Request) -> None:
         """The same for what memory cannot answer."""
         if request.ledger_roles is not None and not may(who.role, request.ledger_roles):
-            raise _unauthorized(who, request, request.ledger_roles)
+            needed = _any_of(request.ledger_roles)
+            message = f"bookings and tickets need the role {needed}, and you are {who.role}"
+            if isinstance(request, Show) and request.kind is UNSET:
+                message = f"no event has the id {request.id}; {message}"
+            raise TicketError("unauthorized", message)
 
     def _count_sale(self, name: str, now: float) -> None:
         """Let so many pass at once after a second of rest, and then one after each such part of a second."""
@@ -105,8 +111,12 @@ class Access:
         self._sold_until[name] = until
 
 
-def _unauthorized(who: Who, request: Request, roles: frozenset[Role]) -> TicketError:
-    needed = " or ".join(sorted(roles))
+def _any_of(roles: frozenset[Role]) -> str:
+    return " or ".join(role for role in get_args(Role) if role in roles)
+
+
+def _unauthorized(who: Who, request: Request) -> TicketError:
+    needed = _any_of(request.roles)
     command = request.__struct_config__.tag
     if who.role is None:
         return TicketError("unauthorized", f"{command} needs the role {needed}; {SAY_WHO}")
