@@ -47,6 +47,7 @@ from ticketd.wire.replies import (
     error_reply,
 )
 from ticketd.wire.requests import Auth, Bookings, Delete, Help, Request, Show
+from ticketd.wire.roles import Role, may
 from ticketd.wire.schema import Command
 
 
@@ -88,7 +89,7 @@ def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
         refuse_typed(command)
         request = reader.parse(command)
         if isinstance(request, Help):
-            output.result(_help(request))
+            _help(request, output)
             return DONE
     except TicketError as error:
         output.error(error_reply(error))
@@ -170,12 +171,21 @@ def _note_more(request: Request, page: EventsReply | BookingsReply, client: Clie
         output.note(f"there are more; this shows them:\n  {command}")
 
 
-def _help(request: Help) -> HelpReply:
+def _help(request: Help, output: Output) -> None:
     """Answer ``help`` without the daemon. Raises TicketError if there is no such command."""
-    if not isinstance(request.command, str):
-        return HelpReply([command.help for command in known().values()])
-    own = OWN.get(request.command)
-    return HelpReply([own.help]) if own else help_reply(request)
+    if isinstance(request.command, str):
+        own = OWN.get(request.command)
+        output.result(HelpReply([own.help]) if own else help_reply(request))
+        return
+    others = {name for name, command in known().items() if output.role and not may(output.role, _roles(command))}
+    output.result(HelpReply([command.help for name, command in known().items() if name not in others]))
+    if others:
+        output.note(f"not for the role {output.role}: {', '.join(sorted(others))}")
+
+
+def _roles(command: Command | OwnCommand) -> frozenset[Role]:
+    roles: frozenset[Role] = command.roles if isinstance(command, OwnCommand) else vars(command.request)["roles"]
+    return roles
 
 
 def _exit(arguments: Sequence[str], _client: Client, output: Output) -> int:

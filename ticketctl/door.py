@@ -109,6 +109,7 @@ DOOR = OwnCommand(
     "Let people in: read a ticket or a booking from each line of standard input, and give a verdict.",
     [OwnField("event", EventId)],
     run_door,
+    Redeem.roles,
 )
 
 

@@ -103,6 +103,8 @@ EXPORT = OwnCommand(
         OwnField("csv", AsCsv, required=False, usage="[--csv]", flag=True),
     ],
     run_export,
+    # Of events. That of bookings and tickets is checked by the daemon.
+    List.roles,
 )
 
 

@@ -82,6 +82,7 @@ IMPORT = OwnCommand(
     "Create the events of a file. Importing it again changes nothing.",
     [OwnField("file", File)],
     run_import,
+    Create.roles,
 )
 
 

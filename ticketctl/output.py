@@ -19,7 +19,7 @@ from ticketd.model import printable
 from ticketd.wire import PORT, words
 from ticketd.wire.replies import ErrorReply, Reply
 from ticketd.wire.requests import Request, Show
-from ticketd.wire.roles import SAY_WHO, SAY_WHO_AT_ONCE, WRONG_TOKEN
+from ticketd.wire.roles import SAY_WHO, SAY_WHO_AT_ONCE, WRONG_TOKEN, Role
 
 DONE = 0
 REFUSED = 1
@@ -49,6 +49,8 @@ class Output:
     options: Sequence[str] = ()
     # The file with the token, if there is one.
     token_file: str | None = None
+    # What the person is, if that is known. The help leaves out what they may not do.
+    role: Role | None = None
 
     def result(self, reply: Reply) -> None:
         """Show a reply that is not an error. Raises OSError if stdout cannot be written."""

@@ -13,6 +13,7 @@ from ticketctl.client import Client
 from ticketctl.output import Output
 from ticketd.errors import TicketError
 from ticketd.wire.replies import CommandHelp, ErrorReply, FieldHelp
+from ticketd.wire.roles import ANYBODY, Role
 from ticketd.wire.schema import Field, shown
 
 Run = Callable[[Sequence[str], Client, Output], int]
@@ -54,13 +55,16 @@ class OwnField(Field):
 
 
 class OwnCommand:
-    """One command. ``run`` gets the words after its name, and returns the exit status."""
+    """One command. ``run`` gets the words after its name, and returns the exit status. It needs one of the roles."""
 
-    def __init__(self, name: str, summary: str, fields: Sequence[OwnField], run: Run) -> None:
+    def __init__(
+        self, name: str, summary: str, fields: Sequence[OwnField], run: Run, roles: frozenset[Role] = ANYBODY
+    ) -> None:
         self.name = name
         self.summary = summary
         self.fields = fields
         self.run = run
+        self.roles = roles
 
     @property
     def usage(self) -> str:

@@ -51,6 +51,7 @@ REPORT = OwnCommand(
     "Show how many tickets of an event were sold, held, cancelled and redeemed in each hour.",
     [OwnField("event", OfEvent)],
     run_report,
+    Bookings.roles,
 )
 
 

@@ -18,7 +18,7 @@ from ticketctl.client import CannotConnectError, Client
 from ticketctl.commands import Leave, is_comment, known, run
 from ticketctl.output import DONE, INTERRUPTED, Output
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.tokens import may_tell
+from ticketctl.tokens import may_tell, welcome
 from ticketd.errors import TicketError
 from ticketd.model import is_id, printable
 from ticketd.wire import words
@@ -74,6 +74,7 @@ def _run_line(line: str, client: Client, output: Output) -> bool:
 
 def _greet(client: Client, output: Output) -> None:
     try:
+        who = welcome(client)
         reply = client.ask(Stats())
         if isinstance(reply, ErrorReply) and reply.code == "unauthorized":
             # Only admins may ask for that. If the token is refused, so is this.
@@ -81,13 +82,15 @@ def _greet(client: Client, output: Output) -> None:
     except CannotConnectError as error:
         print(f"{error}\nThe next command tries again. help works without a daemon, Ctrl-D leaves.")
         return
-    if isinstance(reply, StatsReply):
-        events = f"{reply.events} event{'' if reply.events == 1 else 's'}"
-        print(printable(f"ticketd {reply.version} at {client.where}, {events}. Type help, or Ctrl-D to leave."))
-    elif isinstance(reply, ErrorReply):
+    if isinstance(reply, ErrorReply):
         print(f"{printable(output.explained(reply).message)}\nThe next command tries again. Ctrl-D leaves.")
-    else:
-        print(printable(f"ticketd at {client.where}. Type help, or Ctrl-D to leave."))
+        return
+    version, events = "", ""
+    if isinstance(reply, StatsReply):
+        version, events = f" {reply.version}", f", {reply.events} event{'' if reply.events == 1 else 's'}"
+    output.role = who.role if who else None
+    as_whom = f", as {who.name} ({who.role})" if who else ""
+    print(printable(f"ticketd{version} at {client.where}{events}{as_whom}. Type help, or Ctrl-D to leave."))
 
 
 def _history() -> History:

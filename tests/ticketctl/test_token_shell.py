@@ -31,11 +31,22 @@ def shop(tmp_path: Path) -> Iterator[Guarded]:
 
 def test_the_shell_greets_whoever_has_a_token(shop: Guarded, tmp_path: Path) -> None:
     with shell(shop, shop.token_file("admin"), tmp_path) as (_, greeting):
-        assert "2 events. Type help" in greeting
+        assert "2 events, as admin (admin). Type help" in greeting
     with shell(shop, shop.token_file("reader"), tmp_path) as (_, greeting):
-        assert f"ticketd at 127.0.0.1:{shop.port}. Type help" in greeting
+        assert f"ticketd at 127.0.0.1:{shop.port}, as reader (reader). Type help" in greeting
     with shell(shop, write_token(tmp_path / "wrong", SECRET), tmp_path) as (_, greeting):
         assert f"the token in {tmp_path / 'wrong'} is not valid" in greeting
+
+
+def test_the_help_has_what_the_role_may_do(shop: Guarded, tmp_path: Path) -> None:
+    with shell(shop, shop.token_file("door"), tmp_path) as (screen, _):
+        help_ = entered(screen, shop.port, "help")
+        offered = {line.split()[0] for line in help_.splitlines() if line[:1].isalpha()}
+        assert {"list", "watch", "redeem", "annul", "door", "help", "exit"} <= offered
+        assert not {"book", "cancel", "create", "stats", "import", "report"} & offered
+        assert "not for the role door: amend, book, bookings, cancel, " in help_
+        # Each of them can still be looked up.
+        assert "cancel BOOKING" in entered(screen, shop.port, "help cancel")
 
 
 @pytest.mark.parametrize("line", [f"auth {SECRET}", f"AUTH {SECRET}", f"auht {SECRET}", f"ping\nauth {SECRET}"])
