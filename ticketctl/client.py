@@ -15,6 +15,7 @@ from ticketctl.link import (
     CannotOpenError,
     NotTrustedError,
     Token,
+    UnknownHostError,
     Where,
     has_input,
     is_private,
@@ -229,6 +230,8 @@ class Client:
             self._socket = open_connection(self.where, _left(deadline))
         except NotTrustedError as error:
             raise CannotConnectError(f"cannot talk to {self.where}: {error}") from None
+        except UnknownHostError as error:
+            raise CannotConnectError(f"cannot reach {self.where} ({error}); check --host (TICKETD_HOST)") from None
         except CannotOpenError as error:
             raise CannotConnectError(f"cannot reach {self.where} ({error}). Is ticketd running?") from None
         if self.token:

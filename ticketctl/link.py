@@ -57,6 +57,10 @@ class CannotOpenError(Exception):
     """No connection could be opened; the message says why, without a full stop."""
 
 
+class UnknownHostError(CannotOpenError):
+    """The host has no address."""
+
+
 class NotTrustedError(CannotOpenError):
     """Something listens there, but TLS with it failed. Nothing was sent but the beginning of TLS."""
 
@@ -67,8 +71,10 @@ def open_connection(where: Where, seconds: float) -> socket.socket:
         if where.host.startswith(UNIX_PREFIX):
             return _open_unix(where.host.removeprefix(UNIX_PREFIX), seconds)
         connection = socket.create_connection((where.host, where.port), seconds)
-    except (OSError, UnicodeError) as error:
-        raise CannotOpenError((getattr(error, "strerror", None) or str(error)).lower()) from None
+    except (socket.gaierror, UnicodeError) as error:
+        raise UnknownHostError((getattr(error, "strerror", None) or str(error)).lower()) from None
+    except OSError as error:
+        raise CannotOpenError((error.strerror or str(error)).lower()) from None
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if where.tls is None:
         return connection
