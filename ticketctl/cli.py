@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ticketctl.client import Client
 from ticketctl.commands import Leave, is_comment, known, run
-from ticketctl.link import Where
+from ticketctl.link import UNIX_PREFIX, Where
 from ticketctl.output import (
     BUSY,
     CANNOT_CONNECT,
@@ -176,9 +176,11 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
     if options.timeout is not None:
         timeout = _number("--timeout", options.timeout, float, Timeout, parser)
     tls, token = None, None
-    authorities, token_file = options.tls_ca or default_tls_ca(), options.token_file or default_token_file()
     try:
-        if options.tls or authorities:
+        authorities, token_file = options.tls_ca or default_tls_ca(), options.token_file or default_token_file()
+        _check_files(host, options)
+        # The variable is for hosts, and may stay.
+        if (options.tls or authorities) and not host.startswith(UNIX_PREFIX):
             # Imported here, because it takes longer than most commands.
             from ticketctl.security import Tls
 
@@ -186,8 +188,19 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
         if token_file:
             token = read_token(token_file, may_be_read=options.plain_token)
     except ValueError as error:
-        parser.error(str(error))
+        parser.exit(USAGE, f"ticketctl: {error}\n")
     return Client(Where(host, port, tls), timeout, token)
+
+
+def _check_files(host: str, options: argparse.Namespace) -> None:
+    """Raise ValueError if options name no file, or do not fit together."""
+    for name, value in (("--tls-ca", options.tls_ca), ("--token-file", options.token_file)):
+        if value == "":
+            raise ValueError(f"{name} needs the name of a file")
+    if host == UNIX_PREFIX:
+        raise ValueError(f"the host {UNIX_PREFIX} needs the path of a socket, such as unix:/run/ticketd/socket")
+    if host.startswith(UNIX_PREFIX) and (options.tls or options.tls_ca):
+        raise ValueError("a unix socket has no TLS; leave out --tls and --tls-ca")
 
 
 def _repeated(options: argparse.Namespace) -> list[str]:

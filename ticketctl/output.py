@@ -172,10 +172,17 @@ def default_timezone() -> str | None:
 
 
 def default_tls_ca() -> str | None:
-    """Return the file of certificates to trust if no option names one."""
-    return os.environ.get("TICKETD_TLS_CA") or None
+    """Return the file of certificates to trust if no option names one. Raises ValueError if that is set but empty."""
+    return _file_in("TICKETD_TLS_CA")
 
 
 def default_token_file() -> str | None:
-    """Return the file with the token if no option names one."""
-    return os.environ.get("TICKETD_TOKEN_FILE") or None
+    """Return the file with the token if no option names one. Raises ValueError if that is set but empty."""
+    return _file_in("TICKETD_TOKEN_FILE")
+
+
+def _file_in(variable: str) -> str | None:
+    file = os.environ.get(variable)
+    if file == "":
+        raise ValueError(f"{variable} is set but empty; unset it, or name a file")
+    return file

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ctl, interrupt, start_ctl, terminal
 from tests.daemon import Daemon, running, write_events
 from tests.guarded import guarded
+from tests.secured import RSA
 from ticketd import access_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -63,6 +64,21 @@ def test_a_unix_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
         assert f"cannot reach unix:{path} (" in done.stderr
         assert why in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_host_that_is_no_unix_socket_is_refused(host: str) -> None:
+    no_tls = "a unix socket has no TLS; leave out --tls and --tls-ca"
+    for words, why in (
+        (["--host", "unix:"], "the host unix: needs the path of a socket, such as unix:/run/ticketd/socket"),
+        (["--host", host, "--tls"], no_tls),
+        (["--host", host, "--tls-ca", str(RSA)], no_tls),
+    ):
+        done = ctl(*words, "list")
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"ticketctl: {why}\n")
+
+
+def test_the_variable_for_hosts_does_not_matter_on_a_unix_socket(host: str) -> None:
+    assert ctl("--host", host, "list", env={"TICKETD_TLS_CA": str(RSA)}).returncode == 0
 
 
 def test_the_settling_command_names_the_unix_socket(tmp_path: Path) -> None:
