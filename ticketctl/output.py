@@ -126,6 +126,9 @@ def status_of(reply: Reply) -> int:
         return DONE
     if reply.code == "outcome_unknown":
         return OUTCOME_UNKNOWN
+    if reply.code == "bad_frame":
+        # Requests are well formed, so this port speaks something else: TLS.
+        return CANNOT_CONNECT
     return BUSY if reply.code in BUSY_CODES else REFUSED
 
 

@@ -7,6 +7,11 @@ from ticketctl.link import NotTrustedError
 
 # What OpenSSL says of an answer that is not TLS.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
+# What to do, by the error of OpenSSL (X509_V_ERR): nobody known has signed it, or it has another name.
+_ADVICE = {
+    **dict.fromkeys((18, 19, 20, 21), "; if it is yours, trust a copy of it with --tls-ca FILE"),
+    **dict.fromkeys((62, 64), "; connect by a name that is in it"),
+}
 
 
 class Tls:
@@ -18,11 +23,12 @@ class Tls:
     def __init__(self, authorities: str | None) -> None:
         try:
             self._context = ssl.create_default_context(cafile=authorities)
-        except (OSError, ssl.SSLError) as error:
-            reason = (getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)).lower()
-            raise ValueError(
-                f"cannot use the certificates in {authorities} ({reason}); it must be a PEM file"
-            ) from None
+        except ssl.SSLError as error:
+            what = "no certificate" if error.reason == "NO_CERTIFICATE_OR_CRL_FOUND" else "a damaged certificate"
+            raise ValueError(f"{authorities} has {what} in it; it must be a PEM file") from None
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise ValueError(f"cannot read the certificates in {authorities} ({why})") from None
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
 
     def begin(self, connection: socket.socket, host: str) -> socket.socket:
@@ -33,10 +39,11 @@ class Tls:
             connection.close()
             raise
         except ssl.SSLCertVerificationError as error:
-            why = f"its certificate is not accepted: {error.verify_message.lower().rstrip('.')}"
+            advice = _ADVICE.get(error.verify_code, "")
+            why = f"its certificate is not accepted: {error.verify_message.lower().rstrip('.')}{advice}"
         except ssl.SSLError as error:
             if error.reason in _NOT_TLS:
-                why = "it does not speak TLS"
+                why = "it does not speak TLS; leave out --tls and --tls-ca (TICKETD_TLS_CA)"
             else:
                 why = f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
         except (OSError, ValueError) as error:
