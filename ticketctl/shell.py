@@ -6,6 +6,7 @@ Knows no command by name: what it completes and explains comes from ``commands.k
 import os
 import time
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -203,7 +204,8 @@ class _Completer(Completer):
 
 
 def _names(offered: Iterable[Command | OwnCommand], word: str) -> Iterable[Completion]:
-    for command in offered:
+    # In order of their names, so that book comes before bookings.
+    for command in sorted(offered, key=attrgetter("name")):
         if command.name.startswith(word):
             yield Completion(f"{command.name} ", -len(word), display=command.name, display_meta=command.summary)
 

@@ -225,8 +225,9 @@ class Workload:
         # The last event is always on sale, and to everybody.
         what = chance.choice(["capacity", "sale", "per_buyer"] if number < 2 else ["capacity"])
         if what == "capacity":
-            # Now and then, too few for what is sold.
-            return {**amend, "capacity": chance.choice([1, chance.randint(capacity // 2, capacity * 3 // 2)])}
+            # Of the events that need not go on, now and then too few for what is sold.
+            lowest = 1 if number < 2 and chance.random() < 0.3 else capacity // 2
+            return {**amend, "capacity": chance.randint(lowest, capacity * 3 // 2)}
         if what == "per_buyer":
             return {**amend, "per_buyer": chance.choice([None, 2, 5, 20, 100])}
         self._closed = True
