@@ -25,6 +25,7 @@ from ticketd.wire.replies import (
     EventStats,
     RedemptionFacts,
     Reply,
+    SlowCommit,
     StatsReply,
     TicketReply,
 )
@@ -34,10 +35,15 @@ _EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
 _SALE_COLUMNS = ("opens", "closes", "paused", "per_buyer")
 _BOOKING_COLUMNS = ("id", "event", "quantity", "state", "booked_at", "expires", "buyer", "by")
 _STATS_COLUMNS = ("id", "sold", "held", "expired", "refused")
+# Fields of stats that are tables of their own.
+_STATS_LISTS = ("busiest", "slowest")
 # Columns that are aligned to the right.
-_FIGURES = ("available", "held", "sold", "expired", "capacity", "per_buyer", "quantity")
+_FIGURES = (
+    *("available", "held", "sold", "expired", "capacity", "per_buyer", "quantity"),
+    *("seconds", "sync_seconds", "requests", "queues"),
+)
 # Times in these columns are shown to the second: they are in the midst of a sale.
-_TO_THE_SECOND = ("booked_at", "expires")
+_TO_THE_SECOND = ("booked_at", "expires", "at")
 # If the terminal is narrow, names are cut, but not below this.
 _NAME_CELLS_MIN = 16
 _DONE = {
@@ -64,7 +70,7 @@ def table(reply: Reply, zone: Zone) -> str:
         case TicketReply():
             return _ticket(reply, zone)
         case StatsReply():
-            return _stats(reply)
+            return _stats(reply, zone)
         case _:
             return _aligned([(name, _value(name, value, zone)) for name, value in asdict(reply).items()])
 
@@ -181,13 +187,16 @@ def _by(name: str | None) -> str:
     return f" by {name}" if name else ""
 
 
-def _stats(stats: StatsReply) -> str:
-    figures = _aligned([(name, cell(value)) for name, value in asdict(stats).items() if name != "busiest"])
-    if not stats.busiest:
-        return figures
-    rows = [[name.upper() for name in _STATS_COLUMNS], *(_stats_row(event) for event in stats.busiest)]
-    busiest = _lines(_STATS_COLUMNS, rows, [max(map(_width, column)) for column in zip(*rows, strict=True)])
-    return f"{figures}\n\nthe busiest events since the daemon started:\n{busiest}"
+def _stats(stats: StatsReply, zone: Zone) -> str:
+    parts = [_aligned([(name, cell(value)) for name, value in asdict(stats).items() if name not in _STATS_LISTS])]
+    if stats.busiest:
+        rows = [[name.upper() for name in _STATS_COLUMNS], *(_stats_row(event) for event in stats.busiest)]
+        busiest = _lines(_STATS_COLUMNS, rows, [max(map(_width, column)) for column in zip(*rows, strict=True)])
+        parts.append(f"the busiest events since the daemon started:\n{busiest}")
+    if stats.slowest:
+        slowest = _columns(SlowCommit.__struct_fields__, stats.slowest, zone)
+        parts.append(f"the slowest commits of the last hour:\n{slowest}")
+    return "\n\n".join(parts)
 
 
 def _stats_row(event: EventStats) -> list[str]:

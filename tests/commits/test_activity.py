@@ -6,17 +6,19 @@ import pytest
 
 from ticketd.commits.activity import EVENTS_COUNTED_MAX, EVENTS_SHOWN_MAX, Activity
 from ticketd.commits.catalogue import Catalogue
-from ticketd.model import Event
-from ticketd.wire.replies import ErrorReply
+from ticketd.model import Event, milliseconds
 from ticketd.wire.requests import Book, Confirm
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
-SOLD_OUT = ErrorReply("sold_out", "no tickets left")
-CLOSED = ErrorReply("not_on_sale", "closed")
+SOLD_OUT, CLOSED = "sold_out", "not_on_sale"
+
+
+def clock() -> int:
+    return milliseconds(DATE)
 
 
 def activity_of(events: int) -> Activity:
-    return Activity(Catalogue([Event(f"e{number}", "Jazz", DATE, 9, 9, 0, 0, 0, 0) for number in range(events)]))
+    return Activity(Catalogue([Event(f"e{number}", "Jazz", DATE, 9, 9, 0, 0, 0, 0) for number in range(events)]), clock)
 
 
 def test_the_busiest_events_are_shown_and_no_more_of_them() -> None:
@@ -41,7 +43,7 @@ def test_counts_are_kept_of_a_bounded_number_of_events() -> None:
 def test_deleted_events_make_room_for_others() -> None:
     events = [Event(f"e{number}", "Jazz", DATE, 9, 9, 0, 0, 0, 0) for number in range(EVENTS_COUNTED_MAX + 1)]
     catalogue = Catalogue(events)
-    activity = Activity(catalogue)
+    activity = Activity(catalogue, clock)
     activity.log_summary(10.0)
     for event in events:
         activity.count_refusal(Book(event.id, 1), SOLD_OUT)
@@ -54,8 +56,8 @@ def test_deleted_events_make_room_for_others() -> None:
 def test_events_that_do_not_exist_take_no_memory() -> None:
     activity = activity_of(1)
     for number in range(1_000):
-        activity.count_refusal(Book(f"nowhere{number}", 1), ErrorReply("event_not_found", "no"))
-    activity.count_refusal(Confirm("nothing"), ErrorReply("booking_not_found", "no"))
+        activity.count_refusal(Book(f"nowhere{number}", 1), "event_not_found")
+    activity.count_refusal(Confirm("nothing"), "booking_not_found")
     assert not activity._events
     assert activity.counts.refused == 1_001
 

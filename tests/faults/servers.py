@@ -36,6 +36,7 @@ from ticketd.wire.replies import (
     PongReply,
     ReadyReply,
     Reply,
+    SlowCommit,
     StatsReply,
     TicketReply,
     WelcomeReply,
@@ -65,7 +66,9 @@ def replies_with(text: str) -> list[Reply]:
         BookingReply(text, text, 1, "confirmed", [text], 7, 1, JAZZ, buyer=text, by=text),
         BookingsReply([BookingRecord(text, text, 1, "confirmed", [text], 7, 1, JAZZ, buyer=text, by=text)]),
         TicketReply(text, text, text, "valid"),
-        StatsReply(text, True, 1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [EventStats(text)]),
+        StatsReply(
+            text, True, 1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [EventStats(text)], [SlowCommit(JAZZ, 0.5, 0.5, 1, 1)]
+        ),
         WelcomeReply(text, "reader"),
         PongReply(),
         ReadyReply(),

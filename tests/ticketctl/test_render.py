@@ -100,8 +100,9 @@ def test_a_terminal_aligns_the_figures_of_stats(daemon: Daemon) -> None:
     with terminal("stats", port=daemon.port) as screen:
         status, shown = ended(screen)
     assert status == 0
-    lines = shown.splitlines()
-    assert [line.split()[0] for line in lines] == [name for name in StatsReply.__struct_fields__ if name != "busiest"]
+    lines = shown.partition("\n\n")[0].splitlines()
+    figures = [name for name in StatsReply.__struct_fields__ if name not in ("busiest", "slowest")]
+    assert [line.split()[0] for line in lines] == figures
     assert len({line.index(line.split()[1], len(line.split()[0])) for line in lines}) == 1
 
 
@@ -123,6 +124,19 @@ def test_a_terminal_shows_the_busiest_events_of_stats(daemon: Daemon) -> None:
     assert "busy  3  2  0  2 sold_out, 1 not_on_sale" in (re.sub("  +", "  ", row) for row in rows)
     plain = dict(line.split("\t") for line in ctl("stats", port=daemon.port).stdout.splitlines())
     assert counted in msgspec.json.decode(plain["busiest"])
+
+
+def test_a_terminal_shows_the_slowest_commits_of_stats(daemon: Daemon) -> None:
+    with daemon.connect() as connection:
+        connection.ask("create Slow 2027-03-11T20:00:00Z 5 --id slow")
+        slowest = connection.ask("stats")["slowest"]
+    with terminal("stats", port=daemon.port) as screen:
+        _, shown = ended(screen)
+    head, *rows = shown.partition("the slowest commits of the last hour:\n")[2].splitlines()
+    assert head.split() == ["AT", "SECONDS", "SYNC_SECONDS", "REQUESTS", "QUEUES"]
+    # The slowest comes first, in the zone of the terminal.
+    assert rows[0].split()[2:] == ["UTC", *(str(slowest[0][name]) for name in list(slowest[0])[1:])]
+    assert max(map(len, rows)) <= 80
 
 
 def test_a_terminal_shows_how_an_event_is_sold_only_if_that_was_decided(daemon: Daemon) -> None:

@@ -30,6 +30,7 @@ from ticketd.wire.replies import (
     ReadyReply,
     RedemptionFacts,
     Reply,
+    SlowCommit,
     StatsReply,
     TicketReply,
     WelcomeReply,
@@ -68,6 +69,7 @@ TICKET |= {"history": st.lists(REDEMPTION, max_size=3), "replayed": st.booleans(
 MADE = st.builds(Made, COUNTS, COUNTS, st.none() | COUNTS, MOMENTS)
 RECORD = st.builds(BookingRecord, **BOOKING, made=st.none() | MADE)
 BUSY = st.builds(EventStats, IDS, COUNTS, COUNTS, COUNTS, st.dictionaries(st.sampled_from(get_args(Code)), COUNTS))
+SLOW = st.builds(SlowCommit, DATES, SECONDS, SECONDS, COUNTS, COUNTS)
 EVENTS = st.lists(st.builds(EventFacts, **FACTS), max_size=4)
 HELPS = st.builds(help_reply, st.builds(Help, command=OR_NOT | st.sampled_from(list(commands()))))
 REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
@@ -76,7 +78,15 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
     BookingReply: st.builds(BookingReply, **BOOKING, replayed=st.booleans(), admitted=st.lists(TICKET_IDS, max_size=3)),
     BookingsReply: st.builds(BookingsReply, st.lists(RECORD, max_size=3), st.booleans(), st.none() | IDS),
     TicketReply: st.builds(TicketReply, **TICKET),
-    StatsReply: st.builds(StatsReply, st.text(), st.booleans(), SECONDS, *[COUNTS] * 11, st.lists(BUSY, max_size=3)),
+    StatsReply: st.builds(
+        StatsReply,
+        st.text(),
+        st.booleans(),
+        SECONDS,
+        *[COUNTS] * 11,
+        st.lists(BUSY, max_size=3),
+        st.lists(SLOW, max_size=3),
+    ),
     WelcomeReply: st.builds(WelcomeReply, IDS, st.sampled_from(get_args(Role))),
     PongReply: st.builds(PongReply, st.booleans()),
     ReadyReply: st.builds(ReadyReply),

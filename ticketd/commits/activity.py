@@ -1,22 +1,28 @@
-"""Owns the counts that ``stats`` shows, and logs what was committed and what was refused.
+"""Owns the counts that ``stats`` and the metrics show, and logs what was committed and what was refused.
 
 Each change gets a log line of its own, up to LINES_PER_SECOND_MAX. The other changes of a second are summed up in one
-line, and its refusals in one line for each code: a log record costs as much as a booking.
+line, unless each has to be named, and its refusals in one line for each code: a log record costs as much as a booking,
+so one record has the lines of all changes of a commit.
 """
 
 import logging
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
+from itertools import chain
+from operator import attrgetter
 
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.clients import Client
-from ticketd.commits.queues import Submission
+from ticketd.commits.queues import Batch
+from ticketd.commits.timings import Timings
 from ticketd.ledger.base import Answers
+from ticketd.model import time_of
 from ticketd.rules.commands import TABLE
 from ticketd.rules.working_set import LedgerRequest
-from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, EventStats, Reply, TicketReply
+from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, EventStats, Reply, SlowCommit, TicketReply
 from ticketd.wire.requests import Hold
 from ticketd.wire.schema import quoted
 
@@ -26,6 +32,9 @@ LINES_PER_SECOND_MAX = 50
 # Counts are kept of at most so many events, those that had requests first. ``stats`` shows the busiest of them.
 EVENTS_COUNTED_MAX = 10_000
 EVENTS_SHOWN_MAX = 100
+
+_REQUESTS_OF = attrgetter("requests")
+_ARRIVED = attrgetter("arrived")
 
 
 @dataclass(slots=True)
@@ -48,33 +57,46 @@ class Counts:
 
 
 class Activity:
-    """Counts and logs, for the events in a catalogue. Times are in seconds of the loop's clock."""
+    """Counts and logs, for the events in a catalogue. Times are in seconds of the loop's clock.
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    ``clock`` returns milliseconds since 1970. With ``logs_each``, each change has a line, however many there are.
+    """
+
+    def __init__(self, catalogue: Catalogue, clock: Callable[[], int], *, logs_each: bool = False) -> None:
         self._catalogue = catalogue
+        self._clock = clock
+        self._lines_max = math.inf if logs_each else LINES_PER_SECOND_MAX
         # Since the start.
         self.counts = Counts()
+        self.timings = Timings()
+        # Requests by their kinds, but for those that are answered from memory, or not submitted at all.
+        self.requests: Counter[type[LedgerRequest]] = Counter()
+        # Refused requests by their kind and the code, up to the last summary.
+        self._refusals: Counter[tuple[type[LedgerRequest], str]] = Counter()
         self._events: dict[str, EventStats] = {}
         self._second = 0.0
         self._lines = 0
-        # Changes of this second without lines of their own, and its refusals by code.
+        # Changes of this second without lines of their own, and its refusals.
         self._unlogged = Counts()
-        self._refused: Counter[str] = Counter()
+        self._refused: Counter[tuple[type[LedgerRequest], str]] = Counter()
         self._busiest: list[EventStats] | None = None
 
-    def record(self, submissions: Sequence[Submission], answers: Answers, now: float) -> None:
-        """Count and log the outcome of a batch. The replies are in the order of its requests."""
+    def record(self, batch: Batch, answers: Answers, now: float, ended: float) -> None:
+        """Count and log the outcome of a batch, whose replies are in the order of its requests.
+
+        ``ended`` is when the ledger answered, by the clock of its other times.
+        """
         self.log_summary(now)
-        log_each = self._lines + len(answers.replies) <= LINES_PER_SECOND_MAX
+        lines: list[str] | None = [] if self._lines + len(answers.replies) <= self._lines_max else None
         done = Counts(commits=1 if answers.changed else 0)
         sold: defaultdict[str, int] = defaultdict(int)
         held: defaultdict[str, int] = defaultdict(int)
         replies = iter(answers.replies)
-        for submission in submissions:
+        for submission in batch.submissions:
             for request in submission.requests:
                 reply = next(replies)
                 if type(reply) is ErrorReply:
-                    self.count_refusal(request, reply)
+                    self.count_refusal(request, reply.code)
                     continue
                 row = TABLE[type(request)]
                 if row.verb is None or getattr(reply, "replayed", False):
@@ -86,23 +108,49 @@ class Activity:
                         sold[reply.event] += reply.quantity
                     elif type(request) is Hold:
                         held[reply.event] += reply.quantity
-                if log_each:
-                    self._lines += 1
-                    log.info("%s %s peer=%s", row.verb, _describe(reply), _name(submission.client))
+                if lines is not None:
+                    lines.append(f"{row.verb} {_describe(reply)} peer={_name(submission.client)}")
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
-        if not log_each:
+        self.count_requests(chain.from_iterable(map(_REQUESTS_OF, batch.submissions)))
+        if answers.changed:
+            self._record_time(batch, len(answers.replies), now, ended)
+        if lines:
+            self._lines += len(lines)
+            log.info("%s", "\n".join(lines))
+        elif lines is None:
             self._unlogged.add(done)
 
-    def count_refusal(self, request: LedgerRequest, refusal: ErrorReply) -> None:
+    def _record_time(self, batch: Batch, requests: int, now: float, ended: float) -> None:
+        seconds, sync_seconds = ended - batch.began, ended - batch.decided
+        waited = now - min(map(_ARRIVED, batch.submissions), default=now) - seconds
+        if self.timings.record(max(0.0, waited), seconds, sync_seconds, now):
+            at, queues = time_of(self._clock()), len(batch.queues)
+            commit = SlowCommit(at, round(seconds, 6), round(sync_seconds, 6), requests, queues)
+            self.timings.keep(commit, now)
+
+    def count_requests(self, requests: Iterable[LedgerRequest]) -> None:
+        """Count requests that were decided, or answered."""
+        self.requests.update(map(type, requests))
+
+    def count_refusals(self, requests: Sequence[LedgerRequest], code: str) -> None:
+        """Count requests that get this error without being decided."""
+        self.count_requests(requests)
+        for request in requests:
+            self.count_refusal(request, code)
+
+    def count_refusal(self, request: LedgerRequest, code: str) -> None:
         """Count a request that was refused."""
-        code = refusal.code
         self.counts.refused += 1
-        self._refused[code] += 1
+        self._refused[type(request), code] += 1
         event_id = getattr(request, "event", None)
         if isinstance(event_id, str) and (stats := self._of(event_id)):
             stats.refused[code] = stats.refused.get(code, 0) + 1
+
+    def refusals(self) -> Counter[tuple[type[LedgerRequest], str]]:
+        """Return how many requests were refused, by their kind and the code."""
+        return self._refusals + self._refused
 
     def busiest(self) -> list[EventStats]:
         """Return the counts of the EVENTS_SHOWN_MAX events with the most of them. They are renewed every second."""
@@ -144,8 +192,12 @@ class Activity:
                 unlogged.bookings,
                 unlogged.tickets,
             )
-        for code, requests in self._refused.items():
+        by_code: Counter[str] = Counter()
+        for (_, code), requests in self._refused.items():
+            by_code[code] += requests
+        for code, requests in by_code.items():
             log.info("refused code=%s requests=%d", code, requests)
+        self._refusals.update(self._refused)
         self._refused.clear()
 
 

@@ -22,6 +22,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 from ticketd.commits.activity import Activity
 from ticketd.commits.catalogue import Catalogue
@@ -30,6 +31,7 @@ from ticketd.commits.health import Health
 from ticketd.commits.queues import Batch, Queues, Submission
 from ticketd.commits.reader import UNAVAILABLE_RETRY_SECONDS, Reader
 from ticketd.config import RETRY_AFTER_SECONDS, Limits
+from ticketd.errors import Code
 from ticketd.ids import mint
 from ticketd.ledger.base import (
     Answers,
@@ -59,7 +61,7 @@ QUEUE_OF_EXPIRY = "/expiry"  # No event has such an id.
 class Committer:
     """Commits what is submitted while ``run`` runs. Used from the loop only."""
 
-    def __init__(self, ledger: Ledger, catalogue: Catalogue, limits: Limits) -> None:
+    def __init__(self, ledger: Ledger, catalogue: Catalogue, limits: Limits, *, logs_each: bool = False) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
         self._limits = limits
@@ -68,12 +70,12 @@ class Committer:
         self.now = ledger.now
         self._exclusive = not isinstance(ledger, SharedLedger)
         self._queues = Queues(limits, ledger.held, queue_per_connection=not self._exclusive)
-        self.reader = Reader(ledger, catalogue, self._end)
+        self.activity = Activity(catalogue, ledger.now, logs_each=logs_each)
+        self.reader = Reader(ledger, catalogue, self.activity, self._end)
         self._scheduled = False
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self.health = Health()
-        self.activity = Activity(catalogue)
 
     @property
     def queued(self) -> int:
@@ -163,9 +165,16 @@ class Committer:
     def _oldest_allowed(self) -> float:
         return self._loop.time() - self._limits.queue_seconds_max
 
-    def _refuse_late(self, late: list[Submission]) -> None:
-        for submission in late:
-            submission.refuse("busy", self.health.why_busy(self._loop.time()), RETRY_AFTER_SECONDS)
+    def _refuse_late(self, late: Sequence[Submission]) -> None:
+        if late:
+            self._refuse(late, "busy", self.health.why_busy(self._loop.time()), RETRY_AFTER_SECONDS)
+
+    def _refuse(
+        self, submissions: Sequence[Submission], code: Code, message: str, retry_after: float | None = None
+    ) -> None:
+        for submission in submissions:
+            self.activity.count_refusals(submission.requests, code)
+            submission.refuse(code, message, retry_after)
 
     def _schedule(self) -> None:
         if not self._scheduled and self.health.in_flight < self._ledger.commits_at_once:
@@ -188,6 +197,7 @@ class Committer:
         if not batch.submissions and (self._closing or not self.has_due_holds()):
             self._end_if_done()
             return
+        batch.began = perf_counter()
         self.health.note_begin(batch, self._loop.time())
         if self.health.is_full(self._loop.time()):
             self._answer_without_commit(batch)
@@ -203,6 +213,7 @@ class Committer:
             outcome = method(batch.requests(), done)
         except Exception as error:
             outcome = error
+        batch.decided = perf_counter()
         if outcome is not None:
             done(outcome)
 
@@ -218,6 +229,7 @@ class Committer:
 
     def _handle_answers(self, batch: Batch, answers: Answers) -> None:
         """Begin the next commit, then answer this batch, which is durable or needed no commit."""
+        ended = perf_counter()
         self.health.note_end(batch)
         self._queues.done(batch)
         self.health.note_success(self._loop.time(), changed=answers.changed)
@@ -230,7 +242,7 @@ class Committer:
         # Before the replies go out: a client could ask again at once, and its commit would keep the reader waiting.
         self._continue()
         batch.deliver(answers.replies)
-        self.activity.record(batch.submissions, answers, self._loop.time())
+        self.activity.record(batch, answers, self._loop.time(), ended)
 
     def _continue(self) -> None:
         self.reader.schedule()
@@ -264,10 +276,10 @@ class Committer:
                 # End first: a client may ask again at once, and must not see what the ledger holds now.
                 self._end(error)
                 self.reader.close()
-                batch.refuse("outcome_unknown", UNKNOWN)
+                self._refuse(batch.submissions, "outcome_unknown", UNKNOWN)
                 return
             case OutcomeUnknownError():
-                batch.refuse("outcome_unknown", UNKNOWN)
+                self._refuse(batch.submissions, "outcome_unknown", UNKNOWN)
                 log.warning("%s: requests=%d", error, len(batch.requests()))
             case _:
                 self._handle_bug(batch, error)
@@ -282,7 +294,7 @@ class Committer:
             self._queues.put_back(batch, alone=True)
         else:
             log.error("a bug: %r", batch.requests(), exc_info=error)
-            batch.submissions[0].refuse("internal", BUG)
+            self._refuse(batch.submissions, "internal", BUG)
 
     def _retry_later(self, batch: Batch, error: LedgerUnavailableError) -> None:
         # Those without requests wait for due holds to end, which an unreachable ledger cannot do.

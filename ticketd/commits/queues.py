@@ -42,12 +42,15 @@ class Submission(Struct, eq=False):
 class Batch:
     """Submissions for one commit, and the names of the ``queues`` that they came from.
 
-    ``late`` are submissions that had waited too long to be included.
+    ``late`` are submissions that had waited too long to be included. ``began`` and ``decided`` are times of
+    ``perf_counter``, in seconds, since the loop's clock is not exact: when it was taken, and when the ledger had it.
     """
 
     submissions: list[Submission] = field(default_factory=list)
     queues: list[str] = field(default_factory=list)
     late: list[Submission] = field(default_factory=list)
+    began: float = 0.0
+    decided: float = 0.0
 
     def requests(self) -> list[LedgerRequest]:
         """Return the requests of all submissions, in order."""
@@ -72,11 +75,6 @@ class Batch:
             end = start + len(submission.requests)
             submission.client.deliver(replies[start:end])
             start = end
-
-    def refuse(self, code: Code, message: str) -> None:
-        """Answer all requests with the same error."""
-        for submission in self.submissions:
-            submission.refuse(code, message)
 
 
 class Queues:

@@ -13,6 +13,7 @@ from functools import partial
 
 from msgspec import Struct
 
+from ticketd.commits.activity import Activity
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.clients import BUG, BUSY, SHUTTING_DOWN, UNREACHABLE, Client
 from ticketd.config import RETRY_AFTER_SECONDS
@@ -36,9 +37,12 @@ class Reading(Struct, eq=False):
 class Reader:
     """Reads for clients. ``failed`` is called with the error when the ledger cannot be trusted any more."""
 
-    def __init__(self, ledger: Ledger, catalogue: Catalogue, failed: Callable[[LedgerFailedError], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, catalogue: Catalogue, activity: Activity, failed: Callable[[LedgerFailedError], None]
+    ) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
+        self._activity = activity
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Reading] = deque()
@@ -138,4 +142,5 @@ class Reader:
         self._unreachable = False
         # After these replies, ``list`` must not show an earlier state of the same events.
         self._catalogue.publish(answers.events)
+        self._activity.count_requests(reading.requests[: len(answers.replies)])
         reading.client.deliver(answers.replies)

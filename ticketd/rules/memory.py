@@ -1,5 +1,6 @@
 """The contract of the memory from which the rules answer without the ledger."""
 
+from collections import Counter
 from typing import Protocol
 
 from ticketd.model import Event
@@ -10,8 +11,9 @@ from ticketd.wire.requests import List, Request
 class Memory(Protocol):
     """What the daemon has in memory: the committed events and its counts."""
 
-    # The number of requests received. Sessions count them.
+    # The number of requests received, and by their kinds those answered from memory. Sessions count them.
     requests: int
+    answered: Counter[type[Request]]
 
     def now(self) -> int:
         """Return the time by the clock of the ledger, in milliseconds since 1970."""

@@ -1,6 +1,7 @@
 """Owns what all sessions share: the parts that answer requests, and the counts of connections and requests."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,6 +39,8 @@ class Service:
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     connections: int = 0
     requests: int = 0
+    # See Memory. The committer counts the others.
+    answered: Counter[type[Request]] = field(default_factory=Counter)
     # Whether the daemon is ending. It still commits what it has read.
     draining: bool = False
     fair_share: FairShare = field(default_factory=FairShare)
@@ -87,7 +90,7 @@ class Service:
 
     def count_refusal(self, request: Request, refusal: ErrorReply) -> None:
         """See Memory."""
-        self.committer.activity.count_refusal(request, refusal)
+        self.committer.activity.count_refusal(request, refusal.code)
 
     def list_frame(self, request: List) -> bytes:
         """See Memory."""
@@ -116,4 +119,5 @@ class Service:
             queued=self.committer.queued,
             watchers=len(self.watchers),
             busiest=self.committer.activity.busiest(),
+            slowest=self.committer.activity.timings.slowest(asyncio.get_running_loop().time()),
         )

@@ -165,6 +165,7 @@ class Session:
                         self._unanswered[0] = codec.error_line(refusal)
                         continue
                     return self._make_group("read")
+                self._memory.answered[type(request)] += 1
                 try:
                     if request.streams:
                         self._check_event_exists(request)

@@ -178,10 +178,23 @@ class EventStats(Struct, omit_defaults=True, gc=False):
     refused: dict[str, int] = {}
 
 
+class SlowCommit(Struct, gc=False):
+    """One commit: when it was durable, how long it took, how much of that the ledger took to write and sync it, how
+    many requests were in it, and of how many queues. Each event has a queue, and requests of no event have another.
+    """
+
+    at: datetime
+    seconds: float
+    sync_seconds: float
+    requests: int
+    queues: int
+
+
 class StatsReply(Reply, tag="stats"):
     """Answers ``stats``. Counts are since the daemon started; times are in seconds.
 
-    ``busiest`` are the events with the most requests that were decided, up to 100 of them.
+    ``busiest`` are the events with the most requests that were decided, up to 100 of them. ``slowest`` are the ten
+    slowest commits of the last hour, the slowest first.
     """
 
     version: str
@@ -199,6 +212,7 @@ class StatsReply(Reply, tag="stats"):
     queued: int
     watchers: int
     busiest: list[EventStats] = []
+    slowest: list[SlowCommit] = []
 
 
 class WelcomeReply(Reply, tag="welcome"):
