@@ -74,8 +74,8 @@ def test_import_refuses_bookings_and_tickets(what: str, tmp_path: Path) -> None:
         (event_line("a") + "{\n", 2, "truncated"),
         (event_line("a").encode() + b'{"id":"\xff"}\n', 2, "utf-8"),
         ('{"id":"a"}\n', 1, "missing required field `name`"),
-        ('{"events":[\n{"ID":"a"}]}', 2, "missing required field `Name`"),
-        ('{"events":[\n,]}', 2, "malformed"),
+        ('{"events":[\n{"ID":"a"}]}', 2, "an event needs Name"),
+        ('{"events":[\n,]}', 2, "this is not JSON"),
         ("id\tname\n", 1, "malformed"),
     ],
 )

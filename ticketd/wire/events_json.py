@@ -1,7 +1,8 @@
 """The format of events.json: the catalogue as people read and write it. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +19,7 @@ from ticketd.model import (
     printable,
     utc,
 )
+from ticketd.wire.schema import listed, must_be, shown
 from ticketd.wire.text import checked_name, checked_text
 from ticketd.wire.window import checked_window
 
@@ -68,6 +70,15 @@ class FileEvent(Struct, forbid_unknown_fields=True, rename=_RENAMED, omit_defaul
         sold = self.capacity - self.available
         opens, closes = (None if time is None else milliseconds(time) for time in (self.opens, self.closes))
         return Event(self.id, self.name, self.date, self.capacity, self.available, 0, sold, 0, sold, opens, closes)
+
+
+# What the value of each field must be, by its name in the file.
+_HINTS = get_type_hints(FileEvent, include_extras=True)
+_MUST_BE = {
+    written: must_be(_HINTS[name] if hasattr(_HINTS[name], "__metadata__") else get_args(_HINTS[name])[0])
+    for name, written in _RENAMED.items()
+}
+_NO_CATALOGUE = 'a catalogue is an object with one field, "events", which is a list of events'
 
 
 class _File(Struct, forbid_unknown_fields=True):
@@ -128,14 +139,17 @@ def decode_file(data: bytes) -> list[FileEvent]:
     """Return the events of a file with this content. Raises EventsJsonError."""
     try:
         events = msgspec.json.decode(data, type=_File).events
-    except msgspec.ValidationError as error:
-        position, reason = _first_invalid(data) or (0, str(error))
+    except msgspec.ValidationError:
+        position, reason = _first_invalid(data) or (0, _NO_CATALOGUE)
     except msgspec.DecodeError as error:
         # "JSON is malformed: expected ',' (byte 123)"
-        reason, _, byte = str(error).removesuffix(")").partition(" (byte ")
+        what, _, byte = str(error).removesuffix(")").partition(" (byte ")
+        reason = f"this is not JSON: {what.removeprefix('JSON is malformed: ')}" if byte else "the file ends too early"
         position = int(byte) if byte else len(data)
-    except (UnicodeDecodeError, RecursionError) as error:
-        reason, position = str(error), 0
+    except UnicodeDecodeError as error:
+        reason, position = "this is not UTF-8", error.start
+    except RecursionError:
+        reason, position = "it is nested too deeply", 0
     else:
         seen: set[str] = set()
         for event in events:
@@ -158,6 +172,23 @@ def _first_invalid(data: bytes) -> tuple[int, str] | None:
         try:
             msgspec.json.decode(raw, type=FileEvent)
         except msgspec.ValidationError as error:
-            return position, str(error).replace(" - at `$.", " in `")
+            return position, _explain(str(error), raw)
         position += len(bytes(raw))
     return None
+
+
+def _explain(wrong: str, raw: msgspec.Raw) -> str:
+    """Reword msgspec's message about an event so that it helps the person who wrote it."""
+    if match := re.fullmatch(r"Object missing required field `(\w+)`", wrong):
+        return f"an event needs {match[1]}: {_MUST_BE[match[1]]}"
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", wrong, re.DOTALL):
+        return f"an event has no field {shown(match[1])}; it has {listed(_MUST_BE)}"
+    if match := re.search(r" - at `\$\.(\w+)", wrong):
+        try:
+            given = f", not {shown(msgspec.json.decode(raw)[match[1]])}"
+        except msgspec.DecodeError:
+            given = ""  # A number with too many digits.
+        return f"{match[1]} must be {_MUST_BE[match[1]]}{given}"
+    # The message comes from ``__post_init__``, and names the field already; or the event is no object.
+    text = wrong.partition(" - at `$")[0]
+    return "an event must be an object" if text.startswith("Expected `object`") else text
