@@ -40,6 +40,20 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return path, log_path(path), seal_path(path), journal_path(path)
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise CannotOpenError if a file of a ledger, or the folder in which it will be made, cannot be written."""
+    # SQLite takes a file that cannot be read for one that is missing, and calls the rest an I/O error.
+    for file in (path, log_path(path), seal_path(path)):
+        needed, access = file, os.R_OK | os.W_OK
+        if not file.exists():
+            needed, access = file.parent, os.W_OK | os.X_OK
+        if needed.exists() and not os.access(needed, access, effective_ids=True):
+            why = "must be readable and writable for the user that ticketd runs as"
+            if os.statvfs(needed).f_flag & os.ST_RDONLY:
+                why = "is on a file system that is read-only"
+            raise CannotOpenError(f"the ledger {path} cannot be written: {needed} {why}")
+
+
 def identity_of(path: Path | str) -> tuple[int, int] | None:
     """Return what a file is recognized by, whatever it is called, or None if there is none."""
     try:

@@ -11,6 +11,7 @@ checks do:
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from ticketd.ledger.embedded.files import (
     load_digests,
     log_path,
     make_log_durable,
+    refuse_unwritable,
     seal_path,
     size_of,
 )
@@ -81,6 +83,7 @@ def open_ledger(path: Path, use: Use) -> Opened:
     # SQLite keeps the log beside the file itself, not beside a symbolic link to it.
     path = path.resolve()
     with translated_errors(path):
+        refuse_unwritable(path)
         refuse_log_without_file(path)
         if use.new is None and not size_of(path):
             raise CannotOpenError(f"there is no ledger {path}")
@@ -126,11 +129,14 @@ def _open(connection: apsw.Connection, files: ExitStack, path: Path, use: Use) -
     connection.pragma("locking_mode", "EXCLUSIVE")
     # A commit would write the first page of an empty file.
     connection.execute("BEGIN EXCLUSIVE; ROLLBACK")
+    began = time.perf_counter()
     is_new = is_empty(connection, path)
     if is_new and use.new is None:
         raise CannotOpenError(f"there is no ledger in {path}, which is empty")
     seal = files.enter_context(closing(Seal(seal_path(path))))
     commits = 0 if is_new else count_commits(connection, path)
+    # A ledger that was closed in good order has no log.
+    in_log = None if is_new or not size_of(log_path(path)) else _commits_in_log(connection, path, commits)
     if not is_new or seal.content.commits is not None:
         _refuse_loss(path, seal.content, commits, use.accept_losses)
     if is_new and use.new:
@@ -154,6 +160,8 @@ def _open(connection: apsw.Connection, files: ExitStack, path: Path, use: Use) -
     suspected = seal.content.verdict is not None
     check = _find_damage(connection, path, use, folded=folded == commits, suspected=suspected)
     seal.renew(commits)
+    if in_log is not None:
+        log.info("recovered commits=%d in %.0f ms", in_log, (time.perf_counter() - began) * 1e3)
     return Opened(connection, seal, files.pop_all(), commits, folded, mark, check)
 
 
@@ -211,6 +219,14 @@ def _commits_in_file(path: Path) -> int | None:
         return None
     except apsw.SQLError:
         return -1
+
+
+def _commits_in_log(connection: apsw.Connection, path: Path, commits: int) -> int:
+    """Return how many commits are in the log alone. If the file is torn, these are all since it was last whole."""
+    in_file = _commits_in_file(path)
+    if in_file is None or in_file < 0:
+        in_file = int(connection.execute("SELECT folded FROM ledger").get)
+    return commits - in_file
 
 
 def find_loss(seal: SealContent, commits: int) -> str | None:
