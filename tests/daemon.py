@@ -22,32 +22,42 @@ REPLY_SECONDS_MAX = 20.0
 
 
 class Daemon:
-    """``ticketd``, or another module that prints a ready line, on a free port of 127.0.0.1. Its stderr is read."""
+    """``ticketd``, or another module that prints a ready line, on a free port of 127.0.0.1. Its stderr is read.
+
+    ``sockets`` are handed over to it as systemd does that.
+    """
 
     def __init__(
-        self, *arguments: str, module: str = "ticketd", env: dict[str, str] | None = None, cwd: Path | None = None
+        self,
+        *arguments: str,
+        module: str = "ticketd",
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self.lines: list[str] = []
         self._all_read = False
         self._connections: list[Connection] = []
         self._news = threading.Condition()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
+        handed = [each.fileno() for each in sockets]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*handing_over(handed), sys.executable, "-m", module, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**environment, **(env or {})},
             cwd=cwd,
+            pass_fds=handed,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def wait_ready(self) -> int:
         """Return the port, once the daemon says that it serves."""
-        line = self.wait_line(r"^ready listen=[^ ]*:\d+")
-        match = re.match(r"ready listen=[^ ]*?:(\d+)", line)
+        pattern = r"\bready listen=[^ ]*?:(\d+)(?:.* metrics=[^ ]*:(\d+))?"
+        match = re.search(pattern, self.wait_line(pattern))
         assert match is not None
-        self.port = int(match[1])
+        self.port, self.metrics_port = int(match[1]), int(match[2] or 0)
         return self.port
 
     def wait_line(self, pattern: str) -> str:
@@ -112,6 +122,17 @@ class Daemon:
         with self._news:
             self._all_read = True
             self._news.notify_all()
+
+
+def handing_over(descriptors: Sequence[int]) -> list[str]:
+    """Return the beginning of a command that hands these descriptors over to the rest of it, as systemd does that."""
+    if not descriptors:
+        return []
+    # First out of the way of each other, and then to where they belong.
+    moves = [f"{number + 6}<&{each}" for number, each in enumerate(descriptors)]
+    moves += [f"{number + 3}<&{number + 6}" for number in range(len(descriptors))]
+    script = f'export LISTEN_PID=$$ LISTEN_FDS={len(descriptors)}; exec "$@" {" ".join(moves)}'
+    return ["/bin/sh", "-c", script, "sh"]
 
 
 @contextmanager

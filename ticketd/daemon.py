@@ -22,9 +22,11 @@ from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFa
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
+from ticketd.listeners import listen, open_sockets
 from ticketd.security import CannotListenError, Security
 from ticketd.serving.server import DESCRIPTORS_RESERVED, TURNED_AWAY_MAX, Server
 from ticketd.serving.service import Service
+from ticketd.systemd import ServiceManager
 
 log = logging.getLogger("ticketd")
 
@@ -120,17 +122,18 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     ``write_line`` writes a line of text to the log as it is. Raises CannotOpenError, EventsFileError or
     CannotListenError.
     """
-    ending = Ending()
+    ending, manager = Ending(), ServiceManager()
     limits = options.limits
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
     file, disk_thread = EventsFile(options.events, ledger_files), DiskThread("events-file")
     security = Security(options)
     # Before there is a ledger: whoever is refused has changed nothing.
-    await _check_address(options, security)
+    sockets = await open_sockets(options, security)
     events_in_file = await read_at_start(file, disk_thread)
-    ledger, name = await _open_ledger(options)
-    catalogue = Catalogue(await ledger.events())
-    committer = Committer(ledger, catalogue, limits)
+    with manager.starting():
+        ledger, name = await _open_ledger(options)
+        catalogue = Catalogue(await ledger.events())
+    committer = Committer(ledger, catalogue, limits, logs_each=options.log_sales)
     file_sync = FileSync(file, disk_thread, catalogue, committer)
     service = Service(
         committer,
@@ -143,6 +146,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     server = Server(service)
     cannot_serve: CannotListenError | CannotOpenError | EventsFileError | None = None
     async with asyncio.TaskGroup() as tasks:
+        telling = tasks.create_task(ending.supervise("watchdog", manager.keep_alive()))
         committing = tasks.create_task(ending.supervise("committer", committer.run(), vital=True))
         refreshing = syncing = None
         if isinstance(ledger, SharedLedger):
@@ -155,7 +159,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             await file_sync.start(events_in_file)
             if ending.at_once:
                 _exit_at_once(ending.status)
-            addresses = await _listen(server, options, security)
+            addresses = await listen(server, sockets.service, options, security)
             security.reload_on_signal(server)
         except (CannotListenError, CannotOpenError, EventsFileError) as error:
             cannot_serve = error
@@ -164,12 +168,14 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
                 syncing = tasks.create_task(ending.supervise("file sync", file_sync.run()))
             _freeze_garbage_collector()
             write_line(
-                f"ready listen={','.join(addresses)} ledger={name} events={len(catalogue)}"
+                f"ready listen={addresses} ledger={name} events={len(catalogue)}"
                 f" loop={type(asyncio.get_running_loop()).__module__.partition('.')[0]} version={__version__}"
             )
+            manager.tell("READY=1", f"STATUS=selling on {addresses}")
             await ending.wait()
         began = asyncio.get_running_loop().time()
         if not cannot_serve:
+            manager.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={(limits.drain_seconds_max + 1) * 1e6:.0f}")
             await _drain(server, service, ending, limits.drain_seconds_max * CONNECTIONS_SHARE)
         if syncing:
             file_sync.close()
@@ -178,6 +184,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             refreshing.cancel()
         committer.close()
         await _close_ledger(ledger, committing, ending, began + limits.drain_seconds_max * LEDGER_SHARE)
+        telling.cancel()
     if cannot_serve:
         raise cannot_serve
     log.info("ended")
@@ -206,34 +213,6 @@ async def _open_ledger(options: Options) -> tuple[Ledger, str]:
         ) from None
     shared = await PostgresLedger.open(options.ledger, seconds, events_max, hold_max)
     return shared, f"postgresql://{shared.name}"
-
-
-async def _check_address(options: Options, security: Security) -> None:
-    try:
-        await security.check_address(options)
-    except (OSError, UnicodeError) as error:
-        raise _cannot_listen(f"{options.host}:{options.port}", "--port or --host", error) from None
-
-
-async def _listen(server: Server, options: Options, security: Security) -> list[str]:
-    where, choice = f"{options.host}:{options.port}", "--port or --host"
-    try:
-        addresses = await server.listen(options.host, options.port, security.tls)
-        if options.unix:
-            where, choice = str(options.unix), "--unix"
-            addresses.append(await server.listen_unix(options.unix, options.unix_mode))
-    except (OSError, UnicodeError) as error:
-        raise _cannot_listen(where, choice, error) from None
-    return addresses
-
-
-def _cannot_listen(where: str, choice: str, error: Exception) -> CannotListenError:
-    return CannotListenError(f"cannot listen on {where}: {_reason(error)}; choose another {choice}")
-
-
-def _reason(error: Exception) -> str:
-    number = getattr(error, "errno", None) or 0
-    return os.strerror(number) if number > 0 else str(error)
 
 
 async def _drain(server: Server, service: Service, ending: Ending, seconds: float) -> None:

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import signal
-import socket
 import ssl
-from ipaddress import ip_address
+from collections.abc import Iterable
 from pathlib import Path
 
 from ticketd import access_file
 from ticketd.access_file import AccessFileError
 from ticketd.config import Options
 from ticketd.serving.access import Access
+from ticketd.serving.listening import Address, is_reached_by_others
 from ticketd.serving.server import Server
 
 log = logging.getLogger("ticketd")
@@ -50,14 +50,11 @@ class Security:
             ) from None
         return tls
 
-    async def check_address(self, options: Options) -> None:
-        """Refuse an address that other machines reach, unless somebody guards it. Raises CannotListenError, OSError."""
-        found = await asyncio.get_running_loop().getaddrinfo(
-            options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        if all(ip_address(address[0]).is_loopback for *_, address in found):
+    def check_service(self, where: str, addresses: Iterable[Address]) -> None:
+        """Refuse addresses that other machines reach, unless somebody guards them. Raises CannotListenError."""
+        options = self._options
+        if not any(map(is_reached_by_others, addresses)):
             return
-        where = f"{options.host}:{options.port}"
         if self.access is None and not options.open_to_the_network:
             raise CannotListenError(
                 f"whoever reaches {where} could sell, cancel and let in; give an access file (ticketd access add makes"
@@ -73,6 +70,17 @@ class Security:
                 " a network that nobody else can read",
                 where,
             )
+
+    def check_metrics(self, where: str, addresses: Iterable[Address]) -> None:
+        """The same for the metrics, which no access file guards."""
+        if not any(map(is_reached_by_others, addresses)):
+            return
+        if not self._options.open_to_the_network:
+            raise CannotListenError(
+                f"whoever reaches {where} could read the metrics: which events there are, and how they sell; leave them"
+                " on this machine (--metrics PORT), or accept that with --open-to-the-network"
+            )
+        log.warning("open to the network: whoever reaches %s can read the metrics", where)
 
     def reload_on_signal(self, server: Server) -> None:
         """Read both again on every SIGHUP. What cannot be used changes nothing, and is logged."""

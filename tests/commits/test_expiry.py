@@ -18,6 +18,7 @@ from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.model import Event
 from ticketd.rules.working_set import LedgerRequest
+from ticketd.serving.listening import bind, resolve
 from ticketd.serving.server import Server
 from ticketd.serving.service import Service
 from ticketd.wire.replies import BookingReply, BookingsReply, ChangeFacts, ErrorReply, EventReply, Reply
@@ -217,8 +218,10 @@ async def test_holds_that_ran_out_in_downtime_are_expired_at_startup(storage: St
 async def connected(shop: Shop) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
     """Serve one connection; give a function that sends a line and returns the next reply."""
     server = Server(Service(shop.committer, shop.catalogue, Limits()))
-    host, _, port = (await server.listen("127.0.0.1", 0))[0].rpartition(":")
-    reader, writer = await asyncio.open_connection(host, port)
+    [listening] = bind(await resolve("127.0.0.1", 0))
+    address = listening.getsockname()
+    await server.listen([listening])
+    reader, writer = await asyncio.open_connection(*address)
 
     async def ask(line: str) -> Any:
         writer.write(line.encode() + b"\n")

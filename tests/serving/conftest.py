@@ -25,6 +25,7 @@ from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
 from ticketd.serving.connection import Connection as ServedConnection
+from ticketd.serving.listening import bind, resolve
 from ticketd.serving.server import Server
 from ticketd.serving.service import Service
 from ticketd.wire.requests import Create
@@ -190,13 +191,13 @@ async def serving(
     await committer.ask(creates, "test")
     service = make(committer, catalogue, limits)
     server = Server(service)
-    [address] = await server.listen("127.0.0.1", 0, tls)
-    for listener in server._listeners:
-        for listening in listener.sockets:
-            # Connections inherit it.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+    [listening] = bind(await resolve("127.0.0.1", 0))
+    # Connections inherit it.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+    port: int = listening.getsockname()[1]
+    await server.listen([listening], tls)
     try:
-        served = Served(int(address.rpartition(":")[2]), server, service, committer)
+        served = Served(port, server, service, committer)
         yield served
     finally:
         for client in served.clients:

@@ -1,15 +1,12 @@
 """Owns the listener, the life of each connection, and the drain."""
 
 import asyncio
-import errno
 import logging
-import os
 import resource
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from ticketd.commits.clients import SHUTTING_DOWN
@@ -18,7 +15,7 @@ from ticketd.serving.accepting import accepted, owner
 from ticketd.serving.connection import Connection
 from ticketd.serving.service import Service
 from ticketd.serving.strangers import Strangers
-from ticketd.serving.tls import bind, greet
+from ticketd.serving.tls import greet
 
 log = logging.getLogger(__name__)
 
@@ -50,29 +47,19 @@ class Server:
         self._turned_away = 0
         self._logged_descriptors = False
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> list[str]:
-        """Listen, and return the addresses as ``host:port``. Port 0 is any free port. Raises OSError, UnicodeError."""
+    async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on these sockets, with TLS if they are no unix sockets. Raises OSError."""
         self.tls = tls
-        if tls:
-            sockets = await bind(host, port, BACKLOG)
-            self._accepting = [asyncio.create_task(self._accept(each)) for each in sockets]
-            return [_address(each.getsockname()) for each in sockets]
-        listener = await asyncio.start_server(self._on_connection, host, port, backlog=BACKLOG)
-        self._listeners.append(listener)
-        return [_address(each.getsockname()) for each in listener.sockets]
-
-    async def listen_unix(self, path: Path, mode: int) -> str:
-        """Listen on a unix socket with this file mode, and return its address. Raises OSError."""
-        _remove_stale(path)
-        # Nobody may connect before the mode is set.
-        before = os.umask(0o177)
-        try:
-            listener = await asyncio.start_unix_server(self._on_connection, path, backlog=BACKLOG)
-        finally:
-            os.umask(before)
-        await asyncio.to_thread(path.chmod, mode)
-        self._listeners.append(listener)
-        return f"unix:{path}"
+        for each in sockets:
+            if each.family == socket.AF_UNIX:
+                unix = await asyncio.start_unix_server(self._on_connection, sock=each, backlog=BACKLOG)
+                self._listeners.append(unix)
+            elif tls:
+                each.listen(BACKLOG)
+                each.setblocking(False)
+                self._accepting.append(asyncio.create_task(self._accept(each)))
+            else:
+                self._listeners.append(await asyncio.start_server(self._on_connection, sock=each, backlog=BACKLOG))
 
     def recheck(self) -> None:
         """After the access list was replaced: end the connections whose tokens are gone."""
@@ -209,22 +196,3 @@ class Server:
             await connection.close_gracefully(refusal)
         finally:
             self._turned_away -= 1
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove the file of a unix socket on which nobody listens any more. Raises OSError if somebody does."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-    raise OSError(errno.EADDRINUSE, "another program listens on it")
-
-
-def _address(name: tuple[str, int]) -> str:
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -22,22 +22,6 @@ _PLAIN = TicketError("bad_frame", "this port speaks TLS; connect with TLS, as ti
 OnConnection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
-async def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Return sockets that listen on all addresses of a host. Raises OSError or UnicodeError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    try:
-        for family, *_, address in dict.fromkeys(found):
-            sockets.append(socket.create_server(address[:2], family=family, backlog=backlog))
-            sockets[-1].setblocking(False)
-    except BaseException:
-        for each in sockets:
-            each.close()
-        raise
-    return sockets
-
-
 async def greet(accepted: socket.socket, context: ssl.SSLContext, on_connection: OnConnection) -> None:
     """Begin TLS on a connection, and then call ``on_connection`` as ``asyncio.start_server`` does.
 
