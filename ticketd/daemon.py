@@ -8,7 +8,7 @@ import resource
 import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ticketd import __version__
 from ticketd.commits.catalogue import Catalogue
@@ -27,6 +27,9 @@ from ticketd.security import CannotListenError, Security
 from ticketd.serving.server import DESCRIPTORS_RESERVED, TURNED_AWAY_MAX, Server
 from ticketd.serving.service import Service
 from ticketd.systemd import ServiceManager
+
+if TYPE_CHECKING:
+    from ticketd.serving.monitor import Monitor
 
 log = logging.getLogger("ticketd")
 
@@ -128,6 +131,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     file, disk_thread = EventsFile(options.events, ledger_files), DiskThread("events-file")
     security = Security(options)
     # Before there is a ledger: whoever is refused has changed nothing.
+    new_monitor = _load_monitor() if options.metrics else None
     sockets = await open_sockets(options, security)
     events_in_file = await read_at_start(file, disk_thread)
     with manager.starting():
@@ -144,6 +148,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
         takes_words=options.words,
     )
     server = Server(service)
+    monitor = new_monitor(service) if new_monitor else None
     cannot_serve: CannotListenError | CannotOpenError | EventsFileError | None = None
     async with asyncio.TaskGroup() as tasks:
         telling = tasks.create_task(ending.supervise("watchdog", manager.keep_alive()))
@@ -160,6 +165,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             if ending.at_once:
                 _exit_at_once(ending.status)
             addresses = await listen(server, sockets.service, options, security)
+            watched = f" metrics={await monitor.listen(sockets.metrics)}" if monitor else ""
             security.reload_on_signal(server)
         except (CannotListenError, CannotOpenError, EventsFileError) as error:
             cannot_serve = error
@@ -168,7 +174,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
                 syncing = tasks.create_task(ending.supervise("file sync", file_sync.run()))
             _freeze_garbage_collector()
             write_line(
-                f"ready listen={addresses} ledger={name} events={len(catalogue)}"
+                f"ready listen={addresses}{watched} ledger={name} events={len(catalogue)}"
                 f" loop={type(asyncio.get_running_loop()).__module__.partition('.')[0]} version={__version__}"
             )
             manager.tell("READY=1", f"STATUS=selling on {addresses}")
@@ -177,6 +183,8 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
         if not cannot_serve:
             manager.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={(limits.drain_seconds_max + 1) * 1e6:.0f}")
             await _drain(server, service, ending, limits.drain_seconds_max * CONNECTIONS_SHARE)
+        if monitor:
+            monitor.close()
         if syncing:
             file_sync.close()
             await _wait_for_file(syncing, file, began + limits.drain_seconds_max * FILE_SHARE)
@@ -189,6 +197,17 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
         raise cannot_serve
     log.info("ended")
     return ending.status
+
+
+def _load_monitor() -> "Callable[[Service], Monitor]":
+    """Return what makes the monitor. Raises CannotListenError if a module is missing."""
+    try:
+        from ticketd.serving.monitor import Monitor
+    except ModuleNotFoundError as error:
+        raise CannotListenError(
+            f"{error.name} is missing, and --metrics needs it: pip install 'ticketd[metrics]'"
+        ) from None
+    return Monitor
 
 
 async def _open_ledger(options: Options) -> tuple[Ledger, str]:
