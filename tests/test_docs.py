@@ -184,7 +184,9 @@ def programs(folder: Path) -> dict[str, str]:
     tools = folder / "bin"
     tools.mkdir()
     # The netcat of the machine may be missing, or another one: tests.nc speaks as `nc -N` does.
-    for name, module in (("ticketctl", "ticketctl"), ("ticketd", "ticketd"), ("nc", "tests.nc")):
+    # And tests.curl as `curl -s` does.
+    own = {"ticketctl": "ticketctl", "ticketd": "ticketd", "nc": "tests.nc", "curl": "tests.curl"}
+    for name, module in own.items():
         (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         (tools / name).chmod(0o755)
     return {"PATH": f"{tools}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
@@ -197,11 +199,12 @@ def test_console_blocks_are_real_runs(page: str, checkout: Path) -> None:
         assert len(commands) >= 5
     if not commands:
         return
-    with running(checkout) as daemon:
+    with running(checkout, "--metrics", "0") as daemon:
         environment = {**programs(checkout), "TICKETD_PORT": str(daemon.port)}
         for command, written in commands:
+            command = command.replace("nc -N 127.0.0.1 8080", f"nc -N 127.0.0.1 {daemon.port}")
             ran = subprocess.run(
-                ["/bin/sh", "-c", command.replace("nc -N 127.0.0.1 8080", f"nc -N 127.0.0.1 {daemon.port}")],
+                ["/bin/sh", "-c", command.replace("127.0.0.1:9090", f"127.0.0.1:{daemon.metrics_port}")],
                 cwd=checkout,
                 env=environment,
                 stdout=subprocess.PIPE,
