@@ -182,12 +182,11 @@ def test_what_is_printed_is_a_config_file_that_says_the_same(write: Write, capsy
 
 def test_all_settings_are_printed_and_may_be_set(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys).splitlines()
-    assert [line.removeprefix("# ").partition(" = ")[0].replace("-", "_") for line in lines] == [
+    assert [line.removeprefix("# ").partition(" =")[0].replace("-", "_") for line in lines] == [
         *Settings.__struct_fields__,
         *Limits.__struct_fields__,
     ]
-    # Those without a value have an empty one.
-    text = "\n".join(line.removeprefix("# ") for line in lines if not line.endswith('""'))
+    text = "\n".join(line.removeprefix("# ") for line in lines if not line.endswith("="))
     assert parse(["--config", write(text.replace("unix-mode", "# unix-mode"))]) == parse([])
 
 

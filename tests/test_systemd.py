@@ -143,7 +143,7 @@ def heard(told: socket.socket, wanted: str) -> list[str]:
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told_when_it_is_ready_lives_and_stops(tmp_path: Path, abstract: bool) -> None:
-    with manager(abstract=abstract) as (told, env), running(tmp_path, env={**env, "WATCHDOG_USEC": "20000"}) as daemon:
+    with manager(abstract=abstract) as (told, env), running(tmp_path, env={**env, "WATCHDOG_USEC": "200000"}) as daemon:
         before = heard(told, "READY=1\n")
         assert before[0] == "EXTEND_TIMEOUT_USEC=15000000\nSTATUS=opening the ledger"
         assert before[-1] == f"READY=1\nSTATUS=selling on 127.0.0.1:{daemon.port}"

@@ -230,7 +230,7 @@ def _as_file(given: dict[str, Given]) -> str:
         # What JSON writes is TOML too, but for DEL.
         written = json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
         if source == _DEFAULT:
-            lines.append(f"# {key} = {written}")
+            lines.append(f"# {key} = {written}" if value != "" else f"# {key} =")
         else:
             lines.append(f"{key} = {written}  # {source}")
     return "".join(f"{line}\n" for line in lines)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 FIRST_DESCRIPTOR = 3
+# So long it waits for a manager that reads slowly.
+TELL_SECONDS_MAX = 0.1
 # While the ledger is opened, it asks for this much more time, this often, and no longer than that in all.
 EXTENSION_SECONDS = 15.0
 EXTENSION_INTERVAL_SECONDS = 5.0
@@ -45,7 +47,7 @@ class ServiceManager:
         """Tell the state, such as ``READY=1``. If nobody takes it, the daemon goes on."""
         if self._address:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-                told.setblocking(False)
+                told.settimeout(TELL_SECONDS_MAX)
                 told.sendto("\n".join(state).encode(), self._address)
 
     @contextmanager

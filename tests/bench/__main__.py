@@ -30,6 +30,7 @@ from tests.bench import (
     sales,
     shared,
     sustained,
+    watching,
 )
 from tests.bench.table import HEADING, Block
 
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Section] = {
     "client": client.run,
     "shared": shared.run,
     "access": access.run,
+    "watching": watching.run,
 }
 LEGEND = """\
 Medians of the rounds, in which ticketd and its peers take turns. A ratio is that of the first line of its block to this

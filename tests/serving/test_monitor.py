@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +202,16 @@ def test_few_are_connected_at_once_and_others_are_closed(watched: Daemon) -> Non
     finally:
         for each in silent:
             each.close()
+
+
+def test_clients_that_go_without_a_goodbye_leave_no_trace(watched: Daemon) -> None:
+    seen = len(watched.lines)
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", watched.metrics_port), REPLY_SECONDS_MAX) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: raw(watched, b"GET /livez HTTP/1.0\r\n\r\n"))
+    assert not [line for line in watched.lines[seen:] if "rror" in line]
 
 
 async def test_who_says_nothing_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,9 @@ class HttpServer:
             answer = Answer(431, TEXT, b"the head of a request may have %d bytes\n" % HEAD_BYTES_MAX)
         else:
             answer = self._answer_to(head.partition(b"\r\n")[0])
+        if writer.is_closing():
+            # uvloop would raise RuntimeError.
+            return
         allow = "Allow: GET\r\n" if answer.status == 405 else ""
         writer.write(
             f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\nContent-Type: {answer.kind}\r\n{allow}"
@@ -94,15 +97,15 @@ class HttpServer:
         """Return what answers a request with this first line."""
         match line.split(b" "):
             case [method, target, version] if version.startswith(b"HTTP/1."):
-                page = self._pages.get(target.partition(b"?")[0].decode(errors="replace"))
+                path = target.partition(b"?")[0].decode(errors="replace")
             case _:
                 return Answer(400, TEXT, b"this is not HTTP/1\n")
-        if page is None:
+        if path not in self._pages:
             return Answer(404, TEXT, f"there are {', '.join(self._pages)}\n".encode())
         if method != b"GET":
             return Answer(405, TEXT, b"only GET is answered\n")
         try:
-            return page()
+            return self._pages[path]()
         except Exception:
-            log.exception("a bug in %s", target.decode(errors="backslashreplace"))
+            log.exception("a bug in %s", path)
             return Answer(500, TEXT, b"the daemon has a bug; its log tells more\n")
