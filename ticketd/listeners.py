@@ -6,13 +6,16 @@ They are bound before there is a ledger: whoever cannot listen has changed nothi
 import os
 import socket
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ticketd.config import Options
 from ticketd.security import CannotListenError, Security
 from ticketd.serving.listening import Address, bind, bind_unix, name_of, remove_stale, resolve
 from ticketd.serving.server import Server
 from ticketd.systemd import inherited_sockets
+
+if TYPE_CHECKING:
+    from ticketd.serving.monitor import Monitor
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
@@ -53,6 +56,16 @@ async def listen(server: Server, sockets: list[socket.socket], options: Options,
     except OSError as error:
         raise _cannot_listen(where, choice, error) from None
     return ",".join(map(name_of, sockets))
+
+
+async def listen_to_watchers(monitor: "Monitor", sockets: list[socket.socket]) -> str:
+    """Answer those who watch the daemon, and return the addresses for the log. Raises CannotListenError."""
+    addresses = ",".join(map(name_of, sockets))
+    try:
+        await monitor.listen(sockets)
+    except OSError as error:
+        raise _cannot_listen(addresses, "--metrics", error) from None
+    return addresses
 
 
 async def _bound(

@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from ticketd.serving.http import JSON, TEXT, Answer, HttpServer
-from ticketd.serving.listening import name_of
 from ticketd.serving.metrics import Metrics
 from ticketd.serving.service import Service
 from ticketd.wire.codec import encode
@@ -26,10 +25,9 @@ class Monitor:
         self._encode, self._kind = choose_encoder("")
         self._http = HttpServer({"/metrics": self._metrics, "/livez": self._live, "/readyz": self._ready})
 
-    async def listen(self, sockets: list[socket.socket]) -> str:
-        """Answer on these sockets, and return their addresses for the log. Raises OSError."""
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Answer on these sockets. Raises OSError."""
         await self._http.listen(sockets)
-        return ",".join(map(name_of, sockets))
 
     def close(self) -> None:
         """Answer nobody any more."""
