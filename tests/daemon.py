@@ -19,6 +19,7 @@ import msgspec
 START_SECONDS_MAX = 30.0
 END_SECONDS_MAX = 30.0
 REPLY_SECONDS_MAX = 20.0
+LAUNCHER = Path(__file__).with_name("handing_over.py")
 
 
 class Daemon:
@@ -41,8 +42,9 @@ class Daemon:
         self._news = threading.Condition()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
         handed = [each.fileno() for each in sockets]
+        launcher = [sys.executable, "-IS", str(LAUNCHER), ",".join(map(str, handed))] if handed else []
         self.process = subprocess.Popen(
-            [*handing_over(handed), sys.executable, "-m", module, *arguments],
+            [*launcher, sys.executable, "-m", module, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**environment, **(env or {})},
@@ -122,17 +124,6 @@ class Daemon:
         with self._news:
             self._all_read = True
             self._news.notify_all()
-
-
-def handing_over(descriptors: Sequence[int]) -> list[str]:
-    """Return the beginning of a command that hands these descriptors over to the rest of it, as systemd does that."""
-    if not descriptors:
-        return []
-    # First out of the way of each other, and then to where they belong.
-    moves = [f"{number + 6}<&{each}" for number, each in enumerate(descriptors)]
-    moves += [f"{number + 3}<&{number + 6}" for number in range(len(descriptors))]
-    script = f'export LISTEN_PID=$$ LISTEN_FDS={len(descriptors)}; exec "$@" {" ".join(moves)}'
-    return ["/bin/sh", "-c", script, "sh"]
 
 
 @contextmanager

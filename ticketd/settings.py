@@ -140,8 +140,8 @@ def _given(name: str, flags: dict[str, Any], file: dict[str, Any], path: str | N
         typed, source, strict = os.environ[variable], variable, False
     elif name in file:
         typed, source, strict = file[name], f"{_flag(name).removeprefix('--')} in {path}", True
-        if type(typed) is int and field.type is str:
-            # Such as a port or a file mode.
+        if name == "metrics" and type(typed) is int:
+            # A port alone.
             typed = str(typed)
     else:
         return Given(_DEFAULTS[name], _DEFAULT)

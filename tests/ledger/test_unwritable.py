@@ -17,7 +17,7 @@ NOBODY = 65_534
 
 @pytest.fixture
 def ledger() -> Iterator[Path]:
-    """The path of a ledger that was closed in good order, in a folder that everybody reaches."""
+    """The path of a ledger, in a folder that everybody reaches."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o777)
@@ -59,6 +59,8 @@ def test_a_file_that_cannot_be_written_is_named(ledger: Path, suffix: str, mode:
 
 
 def test_a_folder_in_which_no_log_can_be_made_is_named(ledger: Path) -> None:
+    # It is empty, and a ledger that was closed in good order has none.
+    ledger.with_name(f"{ledger.name}-wal").unlink()
     ledger.parent.chmod(0o555)
     with unprivileged(), pytest.raises(CannotOpenError, match=f"cannot be written: {ledger.parent} must be "):
         open_ledger(ledger, Use())
