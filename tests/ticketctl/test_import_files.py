@@ -76,7 +76,7 @@ def test_import_refuses_bookings_and_tickets(what: str, tmp_path: Path) -> None:
         ('{"id":"a"}\n', 1, "missing required field `name`"),
         ('{"events":[\n{"ID":"a"}]}', 2, "an event needs Name"),
         ('{"events":[\n,]}', 2, "this is not JSON"),
-        ("id\tname\n", 1, "malformed"),
+        ("id\tname\n", 1, "this is not JSON"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line_and_not_sent(

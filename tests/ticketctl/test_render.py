@@ -71,7 +71,9 @@ def test_control_characters_in_replies_do_not_reach_a_terminal(lie: str) -> None
 def test_control_characters_in_stats_do_not_reach_a_pipe(option: list[str]) -> None:
     figures = dict.fromkeys(StatsReply.__struct_fields__, 1)
     busiest = [{"id": EVIL, "refused": {EVIL: 1}}]
-    with lying(answer("stats", **{**figures, "version": EVIL, "ready": True, "busiest": busiest})) as liar:
+    with lying(
+        answer("stats", **{**figures, "version": EVIL, "ready": True, "busiest": busiest, "slowest": []})
+    ) as liar:
         done = ctl("stats", *option, port=liar.port)
     assert len(done.stdout.splitlines()) == (1 if option else len(figures))
     assert not STEERING.search(done.stdout.replace("\t", ""))
