@@ -3,7 +3,7 @@
 What the fuzzer guided by coverage tries is here: ``converse``.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import TypeVar
@@ -66,7 +66,7 @@ class Ledger:
         self._bookings: dict[str, Booking] = {}
         self._redemptions: list[Redemption] = []
         self.requests = 0
-        self.answered: Counter[type[Request]] = Counter()
+        self.answered: defaultdict[type[Request], int] = defaultdict(int)
         # Two of them, for the ids of a batch are minted before it, and those of its tickets within it.
         self._asked = 0
         self._issued = 0

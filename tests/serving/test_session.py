@@ -1,6 +1,6 @@
 """The conversation as tables, without a socket: bytes in, steps and bytes out, however the bytes are split."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ class Remembered:
 
     def __init__(self, *, stale: bool = False, list_bytes: int = 0, settled: bool = False) -> None:
         self.requests = 0
-        self.answered: Counter[type[Request]] = Counter()
+        self.answered: defaultdict[type[Request], int] = defaultdict(int)
         self.refused: list[tuple[str, str]] = []
         self.settled = settled
         self.stale = stale

@@ -47,7 +47,7 @@ class Timings:
         # From when a commit begins until it is durable, and of that, from when it is decided.
         self.commit = Histogram()
         self.sync = Histogram()
-        # How long the request that had waited longest for each commit had waited in its queue.
+        # How long the first request of each commit had waited in its queue.
         self.queue = Histogram()
         # The slowest of each part of the last hour, as heaps, with the numbers of the parts.
         self._parts: deque[tuple[int, list[_Timed]]] = deque()

@@ -1,6 +1,6 @@
 """The contract of the memory from which the rules answer without the ledger."""
 
-from collections import Counter
+from collections import defaultdict
 from typing import Protocol
 
 from ticketd.model import Event
@@ -13,7 +13,7 @@ class Memory(Protocol):
 
     # The number of requests received, and by their kinds those answered from memory. Sessions count them.
     requests: int
-    answered: Counter[type[Request]]
+    answered: defaultdict[type[Request], int]
 
     def now(self) -> int:
         """Return the time by the clock of the ledger, in milliseconds since 1970."""

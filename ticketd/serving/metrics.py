@@ -74,7 +74,9 @@ class Metrics(Collector):
         yield _counter("commits", "Commits that changed something", counts.commits)
         yield _counter("bookings", "Bookings that were sold", counts.bookings)
         yield _counter("tickets_sold", "Tickets that were sold, those that were cancelled later too", counts.tickets)
-        yield _histogram("queue_wait_seconds", "The longest wait in a queue, of each commit", timings.queue)
+        yield _histogram(
+            "queue_wait_seconds", "How long the first request of each commit had waited in its queue", timings.queue
+        )
         yield _histogram("commit_seconds", "From the beginning of a commit until it was durable", timings.commit)
         yield _histogram("sync_seconds", "Of that, how long the ledger wrote and synced", timings.sync)
 

@@ -1,7 +1,7 @@
 """Owns what all sessions share: the parts that answer requests, and the counts of connections and requests."""
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -40,7 +40,7 @@ class Service:
     connections: int = 0
     requests: int = 0
     # See Memory. The committer counts the others.
-    answered: Counter[type[Request]] = field(default_factory=Counter)
+    answered: defaultdict[type[Request], int] = field(default_factory=lambda: defaultdict(int))
     # Whether the daemon is ending. It still commits what it has read.
     draining: bool = False
     fair_share: FairShare = field(default_factory=FairShare)
