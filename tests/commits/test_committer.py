@@ -263,7 +263,7 @@ async def test_the_log_tells_of_every_booking_once(
     committer.close()
     await running
     await ledger.close()
-    lines = [record.getMessage() for record in caplog.records]
+    lines = [line for record in caplog.records for line in record.getMessage().split("\n")]
     alone = sum(line.startswith("booked ") for line in lines)
     together = sum(int(line.partition("bookings=")[2].split()[0]) for line in lines if line.startswith("committed "))
     assert alone + together == buyers
