@@ -34,16 +34,15 @@ from ticketd.ledger.base import (
     OutcomeUnknownError,
     StorageFullError,
 )
+from ticketd.ledger.postgres.changes import Looks
 from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection, is_refusal
 from ticketd.ledger.postgres.known import Known
-from ticketd.ledger.postgres.load import NOW, load, load_committed, load_due, lock, part_of
+from ticketd.ledger.postgres.load import load, load_committed, load_due, lock, part_of
 from ticketd.ledger.postgres.outcomes import Outcomes
-from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, STANDBY_IS_AWAY, TRY_SECONDS_MAX, Pool, standby_away
+from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 from ticketd.ledger.postgres.reads import Reads
 from ticketd.ledger.postgres.save import Batch
-from ticketd.ledger.postgres.schema import SCHEMA_VERSION
-from ticketd.ledger.postgres.tasks import Tasks
-from ticketd.ledger.rows import EVENT_COLUMNS, event_of
+from ticketd.ledger.tasks import Tasks
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Event
 from ticketd.rules.commands import decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
@@ -64,20 +63,6 @@ SWEEP_SECONDS_MAX = 5.0
 HOLDS_PER_SECOND_MIN = 10_000
 # A sweep ends due holds of up to this many events.
 EVENTS_PER_SWEEP_MAX = 100
-REMOVALS_REMEMBERED_MAX = 1_000
-# An answer that was loaded before an event was removed, and shows it, comes no later than this.
-LATE_SECONDS_MAX = 60.0
-
-
-# What has changed since the transaction $1: a row for each event, or one row without an event. The columns before those
-# of the event are the same in all rows. One of them has those of the events $2 that are there.
-_CHANGES = f"""
-SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
-    (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
-    ARRAY(SELECT ARRAY[event, changed::text] FROM removals WHERE changed >= $1::text::xid8),
-    ARRAY(SELECT id FROM events WHERE id = ANY($2::text[])), {EVENT_COLUMNS}
-FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number
-"""
 
 
 class PostgresLedger:
@@ -105,16 +90,10 @@ class PostgresLedger:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
         self._reads = Reads(pool, self._tasks)
-        # The transactions that removed the last events, by event. Each connection reports a removal at least once.
-        self._removals: dict[str, str] = {}
         # Not known yet. With 0, the first batch sweeps.
         self.next_expiry: int | None = 0
         self._known = Known()
-        # Events that were removed, and when that was noticed, by the loop's clock. What was read before may still come.
-        self._removed_lately: dict[str, float] = {}
-        # What this daemon has deleted and created since it last began to look for changes.
-        self._deleted: set[str] = set()
-        self._created: set[str] = set()
+        self._looks = Looks(pool, self._known)
         # The time of the database when the loop's clock was 0, in milliseconds since 1970.
         self._clock_began = 0.0
 
@@ -161,55 +140,26 @@ class PostgresLedger:
         try:
             async with self._pool.lend() as connection:
                 connection.seen_xmin = XMIN_START
-                return list((await self._fetch_changes(connection)).events)
+                return list((await self._look(connection)).events)
         except LedgerUnavailableError as error:
             raise CannotOpenError(str(error)) from error
 
     async def fetch_changes(self) -> Changes:
         """See SharedLedger."""
         async with self._pool.lend() as connection:
-            return await self._fetch_changes(connection)
+            return await self._look(connection)
 
     async def close(self) -> None:
         """See Ledger."""
         await self._tasks.wait()
         self._pool.close()
 
-    async def _fetch_changes(self, connection: PooledConnection) -> Changes:
-        """Return what has changed since the last call on the connection, and take it over.
-
-        Raises LedgerUnavailableError, and CannotOpenError if a newer ticketd has upgraded the tables.
-        """
-        self._deleted.clear()
-        self._created.clear()
-        earliest = self._loop.time() - LATE_SECONDS_MAX
-        self._removed_lately = {id: at for id, at in self._removed_lately.items() if at > earliest}
-        # The first time on a connection, all events count as changed.
-        async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
-            rows = await connection.fetch(_CHANGES, connection.seen_xmin, list(self._removed_lately))
-        now, connection.seen_xmin, self.next_expiry, version, standby_is_away, removals, there = rows[0][:7]
-        if version != SCHEMA_VERSION:
-            raise CannotOpenError(
-                f"the ledger in the database {self.name} has schema {version} now, and this ticketd knows"
-                f" {SCHEMA_VERSION}; start a newer ticketd"
-            )
-        self._set_clock(now)
-        # What was deleted meanwhile may still be in it.
-        events = [event_of(row[7:]) for row in rows if row[7] is not None and row[7] not in self._deleted]
-        # One that is reported again must not remove the event that was created with its id since.
-        removed = {event_id for event_id, transaction in removals if self._removals.get(event_id) != transaction}
-        lately = self._removed_lately
-        self._removed_lately = lately | dict.fromkeys(removed, self._loop.time())
-        self._removals.update(removals)
-        for remembered in (self._removals, self._removed_lately):
-            while len(remembered) > REMOVALS_REMEMBERED_MAX:
-                del remembered[next(iter(remembered))]
-        # What was created meanwhile may not be in it yet.
-        removed = (removed | (lately.keys() - there)) - self._created
-        for event_id in removed:
-            self._known.events.pop(event_id, None)
-        self._known.events.update((event.id, event) for event in events)
-        return Changes(events, removed, blocked=standby_away(self.name) if standby_is_away else "")
+    async def _look(self, connection: PooledConnection) -> Changes:
+        look = await self._looks.look(connection)
+        self.next_expiry = look.next_expiry
+        # Its clock is right from now on.
+        self._clock_began = look.now - self._loop.time() * 1_000
+        return look.changes
 
     async def _decide_without_commit(self, requests: Sequence[LedgerRequest], refusal: Reply) -> Answers:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
@@ -330,10 +280,5 @@ class PostgresLedger:
         for booking in batch.bookings:
             if booking.state == "held" and booking.expires is not None:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
-        self._deleted.update(batch.answers.removed)
-        self._created.update(batch.created)
+        self._looks.note(batch.answers.removed, batch.created)
         return self._known.remember(batch.answers, batch.bookings)
-
-    def _set_clock(self, now: int) -> None:
-        """Set the clock to the time of the database, in milliseconds since 1970."""
-        self._clock_began = now - self._loop.time() * 1_000

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ticketd.ledger.base import Answers
 from ticketd.ledger.postgres.load import load_committed, load_page
 from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
-from ticketd.ledger.postgres.tasks import Tasks
+from ticketd.ledger.tasks import Tasks
 from ticketd.rules.commands import TABLE, read_set
 from ticketd.rules.working_set import Page, WorkingSet
 from ticketd.wire.requests import Request

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from ticketd.ledger.postgres.tasks import Tasks
+from ticketd.ledger.tasks import Tasks
 
 
 async def test_the_callback_gets_the_result_or_the_exception() -> None:
