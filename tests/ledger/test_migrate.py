@@ -150,10 +150,10 @@ def test_a_role_that_was_not_granted_the_tables_is_told(empty: str, role: str, t
 
 
 def test_a_role_cannot_upgrade_older_tables_and_is_told(granted: str, empty: str, role: str, tmp_path: Path) -> None:
-    query(empty, "UPDATE ticketd.ledger SET schema_version = 0")
+    query(empty, "UPDATE ticketd.ledger SET schema_version = 1")
     line = refused(tmp_path, granted)
     assert ("cannot create, upgrade or use" in line, "ticketd migrate postgresql://OWNER@" in line) == (True, True)
-    assert query(empty, "SELECT schema_version FROM ticketd.ledger")[0][0] == 0
+    assert query(empty, "SELECT schema_version FROM ticketd.ledger")[0][0] == 1
 
 
 def test_a_check_without_rights_calls_nothing_wrong(granted: str, empty: str, role: str) -> None:

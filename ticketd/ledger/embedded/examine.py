@@ -26,11 +26,11 @@ from ticketd.ledger.embedded.files import (
 )
 from ticketd.ledger.embedded.integrity import content_faults, open_file, structure_faults
 from ticketd.ledger.embedded.lock import Lock
+from ticketd.ledger.embedded.migration import schema_version
 from ticketd.ledger.embedded.offline import EmbeddedReader
 from ticketd.ledger.embedded.opening import (
     count_commits,
     find_loss,
-    is_empty,
     read_mark,
     refuse_log_without_file,
     translated_errors,
@@ -96,8 +96,14 @@ def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
         connection = stack.enter_context(closing(open_file(path)))
     load_digests(connection)
     try:
-        if is_empty(connection, path):
+        version = schema_version(connection, path)
+        if version is None:
             raise CannotOpenError(f"there is no ledger in {path}, which is empty")
+        if version != SCHEMA_VERSION:
+            raise CannotOpenError(
+                f"the ledger {path} has schema {version}, and this ticketd checks schema {SCHEMA_VERSION} only; start"
+                " it on the ledger, which migrates it, or check it with the ticketd that wrote it"
+            )
     except UNREADABLE:
         # With a seal it is a ledger, so report what is damaged.
         if not size_of(seal_path(path)):

@@ -35,7 +35,8 @@ from ticketd.ledger.embedded.files import (
 )
 from ticketd.ledger.embedded.integrity import FileCheck, content_faults, first_fault, open_file, page_fault
 from ticketd.ledger.embedded.lock import Lock
-from ticketd.ledger.embedded.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from ticketd.ledger.embedded.migration import migrate, schema_version
+from ticketd.ledger.embedded.schema import SCHEMA, SCHEMA_VERSION
 from ticketd.ledger.embedded.seal import Seal, SealContent
 from ticketd.ledger.marks import MARK_COLUMNS, NO_MARK, Mark, refusal
 
@@ -130,7 +131,8 @@ def _open(connection: apsw.Connection, files: ExitStack, path: Path, use: Use) -
     # A commit would write the first page of an empty file.
     connection.execute("BEGIN EXCLUSIVE; ROLLBACK")
     began = time.perf_counter()
-    is_new = is_empty(connection, path)
+    version = schema_version(connection, path)
+    is_new = version is None
     if is_new and use.new is None:
         raise CannotOpenError(f"there is no ledger in {path}, which is empty")
     seal = files.enter_context(closing(Seal(seal_path(path))))
@@ -156,6 +158,8 @@ def _open(connection: apsw.Connection, files: ExitStack, path: Path, use: Use) -
         raise CannotOpenError(refused)
     make_log_durable(path)
     _configure(connection, path)
+    if version and version < SCHEMA_VERSION:
+        commits = migrate(connection, path, version, commits)
     folded = _fold(connection, commits)
     suspected = seal.content.verdict is not None
     check = _find_damage(connection, path, use, folded=folded == commits, suspected=suspected)
@@ -174,24 +178,6 @@ def refuse_log_without_file(path: Path) -> None:
             f"the ledger {path} is missing or empty, but its log {wal} exists: put back the {path.name} that belongs"
             f" to it, or move {wal.name} and {path.name}-seal away to begin a new ledger"
         )
-
-
-def is_empty(connection: apsw.Connection, path: Path) -> bool:
-    """Whether the database is empty. Raises CannotOpenError if it is neither empty nor a ledger of this version."""
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
-    if not tables:
-        return True
-    if connection.pragma("application_id") != APPLICATION_ID:
-        if size_of(seal_path(path)):
-            raise damaged(path, "its first page is not that of a ledger")
-        raise CannotOpenError(f"{path} is a database of another program; name another one")
-    version = connection.pragma("user_version")
-    if version != SCHEMA_VERSION:
-        raise CannotOpenError(
-            f"the ledger {path} has schema {version}, and this ticketd knows schema {SCHEMA_VERSION} only;"
-            " start the ticketd that wrote it"
-        )
-    return False
 
 
 def count_commits(connection: apsw.Connection, path: Path) -> int:

@@ -82,13 +82,13 @@ _NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 #
 # It returns the events of in_shifts as they are now. ``shifted`` adds to available and version of a booking's changes.
 SAVE_FUNCTION = f"""
-CREATE FUNCTION shifted(changes jsonb, by_available integer, by_version bigint) RETURNS jsonb
+CREATE OR REPLACE FUNCTION shifted(changes jsonb, by_available integer, by_version bigint) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
     SELECT jsonb_agg(jsonb_set(jsonb_set(change, '{{1}}', to_jsonb((change ->> 1)::bigint + by_available)),
         '{{2}}', to_jsonb((change ->> 2)::bigint + by_version)) ORDER BY place)
     FROM jsonb_array_elements(nullif(changes, 'null')) WITH ORDINALITY AS each (change, place)
 $$;
-CREATE FUNCTION save(
+CREATE OR REPLACE FUNCTION save(
     in_connection text, in_batch text, in_now bigint, in_now_is_known boolean, in_locks text[], in_checks jsonb,
     in_shifts jsonb, in_events jsonb, in_redemptions jsonb, in_expired jsonb, in_deleted jsonb, in_buyers jsonb
 ) RETURNS SETOF events LANGUAGE plpgsql AS $$

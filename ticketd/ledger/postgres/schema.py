@@ -23,18 +23,17 @@ from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 log = logging.getLogger(__name__)
 
 SCHEMA = "ticketd"
+SCHEMA_VERSION = 2
 # The key of the advisory lock under which the tables are created: two daemons may start at once.
 _LOCK = 0x7469636B
 
-# Each migration upgrades the tables by one version; the first creates them.
-_MIGRATIONS = [
-    f"""
+_TABLES = f"""
 CREATE TABLE ledger (
     schema_version integer NOT NULL, move text, arriving_from text, moved_to text,
     system_identifier bigint, timeline integer
 );
 CREATE UNIQUE INDEX one_row ON ledger ((true));
-INSERT INTO ledger VALUES (0);
+INSERT INTO ledger VALUES ({SCHEMA_VERSION});
 CREATE TABLE events (
     number bigint GENERATED ALWAYS AS IDENTITY,
     id text COLLATE "C" PRIMARY KEY,
@@ -92,7 +91,10 @@ CREATE TABLE commits (
     fenced boolean NOT NULL DEFAULT false
 );
 CREATE TABLE removals (event text COLLATE "C" PRIMARY KEY, changed xid8 NOT NULL DEFAULT pg_current_xact_id());
-CREATE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql AS $$
+"""
+# They keep nothing, so they are made anew with each migration.
+_FUNCTIONS = f"""
+CREATE OR REPLACE FUNCTION note_removal() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     -- The role of a daemon may delete what was never sold, and no more. The owner may delete anything.
     IF (OLD.sold > 0 OR OLD.held > 0 OR OLD.version <> OLD.amendments) AND NOT pg_has_role(
@@ -104,11 +106,18 @@ BEGIN
     ON CONFLICT (event) DO UPDATE SET changed = excluded.changed;
     RETURN NULL;
 END $$;
+DROP TRIGGER IF EXISTS note_removal ON events;
 CREATE TRIGGER note_removal AFTER DELETE ON events FOR EACH ROW EXECUTE FUNCTION note_removal();
 {SAVE_FUNCTION}
+"""
+# What leads from each older version to the next one.
+MIGRATIONS = {
+    # Who made a booking, and who let in.
+    1: """
+ALTER TABLE bookings ADD COLUMN IF NOT EXISTS actor text;
+ALTER TABLE redemptions ADD COLUMN IF NOT EXISTS actor text;
 """,
-]
-SCHEMA_VERSION = len(_MIGRATIONS)
+}
 
 # What there is after all migrations. A restore may have left something out.
 _PARTS = [
@@ -225,17 +234,26 @@ async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
     # Another daemon may have created it before this one got the lock, which to_regnamespace() would not see.
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", SCHEMA):
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-    version = await schema_version(connection, name) or 0
-    if version > SCHEMA_VERSION:
+    version = await schema_version(connection, name)
+    if version is not None and version > SCHEMA_VERSION:
         raise CannotOpenError(
             f"the ledger in the database {name} has schema {version}, and this ticketd knows none after"
             f" {SCHEMA_VERSION}; start a newer ticketd"
         )
-    if version == 0:
+    if version is not None and version < min(MIGRATIONS):
+        raise CannotOpenError(
+            f"the ledger in the database {name} has schema {version}, and this ticketd knows none before"
+            f" {min(MIGRATIONS)}; start the ticketd that wrote it"
+        )
+    if version is None:
         log.info("there is no ledger in the database %s; creating a new one", name)
-    for migration in _MIGRATIONS[version:]:
-        await connection.execute(migration)
-    await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
+        await connection.execute(_TABLES)
+    elif version < SCHEMA_VERSION:
+        log.info("migrating the ledger in the database %s from schema %d to schema %d", name, version, SCHEMA_VERSION)
+        for step in range(version, SCHEMA_VERSION):
+            await connection.execute(MIGRATIONS[step])
+        await connection.execute("UPDATE ledger SET schema_version = $1", SCHEMA_VERSION)
+    await connection.execute(_FUNCTIONS)
 
 
 async def check_owner(connection: asyncpg.Connection, name: str, what: str) -> None:

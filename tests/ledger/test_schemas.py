@@ -1,0 +1,309 @@
+"""A ledger of an older schema, kept as an older ticketd left it, is migrated at the start: whole, or not at all."""
+
+import itertools
+import random
+import sqlite3
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import apsw
+import asyncpg
+import pytest
+
+from tests.faults.disk import Call, Content, Contents, DeadError, Disk, RealDisk, plugged
+from tests.faults.proxy import Fault, Proxy, Side
+from tests.faults.scenario import LEDGER
+from tests.ledger.sale import change, commit, ticketd
+from tests.ledger.test_move_cut_short import SIDES
+from tests.ledgers import COMMIT_SECONDS_MAX
+from tests.postgres import query
+from ticketd.ledger.base import CannotOpenError
+from ticketd.ledger.check import check
+from ticketd.ledger.embedded.files import load_checksums, load_digests
+from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.ledger.embedded.opening import Use, open_ledger
+from ticketd.ledger.embedded.schema import SCHEMA_VERSION
+from ticketd.ledger.postgres import schema as postgres_schema
+from ticketd.ledger.postgres.ledger import PostgresLedger
+from ticketd.ledger.postgres.offline import migrate_tables
+from ticketd.ledger.rows import TABLES
+from ticketd.model import milliseconds
+from ticketd.wire.requests import Book
+
+KEPT = Path(__file__).parent / "kept"
+# The last of its commits is in the log only.
+OLD_VERSION, OLD_COMMITS = 5, 34
+OLD = {end: (KEPT / f"schema-{OLD_VERSION}.db{end}").read_bytes() for end in ("", "-wal", "-seal")}
+# One of its holds ends on the next day.
+BEFORE_HOLD_ENDS = milliseconds(datetime(2026, 11, 27, 12, tzinfo=UTC))
+OLD_SQL = (KEPT / "schema-1.sql").read_text()
+# The columns that the old ledgers have.
+COLUMNS = {table.name: [name for name in table.columns.split(", ") if name != "actor"] for table in TABLES}
+SELECTS = {table.name: f"SELECT {', '.join(COLUMNS[table.name])} FROM {{}} ORDER BY {table.order}" for table in TABLES}
+
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def put_old(folder: Path) -> Path:
+    """Put the old ledger into a folder, and return its path."""
+    for end, data in OLD.items():
+        (folder / f"events.db{end}").write_bytes(data)
+    return folder / "events.db"
+
+
+def rows_of(connection: apsw.Connection | sqlite3.Connection) -> Rows:
+    return {name: [*connection.execute(select.format(name))] for name, select in SELECTS.items()}
+
+
+@pytest.fixture(scope="module")
+def old_rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    with closing(sqlite3.connect(put_old(tmp_path_factory.mktemp("old")))) as connection:
+        rows = rows_of(connection)
+    assert [len(rows[name]) for name in ("events", "bookings", "redemptions", "removals")] == [3, 11, 6, 2]
+    return rows
+
+
+def version_of(path: Path) -> int:
+    with closing(apsw.Connection(str(path))) as connection:
+        return int(connection.pragma("user_version"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+async def faults_of(ledger: str) -> list[str]:
+    said: list[str] = []
+    await check(ledger, said.append)
+    return [line for line in said if line.startswith("wrong")] or said[-1:]
+
+
+# In a file
+
+
+async def test_an_older_ledger_is_migrated_and_sells(tmp_path: Path, old_rows: Rows) -> None:
+    path = put_old(tmp_path)
+    ledger = EmbeddedLedger(path, COMMIT_SECONDS_MAX, lambda: BEFORE_HOLD_ENDS)
+    await commit(ledger, Book("jazz", 1, "new"), "box-1")
+    await ledger.close()
+    assert version_of(path) == SCHEMA_VERSION
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT actor FROM bookings WHERE id = 'new'").fetchall() == [("box-1",)]
+        assert connection.execute("SELECT commits FROM ledger").fetchone() == (OLD_COMMITS + 2,)
+        rows = rows_of(connection)
+    rows["bookings"] = [row for row in rows["bookings"] if row[0] != "new"]
+    for name in ("bookings", "redemptions", "removals"):
+        assert rows[name] == old_rows[name]
+    assert await faults_of(str(path)) == ["whole"]
+
+
+def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    columns = []
+    for path in (put_old(tmp_path), tmp_path / "new.db"):
+        opened = open_ledger(path, Use(served=True))
+        names = [name for [name] in opened.connection.execute("SELECT name FROM sqlite_schema ORDER BY name")]
+        info = 'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) ORDER BY name'
+        columns.append({name: [*opened.connection.execute(info, (name,))] for name in names})
+        opened.files.close()
+    assert columns[0] == columns[1]
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        (SCHEMA_VERSION + 1, "knows none after 6; start a newer ticketd"),
+        (4, "knows none before 5; start the ticketd that wrote it"),
+    ],
+)
+def test_a_ledger_of_an_unknown_schema_is_refused_in_words(tmp_path: Path, version: int, says: str) -> None:
+    path = put_old(tmp_path)
+    open_ledger(path, Use()).files.close()
+    change(str(path), f"PRAGMA user_version = {version}")
+    before = contents(tmp_path)
+    for arguments in (("check", str(path)), ("--port", "0", "--events", str(tmp_path / "events.json"))):
+        refused = ticketd(*arguments)
+        assert (refused.returncode, refused.stdout) == (5, "")
+        assert f"the ledger {path} has schema {version}, and this ticketd {says}" in refused.stderr
+    # To read it, SQLite makes a log, which is empty.
+    assert before.items() <= contents(tmp_path).items()
+
+
+def test_a_check_of_an_older_ledger_changes_nothing(tmp_path: Path) -> None:
+    path = put_old(tmp_path)
+    before = contents(tmp_path)
+    refused = ticketd("check", str(path))
+    assert refused.returncode == 5
+    assert "has schema 5, and this ticketd checks schema 6 only; start it on the ledger" in refused.stderr
+    assert contents(tmp_path) == before
+
+
+def test_a_damaged_older_ledger_is_not_migrated(tmp_path: Path) -> None:
+    path = put_old(tmp_path)
+    load_checksums()
+    with closing(apsw.Connection(str(path))) as connection:
+        load_digests(connection)
+        connection.execute("DELETE FROM redemptions WHERE booking = 'annulled' AND number = 2")
+    with pytest.raises(CannotOpenError, match=r"is damaged \(its rows and versions add up to"):
+        open_ledger(path, Use())
+    assert version_of(path) == OLD_VERSION
+
+
+def test_a_full_disk_leaves_the_older_ledger(tmp_path: Path, old_rows: Rows) -> None:
+    class Full(RealDisk):
+        def has_no_room(self, *, grows: bool) -> bool:
+            return self.full and grows
+
+    path, disk = put_old(tmp_path), Full()
+    with plugged(disk):
+        disk.full = True
+        with pytest.raises(CannotOpenError, match="the disk is full"):
+            open_ledger(path, Use())
+        disk.full = False
+        with closing(apsw.Connection(str(path))) as connection:
+            assert (connection.pragma("user_version"), rows_of(connection)) == (OLD_VERSION, old_rows)
+        opened = open_ledger(path, Use())
+        assert rows_of(opened.connection) == old_rows
+        opened.files.close()
+
+
+def test_an_older_file_is_not_mixed_with_the_log_of_the_new_one(tmp_path: Path) -> None:
+    path = put_old(tmp_path)
+    load_checksums()
+    with closing(apsw.Connection(str(path))):
+        # Closing folds its log.
+        pass
+    older = path.read_bytes()
+    opened = open_ledger(path, Use())
+    opened.connection.execute("UPDATE ledger SET commits = commits + 1, folded = ?", (opened.folded,))
+    files = contents(tmp_path)
+    opened.files.close()
+    for name, data in (files | {"events.db": older}).items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(CannotOpenError, match="do not belong together"):
+        open_ledger(path, Use())
+
+
+def on_disk() -> Contents:
+    return {f"{LEDGER}{end}": Content(bytearray(data), bytearray(data), named=True) for end, data in OLD.items()}
+
+
+class Death:
+    """Ends the process at the n-th change of the disk: before it, or halfway."""
+
+    def __init__(self, number: int, share: float) -> None:
+        self._left, self._share = number, share
+        self.disk = Disk(on_disk(), self)
+
+    def __call__(self, call: Call, content: Content | None) -> None:
+        self._left -= call.operation in ("write", "truncate", "sync", "delete")
+        if self._left <= 0:
+            if isinstance(call.change, tuple) and content:
+                offset, data = call.change
+                content.change((offset, data[: int(len(data) * self._share)]))
+            self.disk.dead = True
+            raise DeadError("the process ends here")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_kill_or_power_cut_at_any_step_leaves_the_old_or_the_new_ledger(
+    share: float, old_rows: Rows, chance: random.Random
+) -> None:
+    """It opens two disks for each of some 60 changes, so it takes some seconds."""
+    found = set()
+    for number in itertools.count(1):
+        death = Death(number, share)
+        with plugged(death.disk), suppress(apsw.Error, CannotOpenError):
+            open_ledger(LEDGER, Use()).files.close()
+        for files in (death.disk.after_kill(), death.disk.after_power_cut(chance)):
+            copy = Disk({name: content.copy() for name, content in files.items()})
+            with plugged(copy), closing(apsw.Connection(str(LEDGER))) as connection:
+                connection.pragma("locking_mode", "EXCLUSIVE")
+                found.add(connection.pragma("user_version"))
+            with plugged(Disk(files)):
+                opened = open_ledger(LEDGER, Use(new=None))
+                assert rows_of(opened.connection) == old_rows
+                assert opened.commits == OLD_COMMITS + 1
+                opened.files.close()
+        if not death.disk.dead:
+            break
+    assert found == {OLD_VERSION, SCHEMA_VERSION}
+    assert number > 10
+
+
+# In PostgreSQL
+
+
+async def restore(url: str) -> None:
+    """Put the old tables into a database."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"DROP SCHEMA IF EXISTS ticketd CASCADE; {OLD_SQL}")
+    await connection.close()
+
+
+def rows_in_database(url: str) -> Rows:
+    return {name: [tuple(row) for row in query(url, SELECTS[name].format(f"ticketd.{name}"))] for name in SELECTS}
+
+
+async def test_older_tables_are_migrated_at_the_start_and_sell(database: str) -> None:
+    await restore(database)
+    before = rows_in_database(database)
+    assert len(before["bookings"]) == 11
+    ledger = await PostgresLedger.open(database, COMMIT_SECONDS_MAX)
+    assert rows_in_database(database) == before
+    await commit(ledger, Book("jazz", 1, "new"), "box-1")
+    await ledger.close()
+    assert [*map(tuple, query(database, "SELECT actor FROM ticketd.bookings WHERE id = 'new'"))] == [("box-1",)]
+    assert await faults_of(database) == ["whole"]
+
+
+async def test_migrated_tables_are_those_of_a_new_ledger(database: str, another_database: str) -> None:
+    await restore(database)
+    found = []
+    for url in (database, another_database):
+        await migrate_tables(url, None)
+        columns = query(
+            url,
+            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+            " WHERE table_schema = 'ticketd' ORDER BY 1, 2",
+        )
+        functions = query(
+            url,
+            "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'ticketd'::regnamespace"
+            " ORDER BY 1",
+        )
+        triggers = query(url, "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal")
+        found.append([[tuple(row) for row in rows] for rows in (columns, functions, triggers)])
+    assert found[0] == found[1]
+
+
+async def test_a_check_of_older_tables_says_what_to_do(database: str) -> None:
+    await restore(database)
+    with pytest.raises(CannotOpenError, match="checks schema 2 only; run ticketd migrate"):
+        await faults_of(database)
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_a_cut_connection_leaves_the_old_or_the_new_tables(
+    side: Side, database: str, chance: random.Random
+) -> None:
+    """It takes some seconds, although it cuts at every 15th message only."""
+    state = (
+        "SELECT schema_version, (SELECT count(*) FROM ticketd.bookings), EXISTS (SELECT FROM pg_attribute"
+        " WHERE attname = 'actor' AND attrelid = 'ticketd.bookings'::regclass) FROM ticketd.ledger"
+    )
+    with Proxy(database) as proxy:
+        for passed in itertools.count(chance.randrange(15), 15):
+            await restore(database)
+            proxy.inject([Fault(side, "message", passed, chance.choice([0.0, 0.5, 1.0]), "reset")])
+            with suppress(CannotOpenError):
+                await migrate_tables(proxy.url, None)
+            proxy.inject([])
+            unharmed = proxy.struck.empty()
+            while not proxy.struck.empty():
+                proxy.struck.get()
+            assert tuple(query(database, state)[0]) in ((1, 11, False), (postgres_schema.SCHEMA_VERSION, 11, True))
+            if unharmed:
+                break
+    assert passed > 10
