@@ -36,7 +36,9 @@ def commands() -> Iterator[tuple[str, str, str]]:
         parts = re.split(r"^(\w+)\$ ", block, flags=re.MULTILINE)
         for machine, text in zip(parts[1::2], parts[2::2], strict=True):
             command, _, output = text.partition("\n")
-            yield machine, command, output
+            # That one has a test of its own.
+            if machine != "sale":
+                yield machine, command, output
 
 
 class Machines:

@@ -30,6 +30,8 @@ Code = Literal[
     "not_redeemed",
     "wrong_event",
     "capacity_below_sold",
+    "backup_exists",
+    "backup_failed",
     "busy",
     "too_many_connections",
     "idle_timeout",

@@ -33,6 +33,7 @@ from ticketd.wire.requests import (
     Amend,
     Annul,
     Auth,
+    Backup,
     Book,
     Bookings,
     Cancel,
@@ -85,6 +86,7 @@ REQUESTS: list[Request] = [
     Ping(),
     Ready(),
     Help("book"),
+    Backup("friday"),
 ]
 FRAMES = [
     frame for request in REQUESTS for frame in (codec.encode(request), shlex.join(words.unparse(request)).encode())

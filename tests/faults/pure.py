@@ -20,7 +20,7 @@ from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.serving.session import Session
 from ticketd.wire import codec
-from ticketd.wire.replies import ErrorReply, PongReply, ReadyReply, Reply, StatsReply
+from ticketd.wire.replies import BackupReply, ErrorReply, PongReply, ReadyReply, Reply, StatsReply
 from ticketd.wire.requests import Book, Create, Hold, List, Redeem, Request
 
 T = TypeVar("T", Event, Booking)
@@ -138,7 +138,9 @@ class Ledger:
         """Answer what only reads."""
         read = TABLE[type(request)].read
         assert read is not None
-        working_set = self._load(read_set([request]))
+        working_set = self._load(reads := read_set([request]))
+        if reads.backup:
+            working_set.backup = BackupReply(reads.backup, 1, 1, 1.0)
         reply = read(working_set, request)
         check_kind(request, reply)
         assert not working_set.changed

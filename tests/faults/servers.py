@@ -24,6 +24,7 @@ from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, OUTCOME_UNKNOWN, REFUSE
 from ticketd.model import UNSAFE
 from ticketd.wire import codec, words
 from ticketd.wire.replies import (
+    BackupReply,
     BookingRecord,
     BookingReply,
     BookingsReply,
@@ -69,6 +70,7 @@ def replies_with(text: str) -> list[Reply]:
         StatsReply(
             text, True, 1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [EventStats(text)], [SlowCommit(JAZZ, 0.5, 0.5, 1, 1)]
         ),
+        BackupReply(text, 1, 1, 1.0),
         WelcomeReply(text, "reader"),
         PongReply(),
         ReadyReply(),

@@ -50,6 +50,7 @@ ALLOWED: dict[str, dict[str, set[str | None] | set[str]]] = {
     "ping": {"ping": ANYBODY},
     "ready": {"ready": ANYBODY},
     "help": {"help": ANYBODY, "help book": ANYBODY},
+    "backup": {"backup friday": ADMINS},
 }
 LINES = {line: roles for lines in ALLOWED.values() for line, roles in lines.items()}
 

@@ -13,6 +13,7 @@ from ticketd.wire.requests import (
     Amend,
     Annul,
     Auth,
+    Backup,
     Book,
     Bookings,
     Cancel,
@@ -103,6 +104,7 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
     Auth: st.builds(Auth, token=st.from_regex(r"[A-Za-z0-9_-]{20,200}", fullmatch=True)),
     Ping: st.builds(Ping),
     Ready: st.builds(Ready),
+    Backup: st.builds(Backup, name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
     Help: st.builds(Help, command=OR_NOT | st.sampled_from(list(commands())) | st.text(max_size=64)),
 }
 REQUESTS = st.one_of(*REQUESTS_OF.values())

@@ -15,6 +15,7 @@ from ticketd.wire.codec import encode
 from ticketd.wire.commands import commands, help_reply
 from ticketd.wire.replies import (
     REPLY_BYTES_MAX,
+    BackupReply,
     BookingRecord,
     BookingReply,
     BookingsReply,
@@ -87,6 +88,7 @@ REPLIES_OF: dict[Any, st.SearchStrategy[Reply]] = {
         st.lists(BUSY, max_size=3),
         st.lists(SLOW, max_size=3),
     ),
+    BackupReply: st.builds(BackupReply, IDS, COUNTS, COUNTS, SECONDS),
     WelcomeReply: st.builds(WelcomeReply, IDS, st.sampled_from(get_args(Role))),
     PongReply: st.builds(PongReply, st.booleans()),
     ReadyReply: st.builds(ReadyReply),

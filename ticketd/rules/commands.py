@@ -15,6 +15,7 @@ from ticketd.wire.requests import (
     Amend,
     Annul,
     Auth,
+    Backup,
     Book,
     Bookings,
     Cancel,
@@ -153,6 +154,10 @@ def _page(reads: ReadSet, request: Bookings) -> None:
     reads.page = Page(request.after or "", request.limit, request.event or None, request.buyer or None)
 
 
+def _backup(reads: ReadSet, request: Backup) -> None:
+    reads.backup = request.name
+
+
 _EVENT_ID = attrgetter("event")
 _BOOKING_ID = attrgetter("booking")
 
@@ -225,6 +230,7 @@ TABLE: dict[type, Row] = {
     Ping: Row(answer=reading.ping),
     Ready: Row(answer=reading.ready),
     Help: Row(answer=reading.explain),
+    Backup: Row(read=reading.backup, reads=_backup),
     # From events.json, not from a client.
     Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),
 }

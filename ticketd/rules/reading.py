@@ -27,7 +27,7 @@ from ticketd.wire.replies import (
     PongReply,
     Reply,
 )
-from ticketd.wire.requests import Bookings, Help, List, Ping, Ready, Show, Stats
+from ticketd.wire.requests import Backup, Bookings, Help, List, Ping, Ready, Show, Stats
 
 
 def list_events(memory: Memory, request: List) -> bytes:
@@ -113,6 +113,12 @@ def bookings(working_set: WorkingSet, request: Bookings) -> Reply:
         return no_event(request.event)
     records = [_record(working_set, booking) for booking in working_set.page]
     return BookingsReply(records, working_set.last is not None, working_set.last)
+
+
+def backup(working_set: WorkingSet, request: Backup) -> Reply:
+    """Say what became of a backup."""
+    assert working_set.backup, request
+    return working_set.backup
 
 
 def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from msgspec import Struct
 
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Booking, Change, Event, Redemption
+from ticketd.wire.replies import BackupReply, ErrorReply
 from ticketd.wire.requests import Request
 
 # A page of bookings has at most this many tickets and changes of them, unless it is a single booking.
@@ -55,6 +56,7 @@ class ReadSet:
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
     ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
+    ``backup`` is the name of a backup that is to be written.
     """
 
     def __init__(self) -> None:
@@ -68,6 +70,7 @@ class ReadSet:
         self.limited: set[str] = set()
         self.removals: set[str] = set()
         self.page: Page | None = None
+        self.backup: str | None = None
 
     def limited_buyers(self, events: Mapping[str, Event], bookings: Mapping[str, Booking]) -> dict[str, set[str]]:
         """Return the buyers whose tickets must be counted, by event. ``bookings`` are those that were read."""
@@ -92,7 +95,7 @@ class WorkingSet:
     ``spare`` is how many more such a buyer could have had before the batch, and still get all that the batch grants.
     ``removed`` are events that were removed. ``last`` says that there may be more bookings than those of the ``page``,
     after the one with this id. ``events_left`` is how many new events there is room for, and
-    ``hold_seconds_total_max`` how long a hold may last in all.
+    ``hold_seconds_total_max`` how long a hold may last in all. ``backup`` is what became of the backup.
     """
 
     def __init__(self, new_ticket: Callable[[], str], now: int) -> None:
@@ -109,6 +112,7 @@ class WorkingSet:
         self.due: dict[str, int] = {}
         self.page: list[Booking] = []
         self.last: str | None = None
+        self.backup: BackupReply | ErrorReply | None = None
         self.events_left: float = math.inf
         self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
         # How many tickets the replies of the batch list so far, for bookings that were redeemed as a whole.

@@ -215,6 +215,18 @@ class StatsReply(Reply, tag="stats"):
     slowest: list[SlowCommit] = []
 
 
+class BackupReply(Reply, tag="backup"):
+    """Answers ``backup``: it is durable, was checked, and has the first ``commits`` commits of the ledger.
+
+    ``seconds`` is how long it took to write and check its ``bytes``.
+    """
+
+    name: str
+    commits: int
+    bytes: int
+    seconds: float
+
+
 class WelcomeReply(Reply, tag="welcome"):
     """Answers ``auth``: as whom the daemon knows you now, and what you may do."""
 

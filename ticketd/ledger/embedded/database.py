@@ -33,7 +33,10 @@ from typing import Any
 
 import apsw
 
+from ticketd.config import RETRY_AFTER_SECONDS
+from ticketd.errors import Code, TicketError
 from ticketd.ledger.base import LedgerFailedError, StorageFullError
+from ticketd.ledger.embedded.backup import Backup
 from ticketd.ledger.embedded.files import damaged, fold_log, identity_of, log_path, seal_path
 from ticketd.ledger.embedded.opening import Opened
 from ticketd.ledger.embedded.save import SAVE, SETUP, parameters
@@ -45,8 +48,8 @@ log = logging.getLogger(__name__)
 # A checkpoint is due after this many pages were written to the log.
 CHECKPOINT_PAGES = 2_000
 PAGES_COUNTED_MAX = 1 << 32  # SQLite's counter of written pages has 32 bits.
-# While the file is checked it must not change, so the log grows. Past this many pages the check is left to the next
-# start.
+# While the file is checked or copied it must not change, so the log grows. Past this many pages, 200 MB, the check is
+# left to the next start, and a backup is given up.
 LOG_PAGES_MAX = 50_000
 # The times of a folder are at least as exact as this.
 FOLDER_NANOSECONDS = 100_000_000
@@ -61,6 +64,7 @@ class Database:
         self._commits, self._folded = opened.commits, opened.folded
         # None if all is checked.
         self._file_check = opened.check
+        self._backup: Backup | None = None
         self._damage: str | None = None
         real = path.resolve()
         self._identities = {str(file): identity_of(file) for file in (path, log_path(real), seal_path(real))}
@@ -81,17 +85,39 @@ class Database:
         """
         if self._damage:
             raise LedgerFailedError(self._damage)
-        file_check = self._file_check
         if missing := self._missing():
-            if file_check:
-                file_check.interrupt()
+            self._let_file_change("busy", "a file of the ledger is missing")
             return partial(self._end_without, missing)
         pages = (self._pages_written() - self._pages_at_checkpoint) % PAGES_COUNTED_MAX
-        checkpoint = self.checkpoint_due or pages >= (LOG_PAGES_MAX if file_check else CHECKPOINT_PAGES)
-        if checkpoint and file_check:
-            log.warning("the rest of the check of %s is left to the next start: its log has to be folded", self._path)
-            file_check.interrupt()
+        is_read = self._file_check or (self._backup and self._backup.copies)
+        checkpoint = self.checkpoint_due or pages >= (LOG_PAGES_MAX if is_read else CHECKPOINT_PAGES)
+        if checkpoint and is_read:
+            if self.checkpoint_due:
+                self._let_file_change("storage_full", "the disk is full")
+            else:
+                self._let_file_change("busy", "too much was sold meanwhile")
         return partial(self._commit, parameters(working_set, self._commits + 1, self._total + added), checkpoint)
+
+    def _let_file_change(self, code: Code, why: str) -> None:
+        """Interrupt whatever reads the file."""
+        if self._file_check:
+            log.warning("the rest of the check of %s is left to the next start: %s", self._path, why)
+            self._file_check.interrupt()
+        if self._backup:
+            message = f"the backup was given up: {why}; nothing was kept, try again later"
+            self._backup.interrupt(TicketError(code, message, retry_after=RETRY_AFTER_SECONDS))
+
+    def begin_backup(self, name: str) -> Backup:
+        """Begin a backup with this name, of all commits so far. Call it between commits, and await its ``end``.
+
+        Raises TicketError (busy) while another one is being written.
+        """
+        if self._backup and not self._backup.ended:
+            raise TicketError(
+                "busy", "another backup is being written; try again when it is done", retry_after=RETRY_AFTER_SECONDS
+            )
+        self._backup = Backup(self._path.resolve(), name, self._commits)
+        return self._backup
 
     def _missing(self) -> list[str]:
         """Return the files that are not there any more. They are looked at only if their folder has changed."""
@@ -120,10 +146,14 @@ class Database:
                 await asyncio.to_thread(self._seal.note_damage, fault)
             raise LedgerFailedError(self._damage)
 
-    async def stop_check(self) -> None:
-        """End the check, if it is still running."""
+    async def stop_reading(self) -> None:
+        """End the check and the backup that are still running."""
         if self._file_check:
             await self._file_check.stop()
+        if self._backup and not self._backup.ended:
+            await self._backup.stop(
+                TicketError("shutting_down", "the daemon is ending; nothing of the backup was kept")
+            )
 
     def close(self) -> None:
         """Fold the log into the file and close both. Runs in the writer thread."""

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import apsw
 
+from ticketd.errors import TicketError
 from ticketd.ids import new_ticket
 from ticketd.ledger.base import ROWS_PER_SLICE, Answers, Done, LedgerFailedError
+from ticketd.ledger.embedded.backup import Backup
 from ticketd.ledger.embedded.database import Database
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
 from ticketd.ledger.embedded.holds import Holds
@@ -30,6 +32,7 @@ from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import total_of
 from ticketd.ledger.embedded.writer import Writer
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
+from ticketd.ledger.tasks import Tasks
 from ticketd.model import (
     HOLD_SECONDS_MAX,
     HOLD_SECONDS_TOTAL_MAX_DEFAULT,
@@ -38,7 +41,7 @@ from ticketd.model import (
 )
 from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
-from ticketd.wire.replies import Reply
+from ticketd.wire.replies import Reply, error_reply
 from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
@@ -90,6 +93,7 @@ class EmbeddedLedger:
         except apsw.Error as error:
             raise damaged(path, error) from error
         self._writer = Writer(commit_seconds_max)
+        self._tasks = Tasks()
 
     def _warn_of_distant_holds(self) -> None:
         """Log how many holds run out later than any hold that is made now: the clock was ahead when they were made."""
@@ -135,10 +139,10 @@ class EmbeddedLedger:
         rows = 0
         for request in requests:
             reads = read_set([request])
+            if reads.backup is not None:
+                return Answers(replies) if replies else self._back_up(request, reads.backup, done)
             working_set = self._load(reads, due=False)
-            read = TABLE[type(request)].read
-            assert read is not None
-            replies.append(read(working_set, request))
+            replies.append(_read(working_set, request))
             # What finds nothing costs something too.
             rows += 1 + sum(
                 1 + len(booking.tickets) + len(booking.changes or ()) for booking in working_set.bookings.values()
@@ -148,6 +152,23 @@ class EmbeddedLedger:
             if rows >= ROWS_PER_SLICE:
                 break
         return Answers(replies, rows=rows)
+
+    def _back_up(self, request: Request, name: str, done: Done) -> Answers | None:
+        working_set = WorkingSet(new_ticket, self.now())
+        try:
+            backup = self._database.begin_backup(name)
+        except TicketError as error:
+            working_set.backup = error_reply(error)
+            return Answers([_read(working_set, request)])
+        self._tasks.run(self._end_backup(backup, working_set, request), done)
+        return None
+
+    async def _end_backup(self, backup: Backup, working_set: WorkingSet, request: Request) -> Answers:
+        try:
+            working_set.backup = await backup.end()
+        except TicketError as error:
+            working_set.backup = error_reply(error)
+        return Answers([_read(working_set, request)])
 
     @property
     def next_expiry(self) -> int | None:
@@ -164,7 +185,7 @@ class EmbeddedLedger:
 
     async def close(self) -> None:
         """See Ledger."""
-        await self._database.stop_check()
+        await self._database.stop_reading()
         await self._writer.do(self._database.close)
         self._writer.close()
 
@@ -207,3 +228,9 @@ class EmbeddedLedger:
                 expired=working_set.due,
             )
         )
+
+
+def _read(working_set: WorkingSet, request: Request) -> Reply:
+    read = TABLE[type(request)].read
+    assert read is not None
+    return read(working_set, request)

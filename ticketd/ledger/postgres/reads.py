@@ -13,6 +13,7 @@ from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 from ticketd.ledger.tasks import Tasks
 from ticketd.rules.commands import TABLE, read_set
 from ticketd.rules.working_set import Page, WorkingSet
+from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import Request
 
 READS_AT_ONCE = 2
@@ -20,6 +21,10 @@ READS_AT_ONCE = 2
 SHOWN_PER_READ = 32
 # How many of them are read at once for one client, since all their replies stay in memory until it reads them.
 SHOWN_PER_CLIENT = 4
+NO_BACKUP = ErrorReply(
+    "backup_failed",
+    "this ledger is in PostgreSQL, which makes its own backups: as the owner, use pg_dump -Fc -f FILE URL",
+)
 
 Done = Callable[[Answers | Exception], None]
 
@@ -49,13 +54,13 @@ class Reads:
         return sum([len(asked.requests) for asked in self._waiting]) < SHOWN_PER_READ
 
     def read(self, requests: Sequence[Request], done: Done) -> None:
-        """Answer the first of the requests, and more unless they ask for a page."""
-        page = read_set(requests[:1]).page
-        if page:
-            requests = requests[:1]
-        else:
-            requests = [*takewhile(lambda request: not read_set([request]).page, requests[:SHOWN_PER_CLIENT])]
-        self._waiting.append(_Asked(requests, page, done))
+        """Answer the first of the requests, and more unless they ask for a page or a backup."""
+        first = read_set(requests[:1])
+        if first.backup is not None:
+            self._loop.call_soon(done, Answers([NO_BACKUP]))
+            return
+        requests = requests[:1] if first.page else [*takewhile(_is_show, requests[:SHOWN_PER_CLIENT])]
+        self._waiting.append(_Asked(requests, first.page, done))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -87,6 +92,11 @@ class Reads:
         self._schedule()
         for asked in batch:
             asked.done(loaded if isinstance(loaded, Exception) else _answers(loaded, asked.requests))
+
+
+def _is_show(request: Request) -> bool:
+    reads = read_set([request])
+    return reads.page is None and reads.backup is None
 
 
 def _answers(working_set: WorkingSet, requests: Sequence[Request]) -> Answers | Exception:

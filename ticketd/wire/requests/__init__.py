@@ -22,12 +22,13 @@ from ticketd.wire.requests.selling import (
     Reissue,
     Release,
 )
-from ticketd.wire.requests.serving import Auth, Help, Ping, Ready, Stats
+from ticketd.wire.requests.serving import Auth, Backup, Help, Ping, Ready, Stats
 
 __all__ = [
     "Amend",
     "Annul",
     "Auth",
+    "Backup",
     "Book",
     "Bookings",
     "Cancel",

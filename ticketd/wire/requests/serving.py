@@ -1,13 +1,15 @@
 """The requests about the connection and the daemon. Pure."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-from ticketd.wire.replies import HelpReply, PongReply, ReadyReply, StatsReply, WelcomeReply
+from ticketd.wire.replies import BackupReply, HelpReply, PongReply, ReadyReply, StatsReply, WelcomeReply
 from ticketd.wire.requests import fields
 from ticketd.wire.requests.base import Request
 from ticketd.wire.roles import ANYBODY, Role
+
+BACKUP_NAME_CHARS_MAX = 64
 
 
 class Stats(Request, tag="stats"):
@@ -47,3 +49,19 @@ class Help(Request, tag="help"):
     replies = (HelpReply,)
 
     command: fields.CommandName | UnsetType = UNSET
+
+
+class Backup(Request, tag="backup"):
+    """Write a backup of the ledger beside it, while it sells."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset({"admin"})
+    replies = (BackupReply,)
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{BACKUP_NAME_CHARS_MAX - 1}}}\Z",
+            title=f"1 to {BACKUP_NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, the first of them a letter or a digit",
+            description="the name of the backup, a new one",
+        ),
+    ]
