@@ -17,6 +17,7 @@ import msgspec
 
 from tests.bench import (
     access,
+    backup,
     buyers,
     client,
     growth,
@@ -44,6 +45,7 @@ SECTIONS: dict[str, Section] = {
     "holds": holds.run,
     "redeem": redeem.run,
     "quiet": quiet.run,
+    "backup": backup.run,
     "growth": growth.run,
     "sustained": sustained.run,
     "idle": idle.run,

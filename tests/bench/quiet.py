@@ -77,9 +77,9 @@ def _beside_storm(samples: Samples, daemon: Server) -> float:
         seconds, computed_then, after = time.perf_counter() - began, daemon.cpu_seconds, daemon.ask("stats")
     commit_ms: float = seconds / (after["commits"] - before["commits"]) * 1e3
     booked = after["bookings"] - before["bookings"]
-    samples.add(NAME, BUYER_LINE, _slow(quiet))
+    samples.add(NAME, BUYER_LINE, slow(quiet))
     samples.add(NAME, COMMIT, commit_ms)
-    samples.add(NAME, CALM, _slow(calm))
+    samples.add(NAME, CALM, slow(calm))
     samples.add(NAME, STORM_LINE, charged(Figures(booked / seconds, done=booked), computed, computed_then))
     return commit_ms
 
@@ -93,13 +93,13 @@ def _beside_readers(samples: Samples, daemon: Server, name: str, loads: list[Loa
         quiet = BUYER.measure(daemon.port, seconds=QUIET_SECONDS)
     known = [each for figures in all_figures for each in figures]
     readers = Figures(sum(each.value for each in known), done=sum(each.done or 0 for each in known))
-    samples.add(name, BUYER_LINE, _slow(quiet))
+    samples.add(name, BUYER_LINE, slow(quiet))
     samples.add(name, COMMIT_WITHOUT, commit_ms)
-    samples.add(name, CALM_WITHOUT, _slow(calm))
+    samples.add(name, CALM_WITHOUT, slow(calm))
     samples.add(name, READERS_LINE, charged(readers, computed, daemon.cpu_seconds))
 
 
-def _slow(figures: Figures) -> Figures:
+def slow(figures: Figures) -> Figures:
     """Return the figures with the slow end of the latencies as what counts, in milliseconds."""
     assert figures.p99_ms
     return Figures(figures.p99_ms, figures.p50_ms, figures.p99_ms)
