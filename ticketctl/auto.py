@@ -121,7 +121,7 @@ class _Run:
             return self._stop_unknown(error, request)
         self._latencies.append(time.monotonic() - began)
         if isinstance(reply, ErrorReply) and reply.code == "outcome_unknown":
-            return self._stop_unknown(OutcomeUnknownError(reply.message), request)
+            return self._stop_unknown(OutcomeUnknownError(reply.message, request), request)
         self._count(reply)
         return True
 

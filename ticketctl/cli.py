@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from ticketctl.client import Client
 from ticketctl.commands import Leave, is_comment, known, run
-from ticketctl.link import UNIX_PREFIX, Where
+from ticketctl.link import UNIX_PREFIX
 from ticketctl.output import (
     BUSY,
     CANNOT_CONNECT,
@@ -31,6 +31,7 @@ from ticketctl.output import (
     default_token_file,
     discard,
 )
+from ticketctl.protocol import TIMEOUT_SECONDS
 from ticketctl.render import Mode, usages
 from ticketctl.times import Zone
 from ticketctl.tokens import read_token
@@ -39,8 +40,6 @@ from ticketd.errors import TicketError
 from ticketd.wire import PORT, words
 from ticketd.wire.replies import error_reply
 from ticketd.wire.schema import must_be, shown
-
-TIMEOUT_SECONDS = 10.0
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
@@ -189,7 +188,7 @@ def _client(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Cli
             token = read_token(token_file, may_be_read=options.plain_token)
     except ValueError as error:
         parser.exit(USAGE, f"ticketctl: {error}\n")
-    return Client(Where(host, port, tls), timeout, token)
+    return Client(host, port, tls=tls, token=token, timeout=timeout)
 
 
 def _check_files(host: str, options: argparse.Namespace) -> None:

@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ticketctl.client import NOT_DONE_CODES, CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.output import (
-    BUSY_CODES,
     CANNOT_CONNECT,
     DONE,
     INTERRUPTED,
@@ -25,6 +24,7 @@ from ticketctl.output import (
     unknown,
 )
 from ticketctl.own import OwnCommand, OwnField
+from ticketctl.protocol import BUSY_CODES, NOT_DONE_CODES
 from ticketctl.times import Zone
 from ticketctl.tokens import welcome
 from ticketd.errors import TicketError
@@ -205,7 +205,7 @@ class _Door:
                 time.sleep(wait)
         except KeyboardInterrupt:
             if lost:
-                raise OutcomeUnknownError("interrupted before the reply came") from None
+                raise OutcomeUnknownError("interrupted before the reply came", request, interrupted=True) from None
             raise
 
     def _verdict(self, request: Redeem, reply: Reply) -> Scan:

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ticketctl import pages
 from ticketctl.cells import cell
-from ticketctl.client import CannotConnectError, Client
+from ticketctl.client import CannotConnectError, Client, RefusedError
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.tables import redeemers, redemptions
@@ -80,7 +80,7 @@ def run_export(arguments: Sequence[str], client: Client, output: Output) -> int:
             _write_csv(iter(rows), _COLUMNS[what])
         else:
             _write_json(rows)
-    except pages.RefusedError as error:
+    except RefusedError as error:
         sys.stdout.flush()
         refusal = EXPORT.refusal(error.reply)
         output.error(msgspec.structs.replace(refusal, message=rows.why_incomplete(refusal.message)))

@@ -97,7 +97,7 @@ def _send(events: Sequence[Create], tally: Tally, client: Client, output: Output
             else:
                 tally.created += 1
         elif reply.code == "outcome_unknown":
-            raise OutcomeUnknownError(reply.message)
+            raise OutcomeUnknownError(reply.message, request)
         elif reply.code == "event_exists" and isinstance(request, Create) and _is_there(request, client):
             tally.known += 1
         else:

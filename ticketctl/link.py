@@ -2,7 +2,11 @@
 
 import select
 import socket
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    # Importing it takes longer than most commands.
+    import ssl
 
 UNIX_PREFIX = "unix:"
 
@@ -10,8 +14,14 @@ UNIX_PREFIX = "unix:"
 class Encryption(Protocol):
     """How connections are encrypted, and how it is checked who is on the other side."""
 
+    context: "ssl.SSLContext"
+
     def begin(self, connection: socket.socket, host: str) -> socket.socket:
-        """Begin on a new connection. Raises NotTrustedError, and TimeoutError if that takes too long."""
+        """Begin on a new connection. Raises OSError or ValueError, and then closes the connection."""
+        ...
+
+    def why(self, error: Exception) -> str:
+        """Return in words why it could not begin."""
         ...
 
     def has_input(self, connection: socket.socket) -> bool:
@@ -54,15 +64,7 @@ class Token:
 
 
 class CannotOpenError(Exception):
-    """No connection could be opened; the message says why, without a full stop."""
-
-
-class UnknownHostError(CannotOpenError):
-    """The host has no address."""
-
-
-class NotTrustedError(CannotOpenError):
-    """Something listens there, but TLS with it failed. Nothing was sent but the beginning of TLS."""
+    """No connection could be opened; the message says why. Nothing was sent but the beginning of TLS."""
 
 
 def open_connection(where: Where, seconds: float) -> socket.socket:
@@ -72,16 +74,48 @@ def open_connection(where: Where, seconds: float) -> socket.socket:
             return _open_unix(where.host.removeprefix(UNIX_PREFIX), seconds)
         connection = socket.create_connection((where.host, where.port), seconds)
     except (socket.gaierror, UnicodeError) as error:
-        raise UnknownHostError((getattr(error, "strerror", None) or str(error)).lower()) from None
+        raise unknown_host(where, error) from None
     except OSError as error:
-        raise CannotOpenError((error.strerror or str(error)).lower()) from None
+        raise unreachable(where, (error.strerror or str(error)).lower()) from None
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if where.tls is None:
         return connection
     try:
         return where.tls.begin(connection, where.host)
     except TimeoutError:
-        raise CannotOpenError("it did not answer TLS in time") from None
+        raise unreachable(where, "it did not answer TLS in time") from None
+    except (OSError, ValueError) as error:
+        raise not_trusted(where, where.tls.why(error)) from None
+
+
+def unknown_host(where: Where, error: Exception) -> CannotOpenError:
+    """Return the error if the host has no address."""
+    why = (getattr(error, "strerror", None) or str(error)).lower()
+    return CannotOpenError(f"cannot reach {where} ({why}); check --host (TICKETD_HOST)")
+
+
+def unreachable(where: Where, why: str) -> CannotOpenError:
+    """Return the error if nothing listens there, or does not answer."""
+    return CannotOpenError(f"cannot reach {where} ({why}). Is ticketd running?")
+
+
+def not_trusted(where: Where, why: str) -> CannotOpenError:
+    """Return the error if something listens there, but TLS with it failed."""
+    return CannotOpenError(f"cannot talk to {where}: {why}")
+
+
+def check_private(where: Where, token: Token | None, peer: Any) -> None:
+    """Raise CannotOpenError if a token would go where others on the network can read it.
+
+    ``peer`` is the address at the other end, as sockets tell it.
+    """
+    if token is None or token.may_be_read or where.tls or where.host.startswith(UNIX_PREFIX):
+        return
+    address: str = peer[0]
+    if not (address.startswith("127.") or address == "::1"):
+        raise CannotOpenError(
+            f"the token would go to {where} unencrypted, for others to read; use --tls, or --plain-token"
+        )
 
 
 def _open_unix(path: str, seconds: float) -> socket.socket:
@@ -97,14 +131,9 @@ def _open_unix(path: str, seconds: float) -> socket.socket:
 
 def has_input(connection: socket.socket, where: Where) -> bool:
     """Whether there is something to read, or the other side has closed the connection."""
-    if not select.select([connection], [], [], 0)[0]:
+    # Not select, which takes no file descriptors above 1,023.
+    readable = select.poll()
+    readable.register(connection, select.POLLIN)
+    if not readable.poll(0):
         return False
     return where.tls is None or where.tls.has_input(connection)
-
-
-def is_private(connection: socket.socket, where: Where) -> bool:
-    """Whether nobody on the network can read what goes over it."""
-    if where.tls or connection.family == socket.AF_UNIX:
-        return True
-    address: str = connection.getpeername()[0]
-    return address.startswith("127.") or address == "::1"

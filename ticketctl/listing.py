@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from ticketctl import pages
-from ticketctl.client import CannotConnectError, Client
+from ticketctl.client import CannotConnectError, Client, RefusedError
 from ticketctl.output import CANNOT_CONNECT, DONE, Output, status_of
 from ticketctl.render import booking_line
 from ticketctl.tables import BookingsTable, last_of
@@ -25,7 +25,7 @@ def run_bookings(request: Bookings, client: Client, output: Output) -> int:
             listing.add(page)
             sys.stdout.flush()
             count += len(page.bookings)
-    except (pages.RefusedError, CannotConnectError) as error:
+    except (RefusedError, CannotConnectError) as error:
         listing.end(whole=False)
         why = str(error) if listing.empty else pages.incomplete(str(error), pages.counted(count, "bookings"))
         if isinstance(error, CannotConnectError):

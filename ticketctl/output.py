@@ -12,7 +12,8 @@ from typing import TextIO
 
 import msgspec
 
-from ticketctl.client import AGAIN_CODES, Client, OutcomeUnknownError
+from ticketctl.client import Client, OutcomeUnknownError
+from ticketctl.protocol import BUSY_CODES
 from ticketctl.render import Mode, error_text, render
 from ticketctl.times import LOCAL, Zone
 from ticketd.model import printable
@@ -28,9 +29,6 @@ CANNOT_CONNECT = 3
 OUTCOME_UNKNOWN = 4
 BUSY = 5
 INTERRUPTED = 130
-
-# Codes that mean: try again later.
-BUSY_CODES = AGAIN_CODES - {"internal", "idle_timeout"}
 
 
 @dataclass

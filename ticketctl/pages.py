@@ -6,20 +6,12 @@ from typing import TypeVar
 import msgspec
 from msgspec import UNSET
 
-from ticketctl.client import CannotConnectError, Client
+from ticketctl.client import CannotConnectError, Client, RefusedError
 from ticketctl.tables import last_of
 from ticketd.wire.replies import BookingsReply, ErrorReply, EventFacts, EventsReply, Reply
 from ticketd.wire.requests import Bookings, List, Request
 
 R = TypeVar("R", bound=Reply)
-
-
-class RefusedError(Exception):
-    """The daemon answered with an error."""
-
-    def __init__(self, reply: ErrorReply) -> None:
-        super().__init__(reply.message)
-        self.reply = reply
 
 
 def one(client: Client, request: Request, kind: type[R]) -> R:

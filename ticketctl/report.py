@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from ticketctl import pages
-from ticketctl.client import CannotConnectError, Client
+from ticketctl.client import CannotConnectError, Client, RefusedError
 from ticketctl.hours import Hour, Report, report_of
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of, write_text
 from ticketctl.own import OwnCommand, OwnField
@@ -35,7 +35,7 @@ def run_report(arguments: Sequence[str], client: Client, output: Output) -> int:
         shown = pages.one(client, Show(event, "event"), EventReply)
         read = (booking for page in pages.bookings(client, Bookings(event=event)) for booking in page.bookings)
         report = report_of(event, read)
-    except pages.RefusedError as error:
+    except RefusedError as error:
         output.error(REPORT.refusal(error.reply))
         return status_of(error.reply)
     except CannotConnectError as error:

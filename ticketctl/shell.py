@@ -141,7 +141,13 @@ class _Completer(Completer):
 
     def __init__(self, client: Client) -> None:
         # A connection of its own, because that of the shell may be waiting for a reply.
-        self._client = Client(client.where, COMPLETION_SECONDS_MAX, client.token)
+        self._client = Client(
+            client.where.host,
+            client.where.port,
+            tls=client.where.tls,
+            token=client.token,
+            timeout=COMPLETION_SECONDS_MAX,
+        )
         self._events: list[EventFacts] = []
         self._asked = -EVENTS_FRESH_SECONDS
 

@@ -19,7 +19,6 @@ from tests.conftest import ENDLESS, SECONDS_MAX, command_line, environment, lyin
 from tests.faults.input import JAZZ, REQUESTS, mutation
 from ticketctl.client import Client
 from ticketctl.commands import run as run_command
-from ticketctl.link import Where
 from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, OUTCOME_UNKNOWN, REFUSED, Output
 from ticketd.model import UNSAFE
 from ticketd.wire import codec, words
@@ -94,7 +93,7 @@ def check(request: Request, answer: bytes) -> int:
 
 def run_against(port: int, *requests: Request) -> tuple[int, str]:
     """Run the commands of these requests on one connection; return the exit status of the last, and what they wrote."""
-    client = Client(Where("127.0.0.1", port), TIMEOUT_SECONDS)
+    client = Client("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     with StringIO() as stream, redirect_stdout(stream), redirect_stderr(stream), closing(client):
         for request in requests:
             status = run_command(words.unparse(request), client, Output("plain"))

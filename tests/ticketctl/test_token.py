@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import BREAK, SECONDS_MAX, SILENCE, answer, booked, ctl, environment, interrupt, lying, start_ctl
 from tests.guarded import Guarded, guarded, write_token
 from ticketctl.client import CannotConnectError, Client
-from ticketctl.link import Token, Where
+from ticketctl.link import Token
 from ticketd.wire.replies import PongReply
 from ticketd.wire.requests import List, Ping
 
@@ -243,7 +243,7 @@ def test_a_token_file_that_begins_with_a_dash_can_be_named_again(tmp_path: Path)
 
 def test_no_request_goes_where_authentication_was_cut_short() -> None:
     with lying(SILENCE, WELCOME, answer("pong")) as liar:
-        client = Client(Where("127.0.0.1", liar.port), 0.5, Token(SECRET))
+        client = Client("127.0.0.1", liar.port, timeout=0.5, token=Token(SECRET))
         with closing(client):
             with pytest.raises(CannotConnectError):
                 list(client.ask_all([List()]))

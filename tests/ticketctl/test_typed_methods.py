@@ -1,0 +1,40 @@
+"""The methods of the clients are those of the Structs, and people who check types see what they return."""
+
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+from tests.typed_methods import ASYNC, BLOCKING, FOLDER, module
+
+PROGRAM = """
+from typing import assert_type
+
+from ticketctl import AsyncClient, Client, Tls, read_token
+from ticketd.wire.replies import BookingReply, EventReply, TicketReply
+
+client = Client("tickets.example", 8080, tls=Tls(), token=read_token("token"))
+assert_type(client.book("jazz", 2, booking="anna"), BookingReply)
+assert_type(client.show("anna", kind="booking"), BookingReply)
+assert_type([change for change in client.watch("jazz")], list[EventReply])
+client.book("jazz", "2")  # type: ignore[arg-type]
+client.book("jazz")  # type: ignore[call-arg]
+client.hold("jazz", 2, second=5)  # type: ignore[call-arg]
+
+async def main() -> None:
+    async with AsyncClient() as client:
+        assert_type(await client.redeem("anna.9f86d081884c"), TicketReply | BookingReply)
+        async for change in client.watch():
+            assert_type(change, EventReply)
+"""
+
+
+@pytest.mark.parametrize("file", [BLOCKING, ASYNC])
+def test_each_command_has_its_method(file: str) -> None:
+    assert (FOLDER / file).read_text() == module(file), "run: python -m tests.typed_methods"
+
+
+def test_a_program_that_uses_the_library_is_typed(tmp_path: Path) -> None:
+    """Takes a few seconds without mypy's cache of this folder."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    assert api.run(["--strict", "--no-error-summary", str(tmp_path / "program.py")]) == ("", "", 0)

@@ -1,0 +1,231 @@
+"""The methods of ``AsyncClient`` for commands, made by ``python -m tests.typed_methods``: do not edit them."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Literal, overload
+
+from msgspec import UNSET, UnsetType
+
+from ticketctl.protocol import given
+from ticketd.wire.replies import (
+    BookingReply,
+    BookingsReply,
+    EventReply,
+    EventsReply,
+    HelpReply,
+    PongReply,
+    ReadyReply,
+    StatsReply,
+    TicketReply,
+)
+from ticketd.wire.requests import (
+    Amend,
+    Annul,
+    Book,
+    Bookings,
+    Cancel,
+    Confirm,
+    Create,
+    Delete,
+    Extend,
+    Help,
+    Hold,
+    List,
+    Ping,
+    Ready,
+    Redeem,
+    Reissue,
+    Release,
+    Request,
+    Show,
+    Stats,
+    Watch,
+)
+
+
+class AsyncMethods:
+    """A method for each command that sends it, and returns its reply. See ``AsyncClient`` for what they raise.
+
+    What is None is left out; in ``create`` and ``amend``, it says that there is none, and UNSET is left out.
+    """
+
+    async def call(self, request: Request) -> Any:
+        """Send a request, and return its reply."""
+        raise NotImplementedError
+
+    def follow(self, request: Request) -> AsyncIterator[Any]:
+        """Send a request that has many replies, and return them."""
+        raise NotImplementedError
+
+    async def list(self, *, after: str | None = None, limit: int | None = None) -> EventsReply:
+        """Show the events and how many of their tickets are left, a page at a time."""
+        reply: EventsReply = await self.call(List(after=given(after), limit=given(limit)))
+        return reply
+
+    @overload
+    async def show(self, id: str, *, kind: Literal["event"]) -> EventReply: ...
+
+    @overload
+    async def show(self, id: str, *, kind: Literal["booking"]) -> BookingReply: ...
+
+    @overload
+    async def show(self, id: str, *, kind: Literal["ticket"]) -> TicketReply: ...
+
+    @overload
+    async def show(
+        self, id: str, *, kind: Literal["event", "booking", "ticket"] | None = None
+    ) -> EventReply | BookingReply | TicketReply: ...
+
+    async def show(
+        self, id: str, *, kind: Literal["event", "booking", "ticket"] | None = None
+    ) -> EventReply | BookingReply | TicketReply:
+        """Show the event, booking or ticket with this id; if several have it, the first in this order."""
+        reply: EventReply | BookingReply | TicketReply = await self.call(Show(id, kind=given(kind)))
+        return reply
+
+    async def create(
+        self,
+        name: str,
+        date: datetime,
+        capacity: int,
+        *,
+        id: str | None = None,
+        available: int | None = None,
+        opens: datetime | UnsetType | None = UNSET,
+        closes: datetime | UnsetType | None = UNSET,
+        paused: bool = False,
+        per_buyer: int | UnsetType | None = UNSET,
+    ) -> EventReply:
+        """Put a new event on sale."""
+        reply: EventReply = await self.call(
+            Create(
+                name,
+                date,
+                capacity,
+                id=given(id),
+                available=given(available),
+                opens=opens,
+                closes=closes,
+                paused=paused,
+                per_buyer=per_buyer,
+            )
+        )
+        return reply
+
+    async def book(
+        self, event: str, quantity: int, *, booking: str | None = None, buyer: str | None = None
+    ) -> BookingReply:
+        """Buy tickets of an event."""
+        reply: BookingReply = await self.call(Book(event, quantity, booking=given(booking), buyer=given(buyer)))
+        return reply
+
+    async def hold(
+        self, event: str, quantity: int, *, seconds: int = 300, booking: str | None = None, buyer: str | None = None
+    ) -> BookingReply:
+        """Keep tickets of an event for a buyer who is still paying."""
+        reply: BookingReply = await self.call(
+            Hold(event, quantity, seconds=seconds, booking=given(booking), buyer=given(buyer))
+        )
+        return reply
+
+    async def extend(self, booking: str, seconds: int) -> BookingReply:
+        """Keep what is held for longer."""
+        reply: BookingReply = await self.call(Extend(booking, seconds))
+        return reply
+
+    async def confirm(self, booking: str, *, late: bool = False) -> BookingReply:
+        """Sell what is held."""
+        reply: BookingReply = await self.call(Confirm(booking, late=late))
+        return reply
+
+    async def release(self, booking: str) -> BookingReply:
+        """Put what is held back on sale."""
+        reply: BookingReply = await self.call(Release(booking))
+        return reply
+
+    async def cancel(self, booking: str, *, tickets: Sequence[str] | None = None) -> BookingReply:
+        """Take back tickets that were sold, and put them on sale again."""
+        reply: BookingReply = await self.call(Cancel(booking, tickets=given(None if tickets is None else [*tickets])))
+        return reply
+
+    async def reissue(self, ticket: str) -> TicketReply:
+        """Replace a ticket by one with a new id, for the same place."""
+        reply: TicketReply = await self.call(Reissue(ticket))
+        return reply
+
+    async def redeem(
+        self, ticket: str, *, event: str | None = None, scan: str | None = None
+    ) -> TicketReply | BookingReply:
+        """Let the owner of a ticket in, once; or the owners of all valid tickets of a booking."""
+        reply: TicketReply | BookingReply = await self.call(Redeem(ticket, event=given(event), scan=given(scan)))
+        return reply
+
+    async def annul(self, ticket: str, *, event: str | None = None, reason: str | None = None) -> TicketReply:
+        """Take a redemption back, so that the ticket is valid again."""
+        reply: TicketReply = await self.call(Annul(ticket, event=given(event), reason=given(reason)))
+        return reply
+
+    async def amend(
+        self,
+        event: str,
+        *,
+        name: str | None = None,
+        date: datetime | None = None,
+        capacity: int | None = None,
+        opens: datetime | UnsetType | None = UNSET,
+        closes: datetime | UnsetType | None = UNSET,
+        paused: bool | None = None,
+        per_buyer: int | UnsetType | None = UNSET,
+    ) -> EventReply:
+        """Change an event: its name, date or capacity, or when and to whom it is sold."""
+        reply: EventReply = await self.call(
+            Amend(
+                event,
+                name=given(name),
+                date=given(date),
+                capacity=given(capacity),
+                opens=opens,
+                closes=closes,
+                paused=given(paused),
+                per_buyer=per_buyer,
+            )
+        )
+        return reply
+
+    async def delete(self, event: str) -> EventReply:
+        """Remove an event whose tickets were never sold or held."""
+        reply: EventReply = await self.call(Delete(event))
+        return reply
+
+    def watch(self, event: str | None = None) -> AsyncIterator[EventReply]:
+        """Stream the events, or one event, as they change, until the next line is sent."""
+        return self.follow(Watch(event=given(event)))
+
+    async def bookings(
+        self, *, after: str | None = None, limit: int = 100, event: str | None = None, buyer: str | None = None
+    ) -> BookingsReply:
+        """Read the bookings, a page at a time, in the order of their ids."""
+        reply: BookingsReply = await self.call(
+            Bookings(after=given(after), limit=limit, event=given(event), buyer=given(buyer))
+        )
+        return reply
+
+    async def stats(self) -> StatsReply:
+        """Show what the daemon is doing."""
+        reply: StatsReply = await self.call(Stats())
+        return reply
+
+    async def ping(self) -> PongReply:
+        """Check whether the daemon answers."""
+        reply: PongReply = await self.call(Ping())
+        return reply
+
+    async def ready(self) -> ReadyReply:
+        """Check whether the daemon can sell: whether its ledger takes commits now."""
+        reply: ReadyReply = await self.call(Ready())
+        return reply
+
+    async def help(self, command: str | None = None) -> HelpReply:
+        """Show the commands, or one of them with its fields."""
+        reply: HelpReply = await self.call(Help(command=given(command)))
+        return reply
