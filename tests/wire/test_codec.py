@@ -12,7 +12,7 @@ from tests.wire.strategies import IDS, REQUESTS
 from ticketd.errors import Code, TicketError
 from ticketd.model import UNSAFE
 from ticketd.wire.codec import decode, encode
-from ticketd.wire.commands import commands
+from ticketd.wire.commands import commands, unknown_command
 from ticketd.wire.requests import Book, List, Ping, Request
 
 JSON = st.recursive(
@@ -107,3 +107,26 @@ def test_a_number_of_thousands_of_digits_is_a_bad_request() -> None:
     with pytest.raises(TicketError) as refused:
         decode(b'{"cmd":"book","event":"1","quantity":' + b"9" * 5_000 + b"}")
     assert refused.value.code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"cmd":"book","event":1,"quantity":2}', b'{"cmd":"book","event":null,"quantity":2}']
+)
+def test_a_value_without_its_quotes_is_refused_in_words(line: bytes) -> None:
+    value = "1" if b"1" in line else "null"
+    assert refused(line).message == f"event must be a string, in quotes, not {value}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("boook", "book"), ("hlep", "help"), ("LIST", "list"), ("cretae", "create"), ("ls", "list"), ("[]", None)],
+)
+def test_a_mistyped_command_is_asked_about_and_not_run(typed: str, meant: str | None) -> None:
+    message = unknown_command(typed).message
+    assert message.startswith(f'there is no command "{typed}"; {f"did you mean {meant}? T" if meant else "t"}here are')
+    assert message.endswith("list, " + ", ".join(list(commands())[1:]))
+
+
+@pytest.mark.parametrize("typed", ["", "x", "b" * 21, 5, None, "nonsense"])
+def test_nothing_is_guessed_of_what_is_no_name(typed: object) -> None:
+    assert "did you mean" not in unknown_command(typed).message

@@ -39,7 +39,7 @@ class Field:
         self.positional = required or bool(extra.get("positional"))
         # All the values that it takes, if they are few.
         self.choices = _choices(annotated)
-        # What a shell can complete in this field: "events" or "commands".
+        # What a shell can complete in this field: "commands", or ids: "events", "bookings", "tickets", or all "ids".
         self.completes: str | None = extra.get("completes")
         # No message repeats what was given for it.
         self.is_secret = bool(extra.get("secret"))
@@ -118,8 +118,10 @@ class Command:
         if match := re.search(r" - at `\$\.(\w+)", wrong):
             for field in (*self.fields, *self._common):
                 if field.name == match[1]:
-                    given_text = "" if field.is_secret else f", not {shown(given.get(field.name))}"
-                    return f"{field.name} must be {field.must_be}{given_text}"
+                    value = given.get(field.name)
+                    given_text = "" if field.is_secret else f", not {shown(value)}"
+                    is_bare = field.type is str and not isinstance(value, str)
+                    return f"{field.name} must be {'a string, in quotes' if is_bare else field.must_be}{given_text}"
         # The message comes from a Struct's __post_init__, and names the field already.
         return wrong.partition(" - at `$")[0]
 
