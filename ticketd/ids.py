@@ -3,7 +3,6 @@
 import re
 import secrets
 import time
-import unicodedata
 from collections.abc import Iterator
 
 import uuid_utils
@@ -39,11 +38,22 @@ new_ticket = _new_tickets().__next__
 
 
 def new_event_id(name: str) -> str:
-    """Return an id for an event that people can read and type, such as ``jazz-night-x7k2mq``; at most 39 characters."""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", ascii_name)[:_SLUG_CHARS_MAX].strip("-")
+    """Return an id for an event that people can read and type, such as ``jazz-night-x7k2mq``; at most 39 characters.
+
+    Letters of other alphabets are transliterated.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "-", _ascii(name).lower())[:_SLUG_CHARS_MAX].strip("-")
     suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(_SUFFIX_CHARS))
     return f"{slug or 'event'}-{suffix}"
+
+
+def _ascii(name: str) -> str:
+    if name.isascii():
+        return name
+    # Imported here, because few names need it.
+    from anyascii import anyascii
+
+    return anyascii(name)
 
 
 def mint(request: Request) -> None:
