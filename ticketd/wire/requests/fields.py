@@ -34,7 +34,9 @@ TOKEN_CHARS_MAX = 200
 
 # Events.
 EventId = Annotated[Id, Meta(description="the id of the event", extra={"completes": "events"})]
-NewEventId = Annotated[Id, Meta(description="the id of the new event; sent again, it creates nothing new")]
+NewEventId = Annotated[
+    Id, Meta(description="the id of the new event, minted if left out; sent again, it creates nothing new")
+]
 EventName = Annotated[Name, Meta(description="what the event is called")]
 EventDate = Annotated[Date, Meta(description="when it begins")]
 EventCapacity = Annotated[Capacity, Meta(description="how many tickets there are")]
@@ -56,8 +58,10 @@ Paused = Annotated[bool, Meta(title="true or false", description="whether its sa
 TicketsPerBuyer = Annotated[PerBuyer, Meta(description="how many tickets one buyer may have; without it, any number")]
 
 # Bookings.
-BookingId = Annotated[Id, Meta(description="the id of the booking")]
-NewBookingId = Annotated[Id, Meta(description="the id of the new booking; sent again, it books nothing new")]
+BookingId = Annotated[Id, Meta(description="the id of the booking", extra={"completes": "bookings"})]
+NewBookingId = Annotated[
+    Id, Meta(description="the id of the new booking, minted if left out; sent again, it books nothing new")
+]
 HowMany = Annotated[Quantity, Meta(description="how many tickets")]
 BuyerRef = Annotated[
     Buyer, Meta(description="who buys: an order number or an address; needed if the event limits tickets per buyer")
@@ -78,17 +82,17 @@ TicketIds = Annotated[
 ]
 
 # Tickets.
-Ticket = Annotated[TicketId, Meta(description="the id of the ticket")]
-OldTicket = Annotated[TicketId, Meta(description="the id of the old ticket")]
-TicketOrBooking = Annotated[TicketId, Meta(description="the id of the ticket, or of the booking")]
+Ticket = Annotated[TicketId, Meta(description="the id of the ticket", extra={"completes": "tickets"})]
+OldTicket = Annotated[TicketId, Meta(description="the id of the old ticket", extra={"completes": "tickets"})]
+TicketOrBooking = Annotated[
+    TicketId, Meta(description="the id of the ticket, or of the booking", extra={"completes": "tickets"})
+]
 OnlyEvent = Annotated[Id, Meta(description="refuse a ticket of another event", extra={"completes": "events"})]
-ScanId = Annotated[Id, Meta(description="the id of this scan; sent again, it lets nobody else in")]
+ScanId = Annotated[Id, Meta(description="the id of this scan, minted if left out; sent again, it lets nobody else in")]
 AnnulReason = Annotated[Reason, Meta(description="why; it stays in the history of the ticket")]
 
 # Reading.
-AnyId = Annotated[
-    TicketId, Meta(description="the id of an event, a booking or a ticket", extra={"completes": "events"})
-]
+AnyId = Annotated[TicketId, Meta(description="the id of an event, a booking or a ticket", extra={"completes": "ids"})]
 Kind = Annotated[Literal["event", "booking", "ticket"], Meta(description="which of them, if several have this id")]
 AfterEvent = Annotated[
     Id, Meta(description="only events listed after the one with this id", extra={"completes": "events"})
