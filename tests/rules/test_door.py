@@ -259,3 +259,17 @@ def test_no_place_is_used_twice_and_no_scan_counts_twice(steps: list[LedgerReque
         elif isinstance(step, Redeem):
             assert (step.ticket, str(step.scan)) not in done
             done.add((step.ticket, str(step.scan)))
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (Redeem("x"), "there is no ticket and no booking x"),
+        (Annul("b"), "there is no ticket b; if this is a booking, show b lists its tickets"),
+        (Reissue("b"), "there is no ticket b; if this is a booking, show b lists its tickets"),
+        (Cancel(FIRST), f"there is no booking {FIRST}; this looks like a ticket of the booking b"),
+        (Annul(one("c", 3)), f"there is no ticket {one('c', 3)}"),
+    ],
+)
+def test_an_id_of_another_kind_is_told_apart(request_: LedgerRequest, said: str) -> None:
+    assert refused(SOLD, request_).message == said

@@ -32,7 +32,7 @@ def redeem(working_set: WorkingSet, request: Redeem) -> Reply:
     booking = working_set.bookings.get(booking_id)
     if booking is None or not booking.had(ticket):
         whole = working_set.bookings.get(request.ticket)
-        return _redeem_all(working_set, whole, request) if whole else no_ticket(request.ticket)
+        return _redeem_all(working_set, whole, request) if whole else _nothing(request.ticket)
     if refusal := _wrong_event(booking, request):
         return refusal
     history = working_set.history(booking_id, ticket)
@@ -42,6 +42,10 @@ def redeem(working_set: WorkingSet, request: Redeem) -> Reply:
         return refusal
     _redeem(working_set, booking, ticket, request)
     return ticket_reply(booking, ticket, working_set.history(booking_id, ticket))
+
+
+def _nothing(id: str) -> ErrorReply:
+    return ErrorReply("ticket_not_found", f"there is no ticket and no booking {id}")
 
 
 def _redeem_all(working_set: WorkingSet, booking: Booking, request: Redeem) -> Reply:

@@ -14,6 +14,7 @@ from ticketd.model import (
     redeemed_at,
     state_after,
     ticket_id,
+    ticket_parts,
     time_of,
 )
 from ticketd.rules.working_set import WorkingSet
@@ -182,13 +183,16 @@ def no_event(event: str) -> ErrorReply:
 
 
 def no_booking(booking: str) -> ErrorReply:
-    """Return the refusal for a booking that does not exist."""
-    return ErrorReply("booking_not_found", f"there is no booking {booking}")
+    """Return the refusal for a booking that does not exist. The id may be that of a ticket."""
+    whole, _ = ticket_parts(booking)
+    hint = f"; this looks like a ticket of the booking {whole}" if whole else ""
+    return ErrorReply("booking_not_found", f"there is no booking {booking}{hint}")
 
 
 def no_ticket(ticket: str) -> ErrorReply:
-    """Return the refusal for a ticket that does not exist."""
-    return ErrorReply("ticket_not_found", f"there is no ticket {ticket}")
+    """Return the refusal for a ticket that does not exist. The id may be that of a booking."""
+    hint = "" if ticket_parts(ticket)[0] else f"; if this is a booking, show {ticket} lists its tickets"
+    return ErrorReply("ticket_not_found", f"there is no ticket {ticket}{hint}")
 
 
 def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
