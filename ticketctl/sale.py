@@ -6,14 +6,8 @@ from ticketctl.times import aware
 from ticketd.wire.replies import EventFacts
 
 
-def sale(event: EventFacts, now: datetime) -> str:
-    """Return what somebody who wants to buy at this moment must know; nothing if the event is simply on sale."""
-    each = f"{event.per_buyer} per buyer" if event.per_buyer else ""
-    return ", ".join(filter(None, (phase(event, now), each)))
-
-
 def phase(event: EventFacts, now: datetime) -> str:
-    """Return whether and for how long it is on sale; nothing if that has no end."""
+    """Return what somebody who wants to buy at this moment must know; nothing if it is on sale without an end."""
     opens, closes = (time and aware(time) for time in (event.opens, event.closes))
     if closes and closes <= now:
         return "closed"

@@ -5,13 +5,15 @@ Knows the layout of each kind of reply, and nothing of where it goes. What it re
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
 from msgspec.structs import asdict
 
 from ticketctl.cells import cell
+from ticketctl.columns import Step, fit, total
+from ticketctl.sale import phase
 from ticketctl.times import Zone
 from ticketd.model import printable
 from ticketd.wire.replies import (
@@ -44,8 +46,13 @@ _FIGURES = (
 )
 # Times in these columns are shown to the second: they are in the midst of a sale.
 _TO_THE_SECOND = ("booked_at", "expires", "at")
-# If the terminal is narrow, names are cut, but not below this.
-_NAME_CELLS_MIN = 16
+# How a list of events becomes narrower. Ids are whole, since people type them.
+_NARROWER: Sequence[Step] = (
+    *(("name", 20), ("held", 0), ("sold", 0), ("name", 12), ("capacity", 0), ("sale", 0), ("date", 0)),
+    *(("name", 6), ("name", 0), ("available", 0)),
+)
+# Of one event all is shown, as far as its name can be cut.
+_NAME_CUT: Sequence[Step] = (("name", 16),)
 _DONE = {
     "extend": "extended",
     "confirm": "confirmed",
@@ -60,9 +67,9 @@ def table(reply: Reply, zone: Zone) -> str:
     """Return a reply as text without the newline at its end."""
     match reply:
         case EventsReply():
-            return (_events(reply.events, zone) if reply.events else "no events") + more(reply)
+            return (_list(reply.events, zone) if reply.events else "no events") + more(reply)
         case EventReply():
-            return _events([reply], zone) + ("\n(as before)" if reply.replayed else "")
+            return _event(reply, zone) + ("\n(as before)" if reply.replayed else "")
         case BookingReply():
             return _booking(reply, zone)
         case BookingsReply():
@@ -118,14 +125,30 @@ class BookingsTable:
         return _lines(_BOOKING_COLUMNS, rows, self._widths)
 
 
-def _events(events: Sequence[EventFacts], zone: Zone) -> str:
-    """Return events in columns; those of the sale become a line below each event if the terminal is too narrow."""
+def _list(events: Sequence[EventFacts], zone: Zone) -> str:
+    """Return events in columns, one a line; on a narrow terminal, with less about each."""
     used = [name for name in _SALE_COLUMNS if any(getattr(event, name) for event in events)]
     wide = _columns([*_EVENT_COLUMNS, *used], events, zone)
-    if not used or max(map(_width, wide.split("\n"))) <= shutil.get_terminal_size().columns:
-        return wide
-    head, *rows = _columns(_EVENT_COLUMNS, events, zone).split("\n")
-    return "\n".join([head, *(row + _sale_below(event, zone) for event, row in zip(events, rows, strict=True))])
+    if fitted := _fitted(wide, _NAME_CUT):
+        return _shown(wide, fitted)
+    now = datetime.now(UTC)
+    narrow = _columns(_EVENT_COLUMNS, events, zone)
+    # Without the name of the zone.
+    narrow["date"] = ["DATE", *(zone.show(event.date).rpartition(" ")[0] for event in events)]
+    narrow["sale"] = ["SALE", *(phase(event, now) for event in events)]
+    if not any(narrow["sale"][1:]):
+        del narrow["sale"]
+    return _shown(narrow, fit(_widths(narrow), _NARROWER, _room()))
+
+
+def _event(event: EventFacts, zone: Zone) -> str:
+    """Return an event in columns; those of its sale become a line below it if the terminal is too narrow."""
+    used = [name for name in _SALE_COLUMNS if getattr(event, name)]
+    wide = _columns([*_EVENT_COLUMNS, *used], [event], zone)
+    if not used or _fitted(wide, ()):
+        return _shown(wide, fit(_widths(wide), _NAME_CUT, _room()))
+    columns = _columns(_EVENT_COLUMNS, [event], zone)
+    return _shown(columns, fit(_widths(columns), _NAME_CUT, _room())) + _sale_below(event, zone)
 
 
 def _sale_below(event: EventFacts, zone: Zone) -> str:
@@ -210,16 +233,30 @@ def _aligned(fields: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in fields)
 
 
-def _columns(columns: Sequence[str], items: Iterable[Any], zone: Zone) -> str:
-    """Return items under the names of their columns, with the names of events cut to the width of the terminal."""
-    rows = [[name.upper() for name in columns], *(_row(item, columns, zone) for item in items)]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    if "name" in columns:
-        name = columns.index("name")
-        spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
-        if spare < 0:
-            widths[name] = max(min(widths[name], _NAME_CELLS_MIN), widths[name] + spare)
-    return _lines(columns, rows, widths)
+def _columns(names: Sequence[str], items: Iterable[Any], zone: Zone) -> dict[str, list[str]]:
+    """Return what stands in each column, below its name."""
+    rows = [_row(item, names, zone) for item in items]
+    return {name: [name.upper(), *(row[at] for row in rows)] for at, name in enumerate(names)}
+
+
+def _widths(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    return {name: max(map(_width, texts)) for name, texts in columns.items()}
+
+
+def _fitted(columns: Mapping[str, Sequence[str]], steps: Sequence[Step]) -> dict[str, int] | None:
+    """Return the widths of the columns once the steps are taken, or None if that is still too wide."""
+    widths = fit(_widths(columns), steps, _room())
+    return widths if total(widths) <= _room() else None
+
+
+def _room() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def _shown(columns: Mapping[str, Sequence[str]], widths: Mapping[str, int]) -> str:
+    """Return the columns that have a width, as lines."""
+    names = list(widths)
+    return _lines(names, zip(*(columns[name] for name in names), strict=True), list(widths.values()))
 
 
 def _row(item: Any, columns: Sequence[str], zone: Zone) -> list[str]:
