@@ -141,14 +141,16 @@ def interrupt(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 @contextmanager
-def terminal(*words: str, port: int, env: dict[str, str] | None = None) -> Iterator[Any]:
-    """Run ticketctl on a terminal of its own, that does not tell where its cursor is."""
+def terminal(
+    *words: str, port: int, env: dict[str, str] | None = None, size: tuple[int, int] = TERMINAL_SIZE
+) -> Iterator[Any]:
+    """Run ticketctl on a terminal of its own with so many rows and columns, that does not tell where its cursor is."""
     program, *arguments = command_line(words, port)
     child = pexpect.spawn(
         program,
         arguments,
-        env=environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1", **(env or {})),
-        dimensions=TERMINAL_SIZE,
+        env=environment(**{"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **(env or {})}),
+        dimensions=size,
         encoding="utf-8",
         timeout=SECONDS_MAX,
     )

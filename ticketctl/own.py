@@ -22,8 +22,8 @@ Run = Callable[[Sequence[str], Client, Output], int]
 class OwnField(Field):
     """One field. The annotation is as in a request: its Meta has the bounds and the description.
 
-    ``usage`` says how the field is typed. A field that is not required is an option; a ``flag`` is an option without a
-    value.
+    ``usage`` says how the field is typed. A field that is not required is an option, unless its Meta says
+    ``positional``; a ``flag`` is an option without a value.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class OwnField(Field):
     def accepts(self, word: str) -> bool:
         """Whether a word is a value of this field."""
         try:
-            msgspec.convert(word, self.annotation)
+            msgspec.convert(word, self.annotation, strict=False)
         except msgspec.ValidationError:
             return False
         return True
@@ -103,9 +103,9 @@ class OwnCommand:
             if not field.flag and not field.accepts(value):
                 raise self.wrong(f"{field.name} must be {field.must_be}, not {shown(value)}")
             given[field.name] = value
-        if positional:
-            field = positional[0]
-            raise self.wrong(f"{self.name} needs {field.name}: {field.description}, {field.must_be}")
+        for field in positional:
+            if field.required:
+                raise self.wrong(f"{self.name} needs {field.name}: {field.description}, {field.must_be}")
         return given
 
     def refusal(self, reply: ErrorReply) -> ErrorReply:

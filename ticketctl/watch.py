@@ -1,178 +1,194 @@
-"""Shows the replies to a request that streams: a live table on a terminal, JSON lines in a pipe."""
+"""``watch``: shows events as they change, through lost connections: a live table on a terminal, JSON lines in a pipe.
 
-import shutil
+Owns when it begins again and when it ends. How it looks is that of ``board``.
+"""
+
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import Annotated, NamedTuple, Protocol
 
-from rich.cells import cell_len
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from msgspec import UNSET, Meta
 
 from ticketctl.client import CannotConnectError, Client
-from ticketctl.output import CANNOT_CONNECT, INTERRUPTED, Output, status_of
+from ticketctl.interrupt import Interrupter, OverError, ReaderGoneError
+from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, status_of
+from ticketctl.own import OwnCommand, OwnField
+from ticketctl.patience import AGAIN_AFTER_SECONDS
 from ticketctl.render import render
-from ticketctl.sale import phase, sale
-from ticketd.model import printable
-from ticketd.wire.replies import ErrorReply, EventReply, Reply
-from ticketd.wire.requests import Request
+from ticketctl.times import Zone
+from ticketd.errors import TicketError
+from ticketd.model import Id, printable
+from ticketd.wire.replies import ErrorReply, EventReply, Reply, error_reply
+from ticketd.wire.requests import Request, Watch
 
-# An event counts as active for so long after a change.
-ACTIVE_SECONDS = 3.0
-DRAWINGS_PER_SECOND = 10
+# Terminals whose cursor cannot be moved.
+_DUMB = ("", "dumb", "unknown")
 
-_FIGURES = ("░ AVAILABLE", "▒ HELD", "█ SOLD", "CAPACITY")
-# On a narrow terminal ids and names are cut, but not below this, and bars are left out rather than shorter than this.
-_ID_CELLS_MIN, _NAME_CELLS_MIN, _BAR_CELLS_MIN = 6, 10, 6
+OnlyEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
+Changes = Annotated[int, Meta(ge=1, le=1_000_000, description="end after so many changes; what is there is none")]
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000, description="end after this time")]
 
 
-def run_watch(request: Request, client: Client, output: Output) -> int:
-    """Show the replies until Ctrl-C, or until no more come. Return the exit status."""
+class Ends(NamedTuple):
+    """When a watch ends by itself: after so many changes, or seconds."""
+
+    changes: int | None = None
+    seconds: float | None = None
+
+
+class View(Protocol):
+    """Shows what happens."""
+
+    def show(self, reply: Reply) -> None:
+        """Show an event. Raises BrokenPipeError if nobody reads it."""
+
+    def say(self, text: str) -> None:
+        """Show what happened to the connection."""
+
+
+def run_watch(arguments: Sequence[str], client: Client, output: Output) -> int:
+    """Run ``watch`` and return the exit status. Raises BrokenPipeError if its reader has gone."""
     try:
-        with _shown(output) as show:
-            reply = _follow(request, client, show)
+        given = WATCH.parse(arguments)
+    except TicketError as error:
+        output.error(error_reply(error))
+        return USAGE
+    # It is checked that they are numbers.
+    changes = int(float(given["count"])) if "count" in given else None
+    seconds = float(given["seconds"]) if "seconds" in given else None
+    return follow(Watch(given.get("event", UNSET)), client, output, Ends(changes, seconds))
+
+
+WATCH = OwnCommand(
+    "watch",
+    "Follow the events, or one event, as they change.",
+    [
+        OwnField("event", OnlyEvent, required=False),
+        OwnField("count", Changes, required=False),
+        OwnField("seconds", Seconds, required=False),
+    ],
+    run_watch,
+)
+
+
+def follow(request: Request, client: Client, output: Output, ends: Ends = Ends()) -> int:  # noqa: B008
+    """Show the replies until Ctrl-C, or until it ends. Return the exit status. Raises as ``run_watch`` does."""
+    error: ErrorReply | None = None
+    try:
+        with Interrupter(ends.seconds) as interrupter, _view(output) as view:
+            error = _Watch(request, client, view, ends.changes).run(interrupter)
+    except ReaderGoneError:
+        raise BrokenPipeError from None
+    except OverError:
+        return DONE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except CannotConnectError as error:
-        output.failure("cannot_connect", str(error))
+    except CannotConnectError as failure:
+        output.failure("cannot_connect", str(failure))
         return CANNOT_CONNECT
-    output.error(reply)
-    # "Busy" would tell a script to try again at once, but this daemon is ending.
-    return CANNOT_CONNECT if reply.code == "shutting_down" else status_of(reply)
+    if error is None:
+        return DONE
+    output.error(error)
+    return status_of(error)
 
 
-def _follow(request: Request, client: Client, show: Callable[[Reply], None]) -> ErrorReply:
-    """Show the replies, and return the error that ends them.
+class _Watch:
+    def __init__(self, request: Request, client: Client, view: View, changes_left: int | None) -> None:
+        self._request = request
+        self._client = client
+        self._view = view
+        self._changes_left = changes_left
+        self._known: dict[str, EventReply] = {}
+        self._reached = False
+        self._lost = False
 
-    If the token was taken back, perhaps its file has another one, with which the state and the changes come again.
-    """
-    while True:
-        welcome = False
-        with closing(client.stream(request)) as replies:
-            while not isinstance(reply := next(replies), ErrorReply):
-                welcome = True
-                show(reply)
-        if not (welcome and reply.code == "unauthorized"):
-            return reply
+    def run(self, interrupter: Interrupter) -> ErrorReply | None:
+        """Show the replies until there were enough changes, or an error that ends it, which is returned.
+
+        Raises CannotConnectError if the daemon was never there. Later, it is waited for as long as it takes.
+        """
+        while True:
+            welcome = False
+            try:
+                with closing(self._client.stream(self._request)) as replies:
+                    while not isinstance(reply := interrupter.wait(lambda: next(replies)), ErrorReply):
+                        welcome = True
+                        if self._show(reply):
+                            return None
+                # If the token was taken back, perhaps its file has another one.
+                taken_back = welcome and reply.code == "unauthorized"
+                if not taken_back and not (self._reached and status_of(reply) == BUSY):
+                    return reply
+            except CannotConnectError:
+                if not self._reached:
+                    raise
+            if not self._lost:
+                self._lost = True
+                self._view.say(f"the connection to {self._client.where} is lost; trying again")
+            interrupter.wait(lambda: time.sleep(AGAIN_AFTER_SECONDS))
+
+    def _show(self, reply: Reply) -> bool:
+        """Show a reply, unless it is known already. Return whether there were enough changes."""
+        self._reached = True
+        if self._lost:
+            self._lost = False
+            self._view.say("connected again")
+        if not isinstance(reply, EventReply):
+            self._view.show(reply)
+            return False
+        before = self._known.get(reply.id)
+        self._known[reply.id] = reply
+        if before != reply:
+            self._view.show(reply)
+            if before and self._changes_left:
+                self._changes_left -= 1
+        return self._changes_left == 0
 
 
 @contextmanager
-def _shown(output: Output) -> Iterator[Callable[[Reply], None]]:
-    """Yield the function that shows a reply."""
+def _view(output: Output) -> Iterator[View]:
     if output.mode != "table":
-        yield _write_json
-        return
-    board = _Board()
-    with Live(
-        get_renderable=lambda: board.table(*shutil.get_terminal_size(), datetime.now(UTC)),
-        refresh_per_second=DRAWINGS_PER_SECOND,
-    ) as live:
+        yield _JsonLines(output)
+    elif os.environ.get("TERM", "") in _DUMB:
+        yield _Lines(output)
+    else:
+        # Imported here, because it takes longer than most commands.
+        from ticketctl.board import live
 
-        def show(reply: Reply) -> None:
-            if isinstance(reply, EventReply):
-                board.update(reply)
-            else:
-                live.console.print(Text(render(reply, "table")))
-
-        yield show
+        with live() as board:
+            yield board
 
 
-def _write_json(reply: Reply) -> None:
-    sys.stdout.write(render(reply, "json") + "\n")
-    sys.stdout.flush()
+class _JsonLines:
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, reply: Reply) -> None:
+        """See View."""
+        self._write(render(reply, "json"))
+
+    def say(self, text: str) -> None:
+        """See View."""
+        self._output.note(text)
+
+    def _write(self, line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
-class _Board:
-    """The table of events. An event that becomes active goes to the top; while it is active, it keeps its row."""
+class _Lines(_JsonLines):
+    """A line for each change, for a terminal on which nothing can be drawn, or a program that reads it aloud."""
 
-    def __init__(self) -> None:
-        self._events: dict[str, EventReply] = {}
-        self._order: list[str] = []
-        self._changed_at: dict[str, float] = {}
-
-    def update(self, event: EventReply) -> None:
-        """Take in an event. The first reply for an event is its state when the watch began, not a change."""
-        known = event.id in self._events
-        self._events[event.id] = event
-        if not known:
-            self._order.append(event.id)
-            return
-        if not self._is_active(event.id):
-            self._order.remove(event.id)
-            self._order.insert(0, event.id)
-        self._changed_at[event.id] = time.monotonic()
-
-    def table(self, width: int, height: int, now: datetime) -> Table | Group:
-        """Return the events that fit on a terminal of this many columns and rows. Runs in the thread that draws.
-
-        ``now`` is for the countdown of their sales.
-        """
-        if not self._order:
-            return Group()
-        # Two rows are for the head and the count of the other events, one is for the cursor.
-        fitting = max(1, height - 3)
-        table = Table(box=None, pad_edge=False, header_style="", caption_style="", caption_justify="left")
-        events = [self._events[event_id] for event_id in self._order[:fitting]]
-        sales, cells = _fitted(events, width, now)
-        others = [*map(cell_len, _FIGURES), *filter(None, (cells, _widest(sales)))]
-        # Between two columns are two cells.
-        room = width - sum(others) - 2 * (len(others) + 1)
-        id_cells = min(_widest(event.id for event in events), max(_ID_CELLS_MIN, room // 3))
-        name_cells = min(_widest(event.name for event in events), max(_NAME_CELLS_MIN, room - id_cells))
-        table.add_column("ID", width=id_cells)
-        table.add_column("NAME", width=max(len("NAME"), name_cells))
-        if cells:
-            table.add_column(no_wrap=True)
-        for heading in _FIGURES:
-            table.add_column(heading, justify="right", no_wrap=True)
-        if any(sales):
-            table.add_column("SALE", no_wrap=True)
-        for event, its_sale in zip(events, sales, strict=True):
-            id_, name = (Text(printable(text), no_wrap=True, overflow="ellipsis") for text in (event.id, event.name))
-            bar = [_bar(event, cells)] if cells else []
-            figures = (event.available, event.held, event.sold, event.capacity)
-            style = "bold" if self._is_active(event.id) else ""
-            table.add_row(id_, name, *bar, *map(str, figures), *([its_sale] if any(sales) else []), style=style)
-        if (more := len(self._order) - fitting) > 0:
-            table.caption = f"and {more} more"
-        return table
-
-    def _is_active(self, event_id: str) -> bool:
-        return time.monotonic() - self._changed_at.get(event_id, -ACTIVE_SECONDS) < ACTIVE_SECONDS
+    def show(self, reply: Reply) -> None:
+        """See View."""
+        self._write(_line(reply, self._output.zone) if isinstance(reply, EventReply) else render(reply, "plain"))
 
 
-def _fitted(events: Sequence[EventReply], width: int, now: datetime) -> tuple[Sequence[str], int]:
-    """Return what to say of each sale, and how long the bars may be, or 0 for no bars, on a terminal of this width.
-
-    If it is narrow, the limits per buyer are left out first, then the bars.
-    """
-    names = min(_ID_CELLS_MIN, _widest(event.id for event in events)) + min(
-        _NAME_CELLS_MIN, _widest(event.name for event in events)
-    )
-    for said in (sale, phase):
-        sales = [said(event, now) for event in events]
-        others = [*map(cell_len, _FIGURES), *filter(None, [_widest(sales)])]
-        cells = min(width // 5, width - names - sum(others) - 2 * (len(others) + 2))
-        if cells >= _BAR_CELLS_MIN:
-            return sales, cells
-    return sales, 0
-
-
-def _widest(texts: Iterable[str]) -> int:
-    """Return how many cells the longest of these texts takes."""
-    return max(cell_len(printable(text)) for text in texts)
-
-
-def _bar(event: EventReply, cells: int) -> Text:
-    """Return the shares of sold, held and available tickets as a bar of this many cells, whatever a server sends."""
-    # Rounded up, so that the last ticket can be seen.
-    available, held = (
-        min(cells, max(0, -(-cells * tickets // max(1, event.capacity)))) for tickets in (event.available, event.held)
-    )
-    held = min(held, cells - available)
-    sold = cells - available - held
-    return Text.assemble(("█" * sold, "red"), ("▒" * held, "yellow"), ("░" * available, "green"), no_wrap=True)
+def _line(event: EventReply, zone: Zone) -> str:
+    _, clock, *_ = zone.show(datetime.now(UTC), seconds=True).split(" ")
+    left = f"{event.available} of {event.capacity} available, {event.held} held, {event.sold} sold"
+    return printable(f"{clock} {event.id}: {left} ({event.name})")

@@ -53,7 +53,7 @@ LITTLE_MEMORY_KB = 60_000
 MEMORIES_KB = range(10_000, 60_000, 250)
 
 PONG = codec.encode(PongReply())
-SHUTTING_DOWN = codec.encode(ErrorReply("shutting_down", "the daemon ends"))
+GONE = codec.encode(ErrorReply("event_not_found", "it is deleted"))
 ASKED = [request for request in REQUESTS if not isinstance(request, Help | Auth)]
 
 
@@ -80,7 +80,7 @@ def replies_with(text: str) -> list[Reply]:
 def check(request: Request, answer: bytes) -> int:
     """Answer a request, and see that ticketctl tells the truth about it. Return its exit status."""
     # A stream has a ping before it, and an end.
-    answers = [PONG, answer + b"\n" + SHUTTING_DOWN] if request.streams else [answer]
+    answers = [PONG, answer + b"\n" + GONE] if request.streams else [answer]
     with lying(*(each + b"\n" for each in answers)) as liar:
         status, output = run_against(liar.port, request)
         assert liar.asked_more(), f"{request} was not sent"
@@ -108,9 +108,9 @@ def statuses(request: Request, line: bytes) -> set[int]:
         reply = None
     if isinstance(reply, ErrorReply):
         return {REFUSED, BUSY, CANNOT_CONNECT, OUTCOME_UNKNOWN}
-    # A stream that ends was not done.
-    if isinstance(reply, request.expects) and not request.streams:
-        return {DONE}
+    if isinstance(reply, request.expects):
+        # A stream ends with an error.
+        return {REFUSED if request.streams else DONE}
     return {OUTCOME_UNKNOWN if request.writes else CANNOT_CONNECT}
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.conftest import (
+    BREAK,
     SECONDS_MAX,
     SILENCE,
     answer,
@@ -25,6 +26,7 @@ from tests.conftest import (
     terminal,
 )
 from tests.daemon import Daemon, running, until, write_events
+from tests.screens import Screen
 from tests.ticketctl.test_render import ESCAPED, EVIL, FACTS, STEERING
 from tests.ticketctl.test_shell import CTRL_C, entered, prompted, shell
 
@@ -75,12 +77,12 @@ def test_watch_in_a_pipe_writes_the_state_and_then_changes(daemon: Daemon) -> No
 
 
 def test_watch_shows_no_heartbeats() -> None:
-    event = answer("event", id="1", name="E", **FACTS)
+    event, changed = (answer("event", id="1", name="E", **{**FACTS, "version": version}) for version in (4, 5))
     heartbeat = answer("pong", heartbeat=True)
-    with lying(PONG + event + heartbeat * 2 + event) as liar, watching(port=liar.port) as process:
-        status, out, _ = over(process)
-    assert status == 3
-    assert out.splitlines() == [event.decode().rstrip()] * 2
+    with lying(PONG + event + heartbeat * 2 + changed, SILENCE) as liar:
+        done = ctl("watch", "--count", "1", port=liar.port)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (event + changed).decode()
 
 
 def test_watch_of_one_event_shows_only_its_changes(daemon: Daemon) -> None:
@@ -151,30 +153,74 @@ def test_watch_of_an_unknown_event_exits_with_status_1(daemon: Daemon) -> None:
     assert "AVAILABLE" not in shown
 
 
+@pytest.mark.parametrize("signum", [SIGTERM, SIGKILL])
+def test_watch_goes_on_when_the_daemon_is_back_and_says_so(signum: Signals, tmp_path: Path) -> None:
+    write_events(tmp_path, 10, 20)
+    with running(tmp_path) as daemon, watching("--count", "2", port=daemon.port) as process:
+        assert [shown_next(process)["id"] for _ in range(2)] == ["1", "2"]
+        ask(daemon, "book 1 1")
+        assert shown_next(process)["available"] == 9
+        daemon.end(signum)
+        assert process.stderr
+        lost = f"ticketctl: the connection to 127.0.0.1:{daemon.port} is lost; trying again\n"
+        assert process.stderr.readline() == lost
+        with running(tmp_path, "--port", str(daemon.port)) as again:
+            assert process.stderr.readline() == "ticketctl: connected again\n"
+            # What was known before is not shown again, and is no change.
+            ask(again, "book 2 5")
+            assert shown_next(process) == {**ask(again, "show 2"), "reply": "event"}
+            assert over(process) == (0, "", "")
+
+
+def test_watch_ends_when_its_event_is_gone_after_a_lost_connection() -> None:
+    event = answer("event", id="1", name="E", **FACTS)
+    gone = answer("error", code="event_not_found", message="there is no event 1")
+    busy = answer("error", code="too_many_connections", message="full", retry_after=1)
+    # It sends two lines at once, a ping and what it watches.
+    with lying(PONG + event, BREAK, busy, BREAK, PONG + gone) as liar:
+        done = ctl("watch", "1", port=liar.port)
+    assert (done.returncode, done.stdout) == (1, event.decode())
+    lost, refused = done.stderr.splitlines()
+    assert lost.endswith("is lost; trying again")
+    assert refused == "ticketctl: event_not_found: there is no event 1"
+
+
+def test_watch_ends_after_so_many_changes(daemon: Daemon) -> None:
+    with watching("1", "--count", "2", port=daemon.port) as process:
+        left = shown_next(process)["available"]
+        for taken in (1, 2):
+            ask(daemon, "book 1 1")
+            assert shown_next(process)["available"] == left - taken
+        assert over(process) == (0, "", "")
+
+
+def test_watch_ends_after_so_many_seconds(daemon: Daemon) -> None:
+    done = ctl("watch", "3", "--seconds", "1", port=daemon.port)
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+
+
 @pytest.mark.parametrize(
-    ("signum", "said"),
+    ("words", "said"),
     [
-        (SIGTERM, "shutting_down: the daemon is ending"),
-        (SIGKILL, "the connection to 127.0.0.1:{port} is lost, and no more changes come. Is ticketd running?"),
+        (("--count", "0"), "count must be a whole number from 1 to"),
+        (("--seconds", "soon"), "seconds must be a number above 0"),
+        (("1", "2"), "one word too many; usage: watch [EVENT] [--count N] [--seconds SECONDS]"),
+        (("no event",), "event must be 1 to 64 of"),
     ],
 )
-def test_watch_exits_with_status_3_when_the_daemon_ends(signum: Signals, said: str, tmp_path: Path) -> None:
-    write_events(tmp_path, 10)
-    with running(tmp_path) as daemon, watching(port=daemon.port) as process:
-        shown_next(process)
-        daemon.end(signum)
-        status, out, err = over(process)
-    assert (status, out) == (3, "")
-    assert err.startswith("ticketctl: " + said.format(port=daemon.port))
-    assert err.count("\n") == 1
+def test_watch_refuses_wrong_words_without_connecting(words: tuple[str, ...], said: str) -> None:
+    with nobody() as port:
+        done = ctl("watch", *words, port=port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
-def test_watch_ends_quietly_when_its_pipe_is_closed(daemon: Daemon) -> None:
+def test_watch_ends_quietly_when_its_reader_has_gone(daemon: Daemon) -> None:
     with watching("2", port=daemon.port) as process:
         shown_next(process)
         assert process.stdout
+        # Nothing changes any more, so nothing is written.
         process.stdout.close()
-        ask(daemon, "book 2 1")
         assert process.wait(SECONDS_MAX) == 0
         assert process.stderr
         assert process.stderr.read() == ""
@@ -195,6 +241,50 @@ def test_watch_on_a_terminal_shows_a_live_table_with_bars(tmp_path: Path) -> Non
     assert "Traceback" not in shown
 
 
+def test_watch_draws_one_table_whatever_is_typed(daemon: Daemon) -> None:
+    size = (20, 80)
+    with terminal("watch", port=daemon.port, size=size) as child:
+        screen = Screen(child, size)
+        screen.until_text("Event 3")
+        child.send("\r\rx\r")
+        left = ask(daemon, "book 3 1")["available"]
+        shown = screen.until(lambda lines: any(line.startswith("3 ") and f" {left} " in line for line in lines))
+        assert [line.split()[0] for line in shown if "Event" in line or "AVAILABLE" in line] == ["ID", "3", "1", "2"]
+        child.send(CTRL_C)
+        left_behind = screen.ended()
+    assert child.exitstatus == 130
+    # What was there before is there again, and below it the table as it was last.
+    assert [line.split()[0] for line in left_behind if "Event" in line or "AVAILABLE" in line] == ["ID", "3", "1", "2"]
+
+
+def test_watch_keeps_ids_then_figures_then_names(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        long = ask(daemon, "create 'A very long name of a concert in the park' 2099-03-11T20:00:00Z 5000")["id"]
+        ask(daemon, "create Jazz 2099-03-11T20:00:00Z 70 --id jazz --opens 2098-01-01T00:00:00Z")
+        assert len(long) > 30
+        for columns in (80, 60, 40):
+            size = (20, columns)
+            with terminal("watch", port=daemon.port, size=size) as child:
+                head, first, second = Screen(child, size).until(lambda lines: len(lines) == 3)
+            assert (first.split()[0], second.split()[0]) == (long, "jazz")
+            assert ("AVAILABLE" in head, "NAME" in head) == (columns > 40, columns > 40)
+            if columns > 40:
+                left = head.index("AVAILABLE")
+                assert (first[left:].split()[0], second[left:].split()[0]) == ("5000", "70")
+                assert f"{long}  A v" in first
+
+
+def test_watch_on_a_dumb_terminal_writes_a_line_for_each_change(daemon: Daemon) -> None:
+    with terminal("watch", "2", "--count", "1", port=daemon.port, env={"TERM": "dumb"}) as screen:
+        screen.expect_exact("2: ")
+        left = ask(daemon, "book 2 1")["available"]
+        status, shown = ended(screen)
+    assert status == 0
+    assert "\x1b" not in screen.before
+    line = rf"\d\d:\d\d:\d\d 2: {left} of 200 available, 0 held, {200 - left} sold \(Event 2\)"
+    assert re.fullmatch(line, shown.splitlines()[-1])
+
+
 def test_watch_puts_changed_events_on_top(tmp_path: Path) -> None:
     write_events(tmp_path, 100, 200, 300)
     with running(tmp_path) as daemon, terminal("watch", port=daemon.port) as screen:
@@ -206,7 +296,7 @@ def test_watch_puts_changed_events_on_top(tmp_path: Path) -> None:
 def test_watch_counts_events_that_do_not_fit_on_the_terminal() -> None:
     events = b"".join(answer("event", id=f"e{number}", name="E", **FACTS) for number in range(60))
     with lying(PONG, events) as liar, terminal("watch", port=liar.port) as screen:
-        screen.expect_exact("and 23 more")
+        screen.expect_exact("and 24 more")
 
 
 def test_watch_ends_at_a_reply_that_is_no_event() -> None:
@@ -226,13 +316,16 @@ def test_ctrl_c_during_watch_returns_to_the_prompt(daemon: Daemon, tmp_path: Pat
             assert "pong" in entered(screen, daemon.port, "ping")
 
 
-def test_watch_returns_to_the_prompt_when_the_daemon_ends(tmp_path: Path) -> None:
+def test_watch_in_the_shell_says_that_the_daemon_is_gone(tmp_path: Path) -> None:
     write_events(tmp_path, 10)
     with running(tmp_path) as daemon, shell(daemon.port, tmp_path) as screen:
         screen.send("watch\r")
         screen.expect_exact("░ AVAILABLE")
         daemon.kill()
-        assert "is lost, and no more changes come" in prompted(screen, daemon.port)
+        screen.expect_exact("trying again")
+        screen.send(CTRL_C)
+        prompted(screen, daemon.port)
+        assert "cannot reach" in entered(screen, daemon.port, "ping")
 
 
 def test_watch_lets_no_control_characters_through() -> None:
