@@ -4,9 +4,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from ticketctl import pages
 from ticketctl.auto import AUTO
@@ -27,16 +28,19 @@ from ticketctl.output import (
     unknown,
     write_text,
 )
-from ticketctl.own import OwnCommand
+from ticketctl.own import OwnCommand, OwnField
+from ticketctl.patience import ask_patiently
 from ticketctl.report import REPORT
 from ticketctl.tables import last_of
 from ticketctl.times import Reader, past, rfc3339
 from ticketctl.tokens import refuse_typed
+from ticketctl.watch import WATCH, follow
 from ticketd.errors import TicketError
 from ticketd.model import ticket_parts
 from ticketd.wire import words
-from ticketd.wire.commands import commands, help_reply
+from ticketd.wire.commands import commands, unknown_command
 from ticketd.wire.replies import (
+    BookingReply,
     BookingsReply,
     ErrorReply,
     EventReply,
@@ -46,7 +50,7 @@ from ticketd.wire.replies import (
     TicketReply,
     error_reply,
 )
-from ticketd.wire.requests import Auth, Bookings, Delete, Help, Request, Show
+from ticketd.wire.requests import Auth, Bookings, Delete, Help, Redeem, Request, Show
 from ticketd.wire.roles import Role, may
 from ticketd.wire.schema import Command
 
@@ -62,10 +66,11 @@ def run(command: Sequence[str], client: Client, output: Output) -> int:
     written.
     """
     name, *arguments = command
+    name = OTHER_NAMES.get(name, name)
     try:
         if own := OWN.get(name):
             return own.run(arguments, client, output)
-        return _run_request(command, client, output)
+        return _run_typed([name, *arguments], client, output)
     except BrokenPipeError:
         # The reader has seen enough, as in `ticketctl export tickets | head`.
         discard(sys.stdout)
@@ -78,41 +83,49 @@ def known() -> Mapping[str, Command | OwnCommand]:
     return {**typed_here, **OWN}
 
 
-def is_comment(line: str) -> bool:
-    """Whether a line of a script or the shell has no command: it is blank or begins with ``#``."""
-    return not line.strip() or line.lstrip().startswith("#")
+def find(name: str) -> Command | OwnCommand | None:
+    """Return the command that is typed so, if there is one."""
+    return known().get(OTHER_NAMES.get(name, name))
 
 
-def _run_request(command: Sequence[str], client: Client, output: Output) -> int:
+def _run_typed(command: Sequence[str], client: Client, output: Output) -> int:
     reader = Reader(output.zone)
     try:
         refuse_typed(command)
+        if command[0] not in known():
+            raise unknown_command(command[0], known())
         request = reader.parse(command)
-        if isinstance(request, Help):
-            _help(request, output)
-            return DONE
     except TicketError as error:
         output.error(error_reply(error))
         return USAGE
-    if request.streams:
-        # Imported here, because its tables take longer to import than most commands take.
-        from ticketctl.watch import run_watch
-
-        return run_watch(request, client, output)
-    _note_times(request, reader, output)
+    if sys.stderr.isatty():
+        for understood in reader.understood:
+            output.note(understood)
     if isinstance(request, Bookings) and "limit" not in reader.given:
         # Imported here, like all that few commands need.
         from ticketctl.listing import run_bookings
 
         return run_bookings(request, client, output)
+    return run_request(request, client, output)
+
+
+def run_request(request: Request, client: Client, output: Output) -> int:
+    """Send a request, show its replies, and return the exit status. Raises OSError if stdout cannot be written."""
+    try:
+        if isinstance(request, Help):
+            _help(request, output)
+            return DONE
+        refuse_typed([str(request.__struct_config__.tag)])
+    except TicketError as error:
+        output.error(error_reply(error))
+        return USAGE
+    if request.streams:
+        return follow(request, client, output)
+    _warn_of_past(request, output)
     return _ask(request, client, output)
 
 
-def _note_times(request: Request, reader: Reader, output: Output) -> None:
-    """Say which moments were understood, if a person reads that, and which of them are past."""
-    if sys.stderr.isatty():
-        for understood in reader.understood:
-            output.note(understood)
+def _warn_of_past(request: Request, output: Output) -> None:
     for name, time in past(request, datetime.now(UTC)).items():
         shown = output.zone.show(time) if output.mode == "table" else rfc3339(time)
         output.note(f"warning: {name} is in the past: {shown}")
@@ -120,7 +133,9 @@ def _note_times(request: Request, reader: Reader, output: Output) -> None:
 
 def _ask(request: Request, client: Client, output: Output) -> int:
     try:
-        reply = pages.ask(client, request)
+        # A script goes on once the daemon is back.
+        seconds = 0.0 if output.line is None else client.timeout
+        reply = ask_patiently(lambda: pages.ask(client, request), seconds)
     except CannotConnectError as error:
         output.failure("cannot_connect", str(error))
         return CANNOT_CONNECT
@@ -145,6 +160,8 @@ def _ask(request: Request, client: Client, output: Output) -> int:
         message = f"it was done, but the reply cannot be written ({reason}); this shows it again:"
         write_text(f"{message}\n  {typed(settling(request), client, output)}", sys.stderr)
         return OUTCOME_UNKNOWN
+    if isinstance(request, Redeem) and isinstance(reply, BookingReply) and output.mode == "table":
+        output.note(f"{request.ticket} is a booking: its tickets that were valid are redeemed")
     if isinstance(request, Show) and request.kind is UNSET and not output.quiet:
         _note_same_id(request, reply, client, output)
     if isinstance(reply, EventsReply | BookingsReply):
@@ -174,8 +191,10 @@ def _note_more(request: Request, page: EventsReply | BookingsReply, client: Clie
 def _help(request: Help, output: Output) -> None:
     """Answer ``help`` without the daemon. Raises TicketError if there is no such command."""
     if isinstance(request.command, str):
-        own = OWN.get(request.command)
-        output.result(HelpReply([own.help]) if own else help_reply(request))
+        command = find(request.command)
+        if command is None:
+            raise unknown_command(request.command, known())
+        output.result(HelpReply([command.help]))
         return
     others = {name for name, command in known().items() if output.role and not may(output.role, _roles(command))}
     output.result(HelpReply([command.help for name, command in known().items() if name not in others]))
@@ -197,7 +216,27 @@ def _exit(arguments: Sequence[str], _client: Client, output: Output) -> int:
     raise Leave
 
 
+def _completion(arguments: Sequence[str], _client: Client, output: Output) -> int:
+    # Imported here, because few need it.
+    from ticketctl.completion import script
+
+    try:
+        shell = COMPLETION.parse(arguments)["shell"]
+    except TicketError as error:
+        output.error(error_reply(error))
+        return USAGE
+    sys.stdout.write(script(shell, known()))
+    return DONE
+
+
+Shell = Annotated[Literal["bash", "zsh", "fish"], Meta(description="the shell whose Tab is to complete ticketctl")]
+
+COMPLETION = OwnCommand(
+    "completion", "Print the script with which a shell completes ticketctl.", [OwnField("shell", Shell)], _completion
+)
 EXIT = OwnCommand("exit", "Leave the shell, or end a script.", [], _exit)
 
 # The commands of the client itself. Its help, completion and dispatch come from this table.
-OWN = {own.name: own for own in (AUTO, DOOR, EXPORT, IMPORT, REPORT, EXIT)}
+OWN = {own.name: own for own in (WATCH, AUTO, DOOR, EXPORT, IMPORT, REPORT, COMPLETION, EXIT)}
+# What people type who know other shells.
+OTHER_NAMES = {"quit": "exit", "?": "help"}

@@ -33,6 +33,7 @@ File = Annotated[
     Meta(
         title="the path of a file, or - for standard input",
         description="a catalogue such as events.json, or the JSON lines of export events",
+        extra={"completes": "files"},
     ),
 ]
 

@@ -23,6 +23,8 @@ def run_bookings(request: Bookings, client: Client, output: Output) -> int:
     try:
         for page in pages.bookings(client, request):
             listing.add(page)
+            if output.seen:
+                output.seen(page)
             sys.stdout.flush()
             count += len(page.bookings)
     except (RefusedError, CannotConnectError) as error:

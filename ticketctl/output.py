@@ -5,8 +5,9 @@ Stands below everything that runs a command, and runs none itself.
 
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -14,7 +15,7 @@ import msgspec
 
 from ticketctl.client import Client, OutcomeUnknownError
 from ticketctl.protocol import BUSY_CODES
-from ticketctl.render import Mode, error_text, render
+from ticketctl.render import Mode, error_text, render, wrapped
 from ticketctl.times import LOCAL, Zone
 from ticketd.model import printable
 from ticketd.wire import PORT, words
@@ -49,9 +50,13 @@ class Output:
     token_file: str | None = None
     # What the person is, if that is known. The help leaves out what they may not do.
     role: Role | None = None
+    # Is given each reply that is shown.
+    seen: Callable[[Reply], None] | None = None
 
     def result(self, reply: Reply) -> None:
         """Show a reply that is not an error. Raises OSError if stdout cannot be written."""
+        if self.seen:
+            self.seen(reply)
         if not self.quiet:
             write_text(render(reply, self.mode, self.zone), sys.stdout)
 
@@ -86,8 +91,11 @@ class Output:
             write_text(printable(msgspec.json.encode(fields).decode()), sys.stdout)
         else:
             where = [self.program, None if self.line is None else f"line {self.line}"]
-            lines = ": ".join([*filter(None, where), text]).split("\n")
-            write_text("\n".join(map(printable, lines)), sys.stderr)
+            message, *commands = map(printable, ": ".join([*filter(None, where), text]).split("\n"))
+            if self.mode == "table" and sys.stderr.isatty():
+                # Words stay whole, and commands on one line, to be copied.
+                message = "\n".join(wrapped(message, shutil.get_terminal_size().columns, 2))
+            write_text("\n".join([message, *commands]), sys.stderr)
 
     def summary(self, fields: msgspec.Struct, text: str) -> None:
         """Show what many requests did: ``fields`` in JSON mode, else ``text``."""

@@ -98,14 +98,14 @@ def usages(commands: Iterable[CommandHelp], columns: int | None = None) -> list[
     return [
         line
         for command in commands
-        for line in (*_wrapped(command.usage, columns, 8), *_wrapped(command.summary, columns, 4, 4))
+        for line in (*wrapped(command.usage, columns, 8), *wrapped(command.summary, columns, 4, 4))
     ]
 
 
-def _wrapped(text: str, columns: int | None, hanging: int, indent: int = 0) -> list[str]:
+def wrapped(text: str, columns: int | None, hanging: int, indent: int = 0) -> list[str]:
     """Return text in lines of so many columns. An option stays beside its value: ``[--id ID]``."""
     text = printable(text)
-    if columns is None:
+    if columns is None or indent + len(text) <= columns:
         return [" " * indent + text]
     kept = re.sub(r"\[--[^\]]* ", lambda option: option[0][:-1] + "\0", text)
     wrapped = textwrap.wrap(
@@ -159,9 +159,9 @@ def _help(reply: HelpReply, columns: int | None, zone: Zone) -> str:
     if len(reply.commands) != 1:
         return "\n".join(usages(reply.commands, columns))
     command = reply.commands[0]
-    lines = [*_wrapped(command.usage, columns, 8), *_wrapped(command.summary, columns, 2, 2)]
+    lines = [*wrapped(command.usage, columns, 8), *wrapped(command.summary, columns, 2, 2)]
     for field in command.fields:
         # People type times as they are in their zone.
         must_be = field.must_be.replace(DATE_TITLE, f"a day and time, such as {zone.example()}")
-        lines += _wrapped(f"{field.name:<10} {field.description}; {must_be}", columns, 13, 2)
+        lines += wrapped(f"{field.name:<10} {field.description}; {must_be}", columns, 13, 2)
     return "\n".join(lines)
