@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BREAK, SILENCE, answer, ended, lying, nobody, terminal
+from tests.conftest import BREAK, SILENCE, answer, ctl, ended, lying, nobody, terminal
 from tests.daemon import Daemon, running, write_events
+from tests.screens import Screen
 from ticketctl.commands import known
 from ticketctl.shell import toolbar
 
@@ -163,10 +164,82 @@ def test_tab_offers_no_event_whose_id_is_none(tmp_path: Path) -> None:
         assert "\u202e" not in screen.before + screen.after
 
 
-def test_the_toolbar_shows_the_syntax_of_every_command() -> None:
+@pytest.mark.parametrize("columns", [200, 80, 60, 40])
+def test_the_toolbar_shows_the_syntax_of_every_command(columns: int) -> None:
     for name, command in known().items():
-        assert toolbar(f"  {name} 1") == f"{command.usage}   {command.summary}"
-        assert f" {name}" in toolbar("frob")
+        shown = toolbar(f"  {name} 1", columns)
+        assert " ".join(shown.split()) == f"{command.usage} {command.summary}"
+        assert f" {name}" in " ".join(toolbar("frob", columns).split())
+        assert max(map(len, shown.split("\n"))) <= columns
+    assert toolbar("? book", columns) == toolbar("help book", columns)
+    assert max(map(len, toolbar("", columns).split("\n"))) <= columns
+
+
+@pytest.mark.parametrize("size", [(24, 80), (20, 60)])
+def test_the_menu_and_the_toolbar_fit_the_terminal(daemon: Daemon, tmp_path: Path, size: tuple[int, int]) -> None:
+    with daemon.connect() as connection:
+        connection.ask("create Festival 2037-03-11T20:00:00Z 7 --id festival")
+    # The toolbar is there once it is known where the cursor is.
+    env = {"XDG_STATE_HOME": str(tmp_path), "PROMPT_TOOLKIT_NO_CPR": "0"}
+    with terminal(port=daemon.port, env=env, size=size) as child:
+        screen = Screen(child, size)
+        screen.until_text(">")
+        child.send(pasted("hold fes"))
+        screen.until_text("Festival, 7 left")
+        shown = screen.until_text(known()["hold"].summary)
+        prompt = next(at for at, line in enumerate(shown) if line.endswith("> hold fes"))
+        assert shown[prompt + 1].split() == ["festival", "Festival,", "7", "left"]
+        *usage, _ = shown[prompt + 2 :]
+        assert " ".join(line.strip() for line in usage) == known()["hold"].usage
+        child.send("\x15" + pasted("create"))
+        screen.until_text("[--per-buyer N]")
+
+
+def test_tab_completes_the_bookings_and_tickets_that_were_shown(daemon: Daemon, tmp_path: Path) -> None:
+    with daemon.connect() as connection:
+        connection.ask("hold 3 1 --booking other-0")
+    with shell(daemon.port, tmp_path) as screen:
+        entered(screen, daemon.port, "hold 3 2 --booking lately-1")
+        screen.send(pasted("confirm l"))
+        screen.expect_exact("2 tickets of 3, held")
+        assert "2 tickets of event 3, confirmed" in entered(screen, daemon.port, TAB)
+        screen.send(pasted("redeem lately-1."))
+        screen.expect_exact("a ticket of 3")
+        assert "other-0" not in screen.before
+        assert "booking lately-1, redeemed" in entered(screen, daemon.port, TAB)
+
+
+def test_tab_completes_the_file_to_import(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "autumn.json").write_text('{"events":[]}')
+    with shell(daemon.port, tmp_path) as screen:
+        screen.send(pasted(f"import {tmp_path}/aut"))
+        screen.expect_exact("autumn.json")
+        assert "autumn.json has no events" in entered(screen, daemon.port, TAB)
+
+
+def test_quit_and_a_question_mark_do_what_exit_and_help_do(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        assert "book EVENT QUANTITY" in entered(screen, daemon.port, "?")
+        assert "import FILE" in entered(screen, daemon.port, "? import")
+        screen.send("quit\r")
+        assert ended(screen)[0] == 0
+    assert ctl("quit").returncode == 0
+
+
+def test_a_mistyped_command_is_asked_about_and_not_run(daemon: Daemon, tmp_path: Path) -> None:
+    left = available(daemon, "2")
+    with shell(daemon.port, tmp_path) as screen:
+        shown = entered(screen, daemon.port, "boook 2 1")
+        assert 'there is no command "boook"; did you mean book? There are list, ' in " ".join(shown.split())
+        for own in ("auto", "door", "export", "import", "report", "completion", "exit"):
+            assert own in shown
+        assert "did you mean export?" in entered(screen, daemon.port, "help exprot")
+    assert available(daemon, "2") == left
+
+
+def test_lines_of_json_work_in_the_shell(daemon: Daemon, tmp_path: Path) -> None:
+    with shell(daemon.port, tmp_path) as screen:
+        assert "pong" in entered(screen, daemon.port, '{"cmd":"ping"} # hello')
 
 
 def test_ctrl_c_discards_the_typed_line_and_the_shell_goes_on(daemon: Daemon, tmp_path: Path) -> None:
