@@ -15,7 +15,7 @@ from ticketd.access_file import AccessList
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
-from ticketd.serving import identity
+from ticketd.serving import identity, stream
 from ticketd.serving.access import Access
 from ticketd.serving.service import Service
 
@@ -179,6 +179,22 @@ async def test_who_does_not_say_who_they_are_is_ended(tmp_path: Path, monkeypatc
         # Who did say so stays.
         assert (await seller.ask("book 1 1"))["state"] == "confirmed"
         await until(lambda: len(served.service.strangers) == 0)
+
+
+@on_both_loops
+async def test_whoever_was_refused_keeps_no_place_from_others(tmp_path: Path, monkeypatch: Any) -> None:
+    # They do not go by themselves, and the daemon would read on for long.
+    monkeypatch.setattr(stream, "LINGER_SECONDS_MAX", 60.0)
+    limits = Limits(connections_max=10, connections_per_address_max=100, loopback_places=0, waiting_seconds_max=1.0)
+    async with serving(tmp_path, limits, make=guarded_service) as served:
+        for line in (b"x\n", b"help\n", b"list\n", b"\x16\x03\x01") * 4:
+            refused = await served.connect()
+            refused.send(line)
+            assert (await refused.read())["reply"] in ("error", "help")
+        seller = await served.connect()
+        assert (await seller.ask(f"auth {secret('seller')}"))["reply"] == "welcome"
+        # The last of them had to make room for the seller.
+        await until(lambda: served.service.connections == 1)
 
 
 @on_both_loops

@@ -70,7 +70,7 @@ class Connection(Stream):
             # Lost while it waited for a place.
             raise ConnectionResetError
         self._ended = self._loop.create_future()
-        self._identity.enter(self.turn_out)
+        self._identity.enter(self._make_room)
         gate = self._identity.gate
         self._session = Session(self._service, self._limits, gate, takes_words=self._service.takes_words)
         self._advance()
@@ -98,6 +98,14 @@ class Connection(Stream):
         if not self._identity.refresh():
             message = "your access was taken back; ask for another token"
             self.interrupt(TicketError("unauthorized", message, unasked=True))
+
+    def _make_room(self, error: TicketError) -> None:
+        """End this, since others came who have not said who they are either."""
+        if self._waiting_for == "ended":
+            # They were told already why it ends.
+            self.abort()
+        else:
+            self.turn_out(error)
 
     def _advance(self, data: bytes = b"", replies: Sequence[Reply] = (), *, has_share: bool = False) -> None:
         """Take the input or the replies, then run steps until one has to wait. An exception ends ``serve``."""
@@ -258,6 +266,8 @@ class Connection(Stream):
     def abort(self) -> None:
         """See Stream."""
         self._deadline.close()
+        # Not before: until then a stranger has a place, however little there is to say to them.
+        self._identity.leave()
         super().abort()
 
     def _end(self, error: Exception | None) -> None:
@@ -274,7 +284,6 @@ class Connection(Stream):
     def _clear(self) -> None:
         self._waiting_for = "ended"
         self._session = None
-        self._identity.leave()
         self._deadline.clear()
         self._stop_watching()
 
