@@ -74,9 +74,6 @@ def be_silent(folder: Path) -> dict[str, float]:
     guard.add("seller", "seller")
     for way in ("plain", "tls"):
         flags = ["--connections-max", str(CONNECTIONS_MAX), "--connections-per-address-max", str(CONNECTIONS_MAX)]
-        if way == "tls":
-            # So many may wait to begin it.
-            flags += ["--waiting-max", str(STRANGERS_MAX)]
         with ExitStack() as stack:
             daemon = stack.enter_context(guard.daemon(way, *flags, tls=way == "tls"))
             silent = [stack.enter_context(daemon.stranger()) for _ in range(SILENT)]

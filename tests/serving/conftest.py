@@ -19,11 +19,13 @@ import uvloop
 from tests.daemon import Daemon, running, write_events
 from tests.ledgers import STORAGES
 from tests.postgres import Server as Postgres
-from tests.secured import short_folder
+from tests.secured import access, short_folder
+from ticketd.access_file import AccessList
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.embedded.ledger import EmbeddedLedger, system_clock
+from ticketd.serving.access import Access
 from ticketd.serving.connection import Connection as ServedConnection
 from ticketd.serving.listening import bind, resolve
 from ticketd.serving.server import Server
@@ -169,6 +171,11 @@ class Client:
         self.writer.close()
         with suppress(OSError):
             await self.writer.wait_closed()
+
+
+def guarded_service(committer: Committer, catalogue: Catalogue, limits: Limits) -> Service:
+    """A service for those who have a token, which there is for each role."""
+    return Service(committer, catalogue, limits, Access(msgspec.json.decode(access(), type=AccessList)))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.daemon import Connection, Daemon, running, unasked, until, write_events
+from tests.secured import RSA, over_tls, plain, write_access
 from ticketd.serving.server import DESCRIPTORS_RESERVED
 
 PIPELINED = 1_000
@@ -99,6 +100,25 @@ def test_open_connections_are_served_when_descriptors_run_out(tmp_path: Path) ->
         assert len([line for line in daemon.lines if "open files are limited to 42" in line]) == 1
         # The events file could be written all the time.
         assert not [line for line in daemon.lines if "not kept up to date" in line]
+
+
+@pytest.mark.parametrize("tls", [(), ("--tls-certificate", str(RSA))], ids=["plain", "TLS"])
+def test_strangers_make_room_when_descriptors_run_out(tmp_path: Path, tls: tuple[str, ...]) -> None:
+    write_events(tmp_path, 100)
+    access = write_access(tmp_path / "access.json")
+    # A hundred of them may be strangers: more than there are descriptors.
+    with running(tmp_path, "--access", access, "--connections-max", "1000", *tls) as daemon, ExitStack() as stack:
+        connect = over_tls if tls else plain
+        inside = stack.enter_context(connect(daemon))
+        assert inside.auth("seller")["reply"] == "welcome"
+        limit_descriptors(daemon, DESCRIPTORS_RESERVED + 10)
+        for _ in range(30):
+            stack.enter_context(plain(daemon))
+        with connect(daemon) as seller:
+            assert seller.auth("seller")["reply"] == "welcome"
+            assert seller.ask("book 1 1")["state"] == "confirmed"
+        assert inside.ask("book 1 1")["state"] == "confirmed"
+        assert not [line for line in daemon.lines if "cannot accept" in line or "Traceback" in line]
 
 
 def test_a_daemon_without_descriptors_does_not_spin_and_recovers(tmp_path: Path) -> None:

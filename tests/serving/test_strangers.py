@@ -5,19 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.daemon import Daemon, running, unasked, write_events
-from tests.secured import RSA, access, over_tls, over_unix, plain, secret, write_access
-from tests.serving.conftest import on_both_loops, serving, until
-from ticketd.access_file import AccessList
-from ticketd.commits.catalogue import Catalogue
-from ticketd.commits.committer import Committer
+from tests.secured import RSA, over_tls, over_unix, plain, secret, write_access
+from tests.serving.conftest import guarded_service, on_both_loops, serving, until
 from ticketd.config import Limits
 from ticketd.serving import identity, stream
-from ticketd.serving.access import Access
-from ticketd.serving.service import Service
 
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.3"
 # Four of them may be strangers.
@@ -158,10 +152,6 @@ def test_no_secret_is_ever_repeated(tmp_path: Path) -> None:
 
 
 # Time
-
-
-def guarded_service(committer: Committer, catalogue: Catalogue, limits: Limits) -> Service:
-    return Service(committer, catalogue, limits, Access(msgspec.json.decode(access(), type=AccessList)))
 
 
 @pytest.mark.parametrize("data", [b"", b"au", b"\n\n \n"], ids=["nothing", "half a line", "blank lines"])

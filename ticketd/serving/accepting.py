@@ -16,12 +16,14 @@ LOCAL = LOOPBACK | {UNIX}
 
 @dataclass(eq=False)
 class Accepted:
-    """A connection that was accepted. ``address`` counts it; ``peer`` is its name in the log.
+    """A connection that was accepted at ``since``, in seconds of the loop's clock.
 
-    ``user`` is the user of this machine on the other side of a unix socket.
+    ``address`` counts it; ``peer`` is its name in the log. ``user`` is the user of this machine on the
+    other side of a unix socket.
     """
 
     writer: asyncio.StreamWriter
+    since: float
     address: str
     peer: str
     user: str | None = None
@@ -42,17 +44,17 @@ def owner(address: str) -> str:
     return IPv6Address(address).packed[:8].hex() if ":" in address else address
 
 
-def accepted(writer: asyncio.StreamWriter) -> Accepted:
-    """Return what is known of a new connection."""
+def accepted(writer: asyncio.StreamWriter, since: float) -> Accepted:
+    """Return what is known of a connection that was accepted at ``since``."""
     if writer.get_extra_info("socket").family == socket.AF_UNIX:
         user = _user(writer.get_extra_info("socket"))
-        return Accepted(writer, UNIX, f"{UNIX}:{user}", user)
+        return Accepted(writer, since, UNIX, f"{UNIX}:{user}", user)
     try:
         address, port = writer.get_extra_info("peername")[:2]
     except (AttributeError, OSError, TypeError):
         # The client is gone already; uvloop raises AttributeError then.
         address, port = "unknown", 0
-    return Accepted(writer, address, f"{address}:{port}")
+    return Accepted(writer, since, address, f"{address}:{port}")
 
 
 def _user(connection: socket.socket) -> str:

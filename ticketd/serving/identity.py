@@ -1,6 +1,5 @@
 """Owns who is on a connection: nobody known at first, perhaps, and then whoever their token says."""
 
-import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +7,7 @@ from functools import partial
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import Accepted
 from ticketd.serving.service import Service
-from ticketd.serving.strangers import TOO_MANY_STRANGERS
-
-# How long somebody may stay who has not said who they are.
-STRANGER_SECONDS_MAX = 10.0
+from ticketd.serving.strangers import STRANGER_SECONDS_MAX, TOO_MANY_STRANGERS
 
 
 class Identity:
@@ -20,7 +16,7 @@ class Identity:
     def __init__(self, accepted: Accepted, service: Service, on_name: Callable[[str | None], None]) -> None:
         # None if everybody may do everything.
         self.gate = service.gate(accepted, self._on_known)
-        self._owner = accepted.owner
+        self._owner, self._since = accepted.owner, accepted.since
         self._strangers = service.strangers
         self._on_name = on_name
         # By when a stranger must have said who they are, in seconds of the loop's clock.
@@ -33,7 +29,7 @@ class Identity:
         self.refresh()
         if self.gate and self.gate.is_stranger:
             self._strangers.add(self, self._owner, partial(turn_out, TOO_MANY_STRANGERS))
-            self.known_by = asyncio.get_running_loop().time() + STRANGER_SECONDS_MAX
+            self.known_by = self._since + STRANGER_SECONDS_MAX
 
     def why_overdue(self, now: float) -> str | None:
         """Return what to tell a stranger whose time is over, or None. ``now`` is of the loop's clock."""

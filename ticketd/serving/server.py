@@ -13,7 +13,7 @@ from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import accepted, owner
 from ticketd.serving.connection import Connection
-from ticketd.serving.service import Service
+from ticketd.serving.service import STRANGERS_SHARE, Service
 from ticketd.serving.strangers import Strangers
 from ticketd.serving.tls import greet
 
@@ -41,7 +41,7 @@ class Server:
         self.tls: ssl.SSLContext | None = None
         self._accepting: list[asyncio.Task[None]] = []
         # Connections that have not begun TLS.
-        self._greetings = Strangers(service.limits.waiting_max)
+        self._greetings = Strangers(service.limits.connections_max // STRANGERS_SHARE)
         # Why every connection must end, once a drain has begun.
         self._drain_error: TicketError | None = None
         self._turned_away = 0
@@ -100,12 +100,12 @@ class Server:
                     log.warning("cannot accept connections: %s", error.strerror)
                     await asyncio.sleep(ACCEPT_RETRY_SECONDS)
                     continue
-                if self._descriptors_ran_out():
-                    accepted.close()
+                if self._has_room():
+                    self._run(self._greet(accepted, owner(address[0]), loop.time()))
                 else:
-                    self._run(self._greet(accepted, owner(address[0])))
+                    accepted.close()
 
-    async def _greet(self, accepted: socket.socket, owner: str) -> None:
+    async def _greet(self, accepted: socket.socket, owner: str, since: float) -> None:
         """Begin TLS on a connection. It may be ended until that has begun."""
         greeting = asyncio.current_task()
         assert greeting
@@ -117,22 +117,25 @@ class Server:
                 # It closes, so nothing that it has sent must be done.
                 writer.transport.abort()
             else:
-                self._on_connection(reader, writer)
+                self._on_connection(reader, writer, since)
 
         if self._drain_error:
             accepted.close()
             return
         self._greetings.add(greeting, owner, greeting.cancel)
         try:
-            await greet(accepted, self.tls, on_connection)
+            await greet(accepted, since, self.tls, on_connection)
         finally:
             self._greetings.discard(greeting)
 
-    def _on_connection(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._descriptors_ran_out():
-            writer.transport.abort()
+    def _on_connection(
+        self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter, since: float | None = None
+    ) -> None:
+        if self._has_room():
+            since = asyncio.get_running_loop().time() if since is None else since
+            self._run(self._handle(Connection(accepted(writer, since), self._service)))
         else:
-            self._run(self._handle(Connection(accepted(writer), self._service)))
+            writer.transport.abort()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         # Not from a coroutine that start_server calls: the task is registered before a drain can look for it, and
@@ -141,14 +144,20 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
 
-    def _descriptors_ran_out(self) -> bool:
+    def _has_room(self) -> bool:
+        """Whether there are file descriptors for one more. If there are none, a stranger has to make room."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if limit == resource.RLIM_INFINITY or len(self._tasks) < limit - DESCRIPTORS_RESERVED:
-            return False
+            return True
+        # Theirs is free a moment later, so many at once may take those that are reserved, but not all of them.
+        if len(self._tasks) < limit - DESCRIPTORS_RESERVED // 2 and (
+            self._greetings.end_one() or self._service.strangers.end_one()
+        ):
+            return True
         if not self._logged_descriptors:
             self._logged_descriptors = True
             log.warning("open files are limited to %d; connections past that are closed unserved", limit)
-        return True
+        return False
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -53,7 +53,7 @@ class Service:
         """Make the parts that depend on others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
         self.places = Places(self.limits)
-        self.strangers = Strangers(max(1, self.limits.connections_max // STRANGERS_SHARE))
+        self.strangers = Strangers(self.limits.connections_max // STRANGERS_SHARE)
 
     def gate(self, accepted: Accepted, on_known: Callable[[], None]) -> Gate | None:
         """Return what guards a new connection, or None if everybody may do everything."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from ticketd.config import RETRY_AFTER_SECONDS
 from ticketd.errors import TicketError
 
+# How long somebody may stay who has not said who they are, from the moment when they were accepted.
+STRANGER_SECONDS_MAX = 10.0
 TOO_MANY_STRANGERS = TicketError(
     "too_many_connections",
     "too many connections have not said who they are; try again, and send auth at once",
@@ -18,10 +20,10 @@ TOO_MANY_STRANGERS = TicketError(
 
 
 class Strangers:
-    """At most ``most`` strangers at once."""
+    """At most ``most`` strangers at once, and at least one."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._most = max(1, most)
         self._owners: dict[object, str] = {}
         # By what counts as one address: how to end each, the oldest first.
         self._ends: dict[str, dict[object, Callable[[], object]]] = {}
@@ -32,7 +34,7 @@ class Strangers:
     def add(self, stranger: object, owner: str, end: Callable[[], object]) -> None:
         """Add a stranger, whom ``end`` ends. If there are too many, another one is ended."""
         if len(self) >= self._most:
-            self._end_one(max(self._ends.values(), key=len))
+            self.end_one()
         self._owners[stranger] = owner
         self._ends.setdefault(owner, {})[stranger] = end
 
@@ -44,13 +46,16 @@ class Strangers:
             if not self._ends[owner]:
                 del self._ends[owner]
 
-    def end_all(self) -> None:
-        """End all of them."""
-        for ends in list(self._ends.values()):
-            while ends:
-                self._end_one(ends)
-
-    def _end_one(self, ends: dict[object, Callable[[], object]]) -> None:
-        stranger, end = next(iter(ends.items()))
+    def end_one(self) -> bool:
+        """End the one who has to go first. Return False if there is none."""
+        if not self._ends:
+            return False
+        stranger, end = next(iter(max(self._ends.values(), key=len).items()))
         self.discard(stranger)
         end()
+        return True
+
+    def end_all(self) -> None:
+        """End all of them."""
+        while self.end_one():
+            pass

@@ -7,14 +7,15 @@ import ssl
 from collections.abc import Callable
 
 from ticketd.errors import TicketError
+from ticketd.serving.strangers import STRANGER_SECONDS_MAX
 from ticketd.serving.stream import LINGER_SECONDS_MAX
 from ticketd.wire.codec import error_line
 
 log = logging.getLogger(__name__)
 
-# How long the first byte, and then the handshake, may take.
-HANDSHAKE_SECONDS_MAX = 10.0
 _DROPPED_BYTES = 64 * 1024
+# asyncio takes no timeout of 0.
+_LEAST_SECONDS = 0.001
 # The first byte of what TLS says first.
 _HANDSHAKE_RECORD = 0x16
 _PLAIN = TicketError("bad_frame", "this port speaks TLS; connect with TLS, as ticketctl --tls does")
@@ -22,14 +23,16 @@ _PLAIN = TicketError("bad_frame", "this port speaks TLS; connect with TLS, as ti
 OnConnection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
-async def greet(accepted: socket.socket, context: ssl.SSLContext, on_connection: OnConnection) -> None:
+async def greet(accepted: socket.socket, since: float, context: ssl.SSLContext, on_connection: OnConnection) -> None:
     """Begin TLS on a connection, and then call ``on_connection`` as ``asyncio.start_server`` does.
 
-    If the other side does not begin TLS, it is told so, and the connection is closed.
+    It has STRANGER_SECONDS_MAX for that since it was accepted, at ``since`` in seconds of the loop's clock. If the
+    other side does not begin TLS, it is told so, and the connection is closed.
     """
+    loop = asyncio.get_running_loop()
     begins = False
     try:
-        async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+        async with asyncio.timeout_at(since + STRANGER_SECONDS_MAX):
             begins = await _first_byte(accepted) == _HANDSHAKE_RECORD
         if not begins:
             await _refuse(accepted)
@@ -42,11 +45,11 @@ async def greet(accepted: socket.socket, context: ssl.SSLContext, on_connection:
         return
     try:
         # From now on, the socket is the transport's: it closes it, whatever happens.
-        await asyncio.get_running_loop().connect_accepted_socket(
+        await loop.connect_accepted_socket(
             lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), on_connection),
             accepted,
             ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX,
+            ssl_handshake_timeout=max(since + STRANGER_SECONDS_MAX - loop.time(), _LEAST_SECONDS),
         )
     except OSError as error:
         log.debug("no TLS: %s", error)
