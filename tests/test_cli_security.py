@@ -134,6 +134,12 @@ def test_sales_of_a_token_are_limited_on_all_its_connections(tmp_path: Path) -> 
             assert other.ask("book 1 1")["state"] == "confirmed"
 
 
+def test_a_limit_of_sales_needs_an_access_file(tmp_path: Path) -> None:
+    status, lines = start(tmp_path, "--sales-per-second-max", "5")
+    assert status == STATUS_USAGE
+    assert "--sales-per-second-max needs --access" in lines[-1]
+
+
 def test_what_is_written_is_for_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "access.json"
     write_access(file)

@@ -185,6 +185,8 @@ def _options(given: dict[str, Given], *, accept_losses: bool) -> Options:
         raise ValueError("--accept-losses is for a ledger in a file")
     if given["unix_mode"].source != _DEFAULT and not values["unix"]:
         raise ValueError(f"{given['unix_mode'].source} needs --unix")
+    if values["sales_per_second_max"] and not values["access"]:
+        raise ValueError(f"{given['sales_per_second_max'].source} needs --access: without tokens, nobody is told apart")
     if values["tls_key"] and not values["tls_certificate"]:
         raise ValueError(f"{given['tls_key'].source} needs --tls-certificate")
     return Options(

@@ -31,6 +31,7 @@ from ticketd.serving.listening import bind, resolve
 from ticketd.serving.server import Server
 from ticketd.serving.service import Service
 from ticketd.wire.requests import Create
+from ticketd.wire.roles import Role
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
 SECONDS_MAX = 30.0
@@ -173,9 +174,15 @@ class Client:
             await self.writer.wait_closed()
 
 
-def guarded_service(committer: Committer, catalogue: Catalogue, limits: Limits) -> Service:
-    """A service for those who have a token, which there is for each role."""
-    return Service(committer, catalogue, limits, Access(msgspec.json.decode(access(), type=AccessList)))
+def guarded_service(
+    committer: Committer, catalogue: Catalogue, limits: Limits, anonymous: Role | None = None
+) -> Service:
+    """A service for those who have a token, which there is for each role, and perhaps for others."""
+    return Service(committer, catalogue, limits, Access(access_list(anonymous)))
+
+
+def access_list(anonymous: Role | None = None) -> AccessList:
+    return msgspec.json.decode(access(anonymous=anonymous), type=AccessList)
 
 
 @asynccontextmanager

@@ -115,6 +115,15 @@ def test_a_token_sells_so_often_a_second_and_no_more(most: int) -> None:
     assert refusal(known(access, clock, "manager"), BOOK) is None
 
 
+def test_all_without_a_token_sell_as_one() -> None:
+    clock = Clock()
+    access = Access(AccessList(anonymous="seller"), 4)
+    gates = [Gate(access, f"192.0.2.{number}", clock) for number in range(8)]
+    assert [refusal(gate, BOOK) for gate in gates] == [None] * 4 + ["busy"] * 4
+    with pytest.raises(TicketError, match="all without a token may book or hold 4 times"):
+        gates[0].check(BOOK)
+
+
 def test_sales_that_were_refused_do_not_count() -> None:
     access, clock = new_access(4), Clock()
     gate = known(access, clock, "seller")

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.daemon import Daemon, running, unasked, write_events
+from tests.faults.disk import RealDisk
 from tests.secured import RSA, over_tls, over_unix, plain, secret, write_access
-from tests.serving.conftest import guarded_service, on_both_loops, serving, until
+from tests.serving.conftest import access_list, guarded_service, on_both_loops, serving, until
 from ticketd.config import Limits
 from ticketd.serving import identity, stream
 
@@ -185,6 +187,58 @@ async def test_whoever_was_refused_keeps_no_place_from_others(tmp_path: Path, mo
         assert (await seller.ask(f"auth {secret('seller')}"))["reply"] == "welcome"
         # The last of them had to make room for the seller.
         await until(lambda: served.service.connections == 1)
+
+
+@on_both_loops
+async def test_those_who_may_read_without_a_token_keep_nobody_out(tmp_path: Path) -> None:
+    limits = Limits(connections_max=10, connections_per_address_max=100, loopback_places=0, waiting_seconds_max=1.0)
+    async with serving(tmp_path, limits, make=partial(guarded_service, anonymous="reader")) as served:
+        anonymous = []
+        for _ in range(12):
+            anonymous.append(await served.connect())
+            assert (await anonymous[-1].ask("list"))["reply"] == "events"
+        seller = await served.connect()
+        assert (await seller.ask(f"auth {secret('seller')}"))["reply"] == "welcome"
+        # Half of the places are for them. The oldest had to go.
+        await until(lambda: served.service.connections <= 6)
+        first = (await anonymous[0].rest()).splitlines()
+        assert b'"too_many_connections"' in first[-1]
+        assert (await anonymous[-1].ask("list"))["reply"] == "events"
+        assert (await seller.ask("book 1 1"))["state"] == "confirmed"
+
+
+@on_both_loops
+async def test_what_somebody_without_a_token_has_bought_is_answered(tmp_path: Path, disk: RealDisk) -> None:
+    limits = Limits(connections_max=2, waiting_seconds_max=1.0)
+    async with serving(tmp_path, limits, make=partial(guarded_service, anonymous="seller")) as served:
+        buyer = await served.connect()
+        disk.sync_may_end.clear()
+        buyer.send(b"book 1 1\n" * 200)
+        await until(lambda: served.service.requests)
+        other = await served.connect()
+        await until(lambda: len(served.service.anonymous) == 1 and served.service.connections == 2)
+        assert (await other.ask("show 1"))["sold"] == 0
+        disk.sync_may_end.set()
+        *done, last = (await buyer.rest()).splitlines()
+        assert b'"too_many_connections"' in last
+        assert done
+        assert (await other.ask("show 1"))["sold"] == len(done)
+
+
+@on_both_loops
+async def test_a_stranger_who_is_given_a_role_may_stay(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(identity, "STRANGER_SECONDS_MAX", 0.2)
+    async with serving(tmp_path, make=guarded_service) as served:
+        reader = await served.connect()
+        await until(lambda: len(served.service.strangers) == 1)
+        assert served.service.access
+        served.service.access.replace(access_list("reader"))
+        served.server.recheck()
+        served.service.access.replace(access_list())
+        # Whoever comes later is ended later.
+        stranger = await served.connect()
+        assert (await stranger.read())["code"] == "idle_timeout"
+        assert (await reader.ask("list"))["reply"] == "events"
 
 
 @on_both_loops

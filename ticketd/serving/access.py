@@ -34,14 +34,17 @@ class Who(NamedTuple):
 
 
 class Access:
-    """Decides by an access list. ``sales_per_second_max`` is for each name, in bookings and holds; 0 is no limit."""
+    """Decides by an access list.
+
+    ``sales_per_second_max`` is for each name, in requests to book and hold; 0 is no limit.
+    """
 
     def __init__(self, access: AccessList, sales_per_second_max: int = 0) -> None:
         self._sales_per_second_max = sales_per_second_max
         # By address: in which second, and how many.
         self._failures: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        # By name: until when it has sold what it may.
-        self._sold_until: dict[str, float] = {}
+        # By name, with all who have none as one: until when it has sold what it may.
+        self._sold_until: dict[str | None, float] = {}
         self.replace(access)
 
     def replace(self, access: AccessList) -> None:
@@ -90,7 +93,7 @@ class Access:
         """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
         if not may(who.role, request.roles):
             raise _unauthorized(who, request)
-        if self._sales_per_second_max and type(request) in (Book, Hold) and who.name is not None:
+        if self._sales_per_second_max and type(request) in (Book, Hold):
             self._count_sale(who.name, now)
 
     def check_from_ledger(self, who: Who, request: Request) -> None:
@@ -102,11 +105,12 @@ class Access:
                 message = f"no event has the id {request.id}; {message}"
             raise TicketError("unauthorized", message)
 
-    def _count_sale(self, name: str, now: float) -> None:
+    def _count_sale(self, name: str | None, now: float) -> None:
         """Let so many pass at once after a second of rest, and then one after each such part of a second."""
         until = max(self._sold_until.get(name, -math.inf), now - 1.0) + 1 / self._sales_per_second_max
         if until > now + _ROUNDING_SECONDS:
-            message = f"{name} may book or hold {self._sales_per_second_max} times a second; nothing was done"
+            most = self._sales_per_second_max
+            message = f"{name or 'all without a token'} may book or hold {most} times a second; nothing was done"
             raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
         self._sold_until[name] = until
 

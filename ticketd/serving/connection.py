@@ -98,14 +98,21 @@ class Connection(Stream):
         if not self._identity.refresh():
             message = "your access was taken back; ask for another token"
             self.interrupt(TicketError("unauthorized", message, unasked=True))
+        elif self._waiting_for == "input" and self._session:
+            # Who was a stranger, and may stay now, has more time.
+            self._set_input_deadline(self._session)
 
     def _make_room(self, error: TicketError) -> None:
         """End this, since others came who have not said who they are either."""
         if self._waiting_for == "ended":
             # They were told already why it ends.
             self.abort()
+        elif self._waiting_for == "replies":
+            # What is done is answered.
+            self.interrupt(error)
         else:
             self.turn_out(error)
+            self._end(None)
 
     def _advance(self, data: bytes = b"", replies: Sequence[Reply] = (), *, has_share: bool = False) -> None:
         """Take the input or the replies, then run steps until one has to wait. An exception ends ``serve``."""
@@ -176,6 +183,9 @@ class Connection(Stream):
             session.receive_end()
             return
         self._waiting_for = "input"
+        self._set_input_deadline(session)
+
+    def _set_input_deadline(self, session: Session) -> None:
         now = self._loop.time()
         if session.lines.pending:
             if self._line_began is None:

@@ -7,7 +7,7 @@ from functools import partial
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import Accepted
 from ticketd.serving.service import Service
-from ticketd.serving.strangers import STRANGER_SECONDS_MAX, TOO_MANY_STRANGERS
+from ticketd.serving.strangers import STRANGER_SECONDS_MAX, Strangers
 
 
 class Identity:
@@ -15,21 +15,22 @@ class Identity:
 
     def __init__(self, accepted: Accepted, service: Service, on_name: Callable[[str | None], None]) -> None:
         # None if everybody may do everything.
-        self.gate = service.gate(accepted, self._on_known)
+        self.gate = service.gate(accepted, self._follow_gate)
         self._owner, self._since = accepted.owner, accepted.since
-        self._strangers = service.strangers
+        self._service = service
         self._on_name = on_name
+        self._turn_out: Callable[[TicketError], None] | None = None
+        # Among whom they count, if they have not said who they are.
+        self._strangers: Strangers | None = None
         # By when a stranger must have said who they are, in seconds of the loop's clock.
         self.known_by = math.inf
         self._tell_name()
 
     def enter(self, turn_out: Callable[[TicketError], None]) -> None:
         """Begin to be served. A stranger has to say who they are soon; ``turn_out`` ends whoever must go before."""
+        self._turn_out = turn_out
         # The access list may have been replaced while they waited for a place.
         self.refresh()
-        if self.gate and self.gate.is_stranger:
-            self._strangers.add(self, self._owner, partial(turn_out, TOO_MANY_STRANGERS))
-            self.known_by = self._since + STRANGER_SECONDS_MAX
 
     def why_overdue(self, now: float) -> str | None:
         """Return what to tell a stranger whose time is over, or None. ``now`` is of the loop's clock."""
@@ -39,18 +40,28 @@ class Identity:
 
     def leave(self) -> None:
         """Give back the place of a stranger."""
-        self._strangers.discard(self)
+        if self._strangers is not None:
+            self._strangers.discard(self)
 
     def refresh(self) -> bool:
         """Take what a new access list says of them. Return False if they had a role, and have none any more."""
         may_stay = self.gate is None or self.gate.refresh()
-        self._tell_name()
+        self._follow_gate()
         return may_stay
 
-    def _on_known(self) -> None:
-        self.known_by = math.inf
-        self.leave()
+    def _follow_gate(self) -> None:
+        """Take over who they are, and whether that is a stranger."""
         self._tell_name()
+        strangers = self._service.strangers_with(self.gate)
+        if strangers is self._strangers:
+            return
+        self.leave()
+        self._strangers = strangers
+        if strangers is not None:
+            assert self._turn_out
+            strangers.add(self, self._owner, partial(self._turn_out, strangers.refusal))
+        must_speak = strangers is self._service.strangers
+        self.known_by = self._since + STRANGER_SECONDS_MAX if must_speak else math.inf
 
     def _tell_name(self) -> None:
         self._on_name(self.gate.who.name if self.gate else None)

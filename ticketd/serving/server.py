@@ -151,7 +151,7 @@ class Server:
             return True
         # Theirs is free a moment later, so many at once may take those that are reserved, but not all of them.
         if len(self._tasks) < limit - DESCRIPTORS_RESERVED // 2 and (
-            self._greetings.end_one() or self._service.strangers.end_one()
+            self._greetings.end_one() or self._service.strangers.end_one() or self._service.anonymous.end_one()
         ):
             return True
         if not self._logged_descriptors:

@@ -15,13 +15,15 @@ from ticketd.serving.accepting import Accepted
 from ticketd.serving.access import Access, Gate
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.places import Places
-from ticketd.serving.strangers import Strangers
+from ticketd.serving.strangers import TOO_MANY_ANONYMOUS, Strangers
 from ticketd.serving.watchers import Watchers
 from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List, Request
 
 # One in so many connections may be of somebody who has not said who they are.
 STRANGERS_SHARE = 10
+# One in so many, if these may do something all the same.
+ANONYMOUS_SHARE = 2
 
 
 @dataclass
@@ -46,14 +48,16 @@ class Service:
     fair_share: FairShare = field(default_factory=FairShare)
     watchers: Watchers = field(init=False)
     places: Places = field(init=False)
-    # Connections of those who have not said who they are.
+    # Connections of those who have not said who they are: they may do nothing else, or what the anonymous may.
     strangers: Strangers = field(init=False)
+    anonymous: Strangers = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the parts that depend on others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
         self.places = Places(self.limits)
         self.strangers = Strangers(self.limits.connections_max // STRANGERS_SHARE)
+        self.anonymous = Strangers(self.limits.connections_max // ANONYMOUS_SHARE, TOO_MANY_ANONYMOUS)
 
     def gate(self, accepted: Accepted, on_known: Callable[[], None]) -> Gate | None:
         """Return what guards a new connection, or None if everybody may do everything."""
@@ -67,6 +71,12 @@ class Service:
             takes_tokens=self.takes_plain_tokens or accepted.is_private,
             on_known=on_known,
         )
+
+    def strangers_with(self, gate: Gate | None) -> Strangers | None:
+        """Return the strangers among whom whoever is at this gate counts, or None if that is no stranger."""
+        if gate is None or gate.who.name is not None:
+            return None
+        return self.strangers if gate.is_stranger else self.anonymous
 
     def now(self) -> int:
         """See Memory."""

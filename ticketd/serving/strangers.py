@@ -1,7 +1,8 @@
 """Owns the places of strangers: of connections that have not said who they are, or have not begun TLS.
 
 They are few. Whoever comes when all are taken gets one, and the oldest stranger of the address with the most of them
-has to go: so those who say nothing keep nobody out who speaks at once.
+has to go: so those who say nothing keep nobody out who speaks at once. So it is with those who may do something without
+saying who they are, but these may be more.
 """
 
 from collections.abc import Callable
@@ -17,12 +18,19 @@ TOO_MANY_STRANGERS = TicketError(
     retry_after=RETRY_AFTER_SECONDS,
     unasked=True,
 )
+TOO_MANY_ANONYMOUS = TicketError(
+    "too_many_connections",
+    "too many connections have not said who they are; try again, or get a token and send auth at once",
+    retry_after=RETRY_AFTER_SECONDS,
+    unasked=True,
+)
 
 
 class Strangers:
-    """At most ``most`` strangers at once, and at least one."""
+    """At most ``most`` strangers at once, and at least one. ``refusal`` is what the others are told."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, refusal: TicketError = TOO_MANY_STRANGERS) -> None:
+        self.refusal = refusal
         self._most = max(1, most)
         self._owners: dict[object, str] = {}
         # By what counts as one address: how to end each, the oldest first.
