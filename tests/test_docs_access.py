@@ -57,7 +57,7 @@ class Machines:
         """Run a command to its end, and return what it printed; ``watch`` has printed enough after so many lines."""
         if command.startswith("ticketd --host"):
             return self._serve(machine, shlex.split(command)[1:])
-        if command == "pkill -HUP -x ticketd":
+        if command == "systemctl reload ticketd":
             return self._reload()
         if command.startswith("export "):
             assignments = (word.split("=", 1) for word in command.replace(NAME, "localhost").split()[1:])

@@ -19,6 +19,7 @@ from ticketd.ledger.move import Report, move
 from ticketd.ledger.offline import missing_module
 from ticketd.ledger.postgres.url import is_database_url, public_name
 from ticketd.wire.roles import Role
+from ticketd.wire.schema import shown
 
 _LEDGER = "a path, or postgresql://user@host/database"
 
@@ -92,16 +93,27 @@ def parse(arguments: list[str]) -> list[Any]:
         epilog=f"exit status: {STATUS_ENDED} done, {STATUS_USAGE} bad arguments, or the file cannot be used",
         allow_abbrev=False,
     )
-    access.add_argument("what", choices=("add", "list", "remove"), help="add or remove a token, or list all")
+    access.add_argument(
+        "what", nargs="?", metavar="add|list|remove", help="add or remove a token, or list all who have a role"
+    )
     access.add_argument("name", nargs="?", metavar="NAME", help="what the token is called, in logs too")
     access.add_argument("--role", choices=get_args(Role), help="what it may do, for add")
-    access.add_argument("--access", metavar="FILE", default="access.json", help="the access file (access.json)")
+    access.add_argument("--access", metavar="FILE", help="the access file (TICKETD_ACCESS, or else access.json)")
     values = parser.parse_args(arguments)
     if values.command == "access":
+        if values.what not in ("add", "list", "remove"):
+            access.error(
+                f"say add, list or remove, not {shown(values.what)}" if values.what else "say add, list or remove"
+            )
+        if values.access is None:
+            values.access = os.environ.get("TICKETD_ACCESS", "access.json")
+        if not values.access:
+            access.error("TICKETD_ACCESS or --access is empty; leave it out for access.json")
         if (values.what == "list") != (values.name is None):
             access.error("list takes no NAME" if values.name else f"{values.what} needs a NAME")
         if values.name is not None and not access_file.is_name(values.name):
-            access.error(f"NAME must be 1 to {access_file.NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -")
+            reserved = ", ".join(sorted(access_file.RESERVED))
+            access.error(f"NAME must be 1 to {access_file.NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, and not {reserved}")
         if (values.what == "add") != (values.role is not None):
             access.error("add needs --role" if values.what == "add" else f"{values.what} takes no --role")
     return list(vars(values).values())
@@ -151,21 +163,35 @@ async def _migrate(url: str, role: str | None) -> int:
 
 
 async def _access(what: str, name: str | None, role: Role | None, file: str) -> int:
+    _change_access(what, name, role, file)
+    return STATUS_ENDED
+
+
+def _change_access(what: str, name: str | None, role: Role | None, file: str) -> None:
     path = Path(file)
     if what == "add" and name and role:
-        secret = access_file.add(path, name, role)
-        print(secret)
+        is_new = not path.exists()
+        print(access_file.add(path, name, role))
+        if is_new:
+            print(f"ticketd: created {file}; start ticketd with --access {file}", file=sys.stderr)
         print(
-            f"ticketd: this is the secret of {name}, shown once; a daemon that runs learns it by SIGHUP",
+            f"ticketd: added {name} to {file}; its secret is shown once; a daemon that runs learns it by SIGHUP",
             file=sys.stderr,
         )
     elif what == "remove" and name:
         access_file.remove(path, name)
-        print(f"removed {name}; a daemon that runs ends its connections on SIGHUP", file=sys.stderr)
+        message = f"ticketd: removed {name} from {file}; a daemon that runs ends its connections on SIGHUP"
+        print(message, file=sys.stderr)
     else:
-        for token in access_file.read(path).tokens:
+        access = access_file.read(path, of_any_owner=True)
+        for token in access.tokens:
             print(f"{token.name}\t{token.role}")
-    return STATUS_ENDED
+        for user, theirs in access.users.items():
+            print(f"user:{user}\t{theirs}")
+        if access.anonymous:
+            print(f"anonymous\t{access.anonymous}")
+        for user in access_file.unknown_users(access):
+            print(f"ticketd: this machine does not know the user {user}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {
