@@ -19,7 +19,7 @@ LAYERS = [
     ("commits",),
     ("ledger",),
     ("rules",),
-    ("ids", "config", "deadline", "disk_thread", "logs", "access_file", "systemd"),
+    ("ids", "config", "deadline", "disk_thread", "logs", "access_file", "certificate", "systemd"),
     ("wire",),
     ("model",),
     ("errors",),

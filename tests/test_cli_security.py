@@ -1,5 +1,6 @@
 """What whoever starts the daemon is told about who can do what: flags, refusals and warnings."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from tests.secured import EC, LOCKED_KEY, RSA, over_tls, plain, tls_context, wri
 from tests.test_cli import ended
 from ticketd.config import STATUS_CANNOT_LISTEN, STATUS_USAGE
 
+NO_PEM = Path(__file__).with_name("daemon.py")
+CERTIFICATE_ALONE = "a certificate without its key"
 # An address that no machine has: a daemon that may listen on it cannot.
 ELSEWHERE = "192.0.2.1"
 
@@ -74,6 +77,20 @@ def test_an_access_file_that_is_not_valid_stops_the_start(tmp_path: Path, conten
     assert not (tmp_path / "events.db").exists()
 
 
+def test_what_every_user_can_read_is_warned_of(tmp_path: Path) -> None:
+    file, key = tmp_path / "access.json", tmp_path / "key.pem"
+    write_access(file, users={"nobody-at-all": "seller", "12345": "seller"})
+    key.write_bytes(EC.read_bytes())
+    flags = ("--access", str(file), "--tls-certificate", str(EC), "--tls-key", str(key))
+    for each, mode, warned in ((file, 0o644, True), (key, 0o604, True), (file, 0o640, False), (key, 0o640, False)):
+        file.chmod(0o600)
+        key.chmod(0o600)
+        each.chmod(mode)
+        _, lines = start(tmp_path, "--host", ELSEWHERE, *flags)
+        assert [line.endswith(f": chmod 600 {each}") for line in lines if "can read" in line] == [True] * warned
+    assert len([line for line in lines if "whom this machine does not know" in line]) == 1
+
+
 def test_an_access_file_that_others_can_write_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "access.json"
     write_access(file)
@@ -84,15 +101,30 @@ def test_an_access_file_that_others_can_write_stops_the_start(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key"),
-    [("nope.pem", None), (Path(__file__), None), (EC, RSA), (RSA, LOCKED_KEY), (RSA, "nope.pem"), ("/", None)],
-    ids=["none", "no PEM", "another key", "a key with a password", "no key", "a folder"],
+    ("certificate", "key", "told"),
+    [
+        ("nope.pem", None, "cannot read the certificate nope.pem (No such file or directory)"),
+        (NO_PEM, None, f"{NO_PEM} has no certificate in it; it must be a PEM file"),
+        (EC, RSA, f"the key in {RSA} is not that of the certificate {EC}"),
+        (RSA, LOCKED_KEY, f"the key {LOCKED_KEY} has a password; give one without: openssl pkey -in {LOCKED_KEY} -out"),
+        (RSA, "nope.pem", "cannot read the key nope.pem (No such file or directory)"),
+        (RSA, NO_PEM, f"{NO_PEM} has no key in it; it must be a PEM file"),
+        (CERTIFICATE_ALONE, None, "has no key in it; give it with --tls-key"),
+        ("/", None, "the certificate / is no regular file"),
+    ],
+    ids=["none", "no PEM", "another key", "a password", "no key", "no PEM for a key", "alone", "a folder"],
 )
-def test_a_certificate_that_cannot_be_used_stops_the_start(tmp_path: Path, certificate: object, key: object) -> None:
+def test_a_certificate_that_cannot_be_used_stops_the_start(
+    tmp_path: Path, certificate: object, key: object, told: str
+) -> None:
+    if certificate is CERTIFICATE_ALONE:
+        certificate = tmp_path / "alone.pem"
+        certificate.write_text(re.sub("(?s)-----BEGIN PRIVATE.*?-----END PRIVATE KEY-----", "", EC.read_text()))
     flags = ["--tls-certificate", str(certificate), *(["--tls-key", str(key)] if key else [])]
     status, lines = start(tmp_path, *flags)
     assert status == STATUS_CANNOT_LISTEN
-    assert lines[-1].startswith(f"ticketd: cannot use the certificate {certificate} with its key (")
+    assert lines[-1].startswith("ticketd: ")
+    assert told in lines[-1]
     assert "Traceback" not in "".join(lines)
     assert not (tmp_path / "events.db").exists()
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -29,6 +30,8 @@ def main() -> NoReturn:
     os.umask(0o077)
     if sys.argv[1:2] and sys.argv[1] in tools.COMMANDS:
         tools.main(sys.argv[1:], _loop_factory())
+    # It would end the process. It waits until ``Security`` can read the files again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     sys.setswitchinterval(SWITCH_SECONDS)
     options = parse(sys.argv[1:])
     stderr = StderrHandler(options.log_format)

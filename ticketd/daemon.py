@@ -54,8 +54,6 @@ class Ending:
         self.at_once = False
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_exception)
-        # By default it ends the process. ``Reloading`` takes it if there is anything to reload.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
 

@@ -4,17 +4,23 @@ import asyncio
 import logging
 import signal
 import ssl
+import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from ticketd import access_file
-from ticketd.access_file import AccessFileError
+from ticketd import access_file, certificate
+from ticketd.access_file import AccessFileError, AccessList
+from ticketd.certificate import CertificateError
 from ticketd.config import Options
 from ticketd.serving.access import Access
 from ticketd.serving.listening import Address, is_reached_by_others
 from ticketd.serving.server import Server
 
 log = logging.getLogger("ticketd")
+
+# A log line has at most so many names of tokens.
+NAMES_MAX = 20
 
 
 class CannotListenError(Exception):
@@ -26,29 +32,21 @@ class Security:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._list = AccessList()
         self.access: Access | None = None
         self.tls: ssl.SSLContext | None = None
         if options.access:
-            self.access = Access(access_file.read(options.access), options.limits.sales_per_second_max)
+            self._list = access_file.read(options.access)
+            self.access = Access(self._list, options.limits.sales_per_second_max)
+            _warn_of_readers(options.access, "the access file", "hashes of tokens")
+            for user in access_file.unknown_users(self._list):
+                log.warning("the access file %s has a user %s, whom this machine does not know", options.access, user)
         if options.tls_certificate:
-            self.tls = self._new_tls(options.tls_certificate)
-
-    def _new_tls(self, certificate: Path) -> ssl.SSLContext:
-        """Return a new context: one that exists would keep an old certificate beside a new one of another kind."""
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Nobody resumes a session: clients keep their connections.
-        tls.num_tickets = 0
-        try:
-            # Without a password, OpenSSL would ask the terminal for the one of an encrypted key, and wait.
-            tls.load_cert_chain(certificate, self._options.tls_key, password="")
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or getattr(error, "reason", None) or str(error)
-            raise CannotListenError(
-                f"cannot use the certificate {certificate} with its key ({reason}); both must be PEM files, the"
-                " key without a password"
-            ) from None
-        return tls
+            try:
+                self.tls = certificate.read(options.tls_certificate, options.tls_key)
+            except CertificateError as error:
+                raise CannotListenError(str(error)) from None
+            _warn_of_readers(options.tls_key or options.tls_certificate, "the key", "what clients trust")
 
     def check_service(self, where: str, addresses: Iterable[Address]) -> None:
         """Refuse addresses that other machines reach, unless somebody guards them. Raises CannotListenError."""
@@ -83,22 +81,52 @@ class Security:
         log.warning("open to the network: whoever reaches %s can read the metrics", where)
 
     def reload_on_signal(self, server: Server) -> None:
-        """Read both again on every SIGHUP. What cannot be used changes nothing, and is logged."""
-        if self.access or self.tls:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, server)
+        """Read both again on every SIGHUP, and at once if one came before. What cannot be used changes nothing."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, server)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _reload(self, server: Server) -> None:
+        """Read each by itself: a bad certificate must not save a token that is taken back."""
         options = self._options
+        if self.access and options.access:
+            self._reload_access(self.access, options.access, server)
+        if options.tls_certificate:
+            try:
+                self.tls = server.tls = certificate.read(options.tls_certificate, options.tls_key)
+                log.info("read the certificate %s again", options.tls_certificate)
+            except CertificateError as error:
+                log.warning("%s; the certificate that was read before stays in use", error)
+        if not options.access and not options.tls_certificate:
+            log.info("got SIGHUP, but there is neither an access file nor a certificate to read again")
+
+    def _reload_access(self, access: Access, path: Path, server: Server) -> None:
         try:
-            access = access_file.read(options.access) if options.access else None
-            tls = self._new_tls(options.tls_certificate) if options.tls_certificate else None
-        except (AccessFileError, CannotListenError) as error:
-            log.warning("%s; nothing was changed", error)
+            after = access_file.read(path)
+        except AccessFileError as error:
+            log.warning("%s; the access file that was read before stays in use", error)
             return
-        if self.access and access:
-            self.access.replace(access)
-            server.recheck()
-            log.info("read the access file %s again", options.access)
-        if tls:
-            self.tls = server.tls = tls
-            log.info("read the certificate %s again", options.tls_certificate)
+        before, self._list = self._list, after
+        access.replace(after)
+        ended = server.recheck()
+        changes = _changes(before, after)
+        log.info(
+            "read the access file %s again tokens=%d%s connections_ended=%d", path, len(after.tokens), changes, ended
+        )
+
+
+def _changes(before: AccessList, after: AccessList) -> str:
+    old, new = ({token.name: token for token in each.tokens} for each in (before, after))
+    changed = [name for name in old if name in new and old[name] != new[name]]
+    kinds = {"added": [*(new.keys() - old)], "removed": [*(old.keys() - new)], "changed": changed}
+    return "".join(f" {kind}={_listed(names)}" for kind, names in kinds.items() if names)
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, rest = sorted(names)[:NAMES_MAX], sorted(names)[NAMES_MAX:]
+    return ",".join([*first, *([f"and-{len(rest)}-more"] if rest else [])])
+
+
+def _warn_of_readers(path: Path, what: str, has: str) -> None:
+    with suppress(OSError):
+        if path.stat().st_mode & stat.S_IROTH:
+            log.warning("every user of this machine can read %s %s, which has %s: chmod 600 %s", what, path, has, path)

@@ -1,5 +1,6 @@
 """SIGHUP: the access file and the certificate are read again, and drop nobody who is still allowed. A real daemon."""
 
+import os
 import re
 import signal
 import ssl
@@ -117,7 +118,7 @@ def test_an_access_file_that_is_not_valid_changes_nothing(tmp_path: Path, conten
             file.unlink()
         else:
             file.write_bytes(content)
-        reload(daemon, "access file .*; nothing was changed$")
+        reload(daemon, "access file .*; the access file that was read before stays in use$")
         assert seller.ask("ping") == {"reply": "pong"}
         with known(daemon, "admin") as later:
             assert later.ask("stats")["reply"] == "stats"
@@ -128,31 +129,79 @@ def test_an_access_file_that_others_can_write_changes_nothing(tmp_path: Path) ->
     with running(tmp_path, "--access", write_access(file)) as daemon, known(daemon, "seller") as seller:
         write_access(file, {"intruder": "admin"})
         file.chmod(0o620)
-        reload(daemon, "others can write .*; nothing was changed$")
+        reload(daemon, "others can write .*; the access file that was read before stays in use$")
         assert seller.ask("ping") == {"reply": "pong"}
         with plain(daemon) as intruder:
             assert intruder.auth("intruder")["code"] == "unauthorized"
 
 
-def test_a_bad_certificate_leaves_the_access_list_as_it_was(tmp_path: Path) -> None:
+def test_a_bad_certificate_saves_no_token_that_is_taken_back(tmp_path: Path) -> None:
     file, certificate = tmp_path / "access.json", tmp_path / "tls.pem"
     certificate.write_bytes(EC.read_bytes())
     flags = ("--access", write_access(file), "--tls-certificate", str(certificate))
     context = tls_context(EC)
     with running(tmp_path, *flags) as daemon, known(daemon, "seller", lambda _: over_tls(daemon, context)) as seller:
-        write_access(file, [])
+        write_access(file, ["admin"])
         certificate.write_text("nonsense")
-        reload(daemon, "certificate .*; nothing was changed$")
-        assert seller.ask("ping") == {"reply": "pong"}
+        reload(daemon, "certificate .*; the certificate that was read before stays in use$")
+        assert seller.read()["code"] == "unauthorized"
         with over_tls(daemon, context) as later:
+            assert later.auth("seller")["code"] == "unauthorized"
+        with over_tls(daemon, context) as later:
+            assert later.auth("admin")["reply"] == "welcome"
+
+
+def test_a_bad_access_file_holds_up_no_certificate(tmp_path: Path) -> None:
+    file, certificate = tmp_path / "access.json", tmp_path / "tls.pem"
+    certificate.write_bytes(EC.read_bytes())
+    with running(tmp_path, "--access", write_access(file), "--tls-certificate", str(certificate)) as daemon:
+        file.write_text("{")
+        certificate.write_bytes(RSA.read_bytes())
+        reload(daemon, "read the certificate .* again")
+        with over_tls(daemon, tls_context(RSA)) as later:
             assert later.auth("seller")["reply"] == "welcome"
+
+
+def test_the_log_says_what_was_changed(tmp_path: Path) -> None:
+    file = tmp_path / "access.json"
+    write_access(file, {"shop": "seller", "door": "door", "board": "reader"})
+    with running(tmp_path, "--access", str(file)) as daemon:
+        shops = [known(daemon, "shop") for _ in range(3)]
+        write_access(file, {"shop-2": "seller", "shop-3": "seller", "door": "manager", "board": "reader"})
+        reload(daemon)
+        line = daemon.wait_line("read the access file")
+        assert line.endswith(" again tokens=4 added=shop-2,shop-3 removed=shop changed=door connections_ended=3")
+        for shop in shops:
+            shop.close()
+        seen = len(daemon.lines)
+        reload(daemon)
+        assert daemon.wait_line_after(seen, "read the access").endswith(" again tokens=4 connections_ended=0")
 
 
 def test_without_either_sighup_changes_nothing(tmp_path: Path) -> None:
     with running(tmp_path) as daemon, daemon.connect() as connection:
         daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_line("neither an access file nor a certificate to read again")
         assert connection.ask("ping") == {"reply": "pong"}
         assert daemon.end() == 0
+
+
+def is_blocked(process: int, signum: signal.Signals) -> bool:
+    [mask] = re.findall(r"^SigBlk:\s*(\S+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (signum - 1) & 1)
+
+
+def test_sighup_during_the_start_is_not_lost(tmp_path: Path) -> None:
+    file = write_access(tmp_path / "access.json")
+    daemon = Daemon("--port", "0", "--events", str(tmp_path / "events.json"), "--access", file)
+    try:
+        until(lambda: is_blocked(daemon.process.pid, signal.SIGHUP))
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_ready()
+        daemon.wait_line("read the access file .* again")
+        reload(daemon)
+    finally:
+        daemon.kill()
 
 
 # Certificates
@@ -176,21 +225,23 @@ def test_a_new_certificate_is_shown_and_drops_nobody(tmp_path: Path) -> None:
         assert before.ask("ping") == {"reply": "pong"}
 
 
-@pytest.mark.parametrize("how", ["gone", "nonsense", "no key", "key with a password"])
+@pytest.mark.parametrize("how", ["gone", "nonsense", "no key", "key with a password", "a pipe"])
 def test_a_certificate_that_cannot_be_used_changes_nothing(tmp_path: Path, how: str) -> None:
     certificate, key = tmp_path / "tls.pem", tmp_path / "tls.key"
     certificate.write_bytes(RSA.read_bytes())
     key.write_bytes(RSA.read_bytes())
     with running(tmp_path, "--tls-certificate", str(certificate), "--tls-key", str(key)) as daemon:
-        if how == "gone":
+        if how in ("gone", "a pipe"):
             certificate.unlink()
+            if how == "a pipe":
+                os.mkfifo(certificate)
         elif how == "nonsense":
             certificate.write_text("nonsense")
         elif how == "no key":
             key.write_bytes(EC.read_bytes())
         else:
             key.write_bytes(LOCKED_KEY.read_bytes())
-        reload(daemon, "cannot use the certificate .*; nothing was changed$")
+        reload(daemon, "; the certificate that was read before stays in use$")
         with over_tls(daemon) as connection:
             assert connection.ask("ping") == {"reply": "pong"}
 

@@ -41,6 +41,17 @@ def test_tls_1_2_and_later_sell(daemon: Daemon, version: ssl.TLSVersion) -> None
         assert connection.socket.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
 
 
+def test_no_session_is_resumed(daemon: Daemon) -> None:
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = tls_context(EC)
+        context.maximum_version = version
+        with over_tls(daemon, context) as connection:
+            assert connection.ask("ping") == {"reply": "pong"}
+            assert isinstance(connection.socket, ssl.SSLSocket)
+            session = connection.socket.session
+            assert session is None or not session.has_ticket
+
+
 def test_older_versions_are_refused(daemon: Daemon) -> None:
     context = tls_context(EC)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")

@@ -93,14 +93,16 @@ class Connection(Stream):
         if self._waiting_for == "input":
             self._end(error)
 
-    def recheck(self) -> None:
-        """After the access list was replaced: end this if whoever it is may do nothing any more."""
+    def recheck(self) -> bool:
+        """After the access list was replaced: end this and return False if whoever it is may do nothing any more."""
         if not self._identity.refresh():
             message = "your access was taken back; ask for another token"
             self.interrupt(TicketError("unauthorized", message, unasked=True))
-        elif self._waiting_for == "input" and self._session:
+            return False
+        if self._waiting_for == "input" and self._session:
             # Who was a stranger, and may stay now, has more time.
             self._set_input_deadline(self._session)
+        return True
 
     def _make_room(self, error: TicketError) -> None:
         """End this, since others came who have not said who they are either."""

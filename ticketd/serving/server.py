@@ -61,10 +61,9 @@ class Server:
             else:
                 self._listeners.append(await asyncio.start_server(self._on_connection, sock=each, backlog=BACKLOG))
 
-    def recheck(self) -> None:
-        """After the access list was replaced: end the connections whose tokens are gone."""
-        for connection in list(self._served):
-            connection.recheck()
+    def recheck(self) -> int:
+        """After the access list was replaced: end the connections whose tokens are gone, and return how many."""
+        return sum(not connection.recheck() for connection in list(self._served))
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting, let sessions answer what they have read, and close. After ``seconds``, cut off the rest."""
