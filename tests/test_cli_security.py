@@ -166,6 +166,27 @@ def test_sales_of_a_token_are_limited_on_all_its_connections(tmp_path: Path) -> 
             assert other.ask("book 1 1")["state"] == "confirmed"
 
 
+def test_who_was_refused_is_in_the_log_and_counted(tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    file = write_access(tmp_path / "access.json")
+    with running(tmp_path, "--access", file, "--sales-per-second-max", "1") as daemon, plain(daemon) as admin:
+        admin.auth("admin")
+        with plain(daemon) as seller, plain(daemon) as guesser:
+            seller.auth("seller")
+            seller.send(b"cancel x\n" * 50 + b"book 1 1\n" * 3)
+            assert [seller.read()["reply"] for _ in range(53)] == ["error"] * 50 + ["booking"] + ["error"] * 2
+            guesser.auth("nobody")
+            assert admin.ask("stats")["refused"] == 53
+            [own] = seller.socket.getsockname()[1:]
+            assert daemon.wait_line("refused cancel").endswith(f" code=unauthorized peer=127.0.0.1:{own} by=seller")
+            assert daemon.wait_line("refused book").endswith(f" code=busy peer=127.0.0.1:{own} by=seller")
+            [own] = guesser.socket.getsockname()[1:]
+            assert daemon.wait_line("refused auth").endswith(f" code=unauthorized peer=127.0.0.1:{own}")
+            daemon.wait_line(r"refused code=unauthorized requests=\d+")
+            # Not one for each of them.
+            assert len([line for line in daemon.lines if "refused cancel" in line]) <= 2
+
+
 def test_a_limit_of_sales_needs_an_access_file(tmp_path: Path) -> None:
     status, lines = start(tmp_path, "--sales-per-second-max", "5")
     assert status == STATUS_USAGE

@@ -8,7 +8,7 @@ import pytest
 from tests.secured import ROLES, access, secret
 from ticketd.access_file import AccessList
 from ticketd.errors import TicketError
-from ticketd.serving.access import FAILURES_PER_SECOND_MAX, Access, Gate
+from ticketd.serving.access import FAILURES_PER_SECOND_MAX, REFUSED_LOGGED_MAX, Access, Gate
 from ticketd.serving.strangers import Strangers
 from ticketd.wire.requests import Auth, Book, Hold, Ping, Request, Show
 
@@ -96,6 +96,21 @@ def test_failures_of_many_addresses_fill_no_memory() -> None:
     assert len(access._failures) == 10_000
     # The address that failed longest ago is forgotten.
     assert refusal(first, Auth(secret("wrong"))) == "unauthorized"
+
+
+def test_the_log_names_whoever_is_refused_once_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    access, clock = new_access(), Clock()
+    caplog.set_level("INFO")
+    gates = [
+        Gate(access, f"address-{number}", clock, peer=f"peer-{number}") for number in range(REFUSED_LOGGED_MAX + 5)
+    ]
+    for _ in range(3):
+        for gate in gates:
+            gate.log_refusal(BOOK, "unauthorized")
+    assert caplog.messages == [f"refused book code=unauthorized peer=peer-{n}" for n in range(REFUSED_LOGGED_MAX)]
+    clock.now += 1
+    gates[-1].log_refusal(BOOK, "busy")
+    assert caplog.messages[REFUSED_LOGGED_MAX:] == [f"refused book code=busy peer=peer-{REFUSED_LOGGED_MAX + 4}"]
 
 
 # Sales

@@ -139,6 +139,13 @@ def test_every_line_is_counted_once_wherever_auth_stands() -> None:
     assert memory.requests == 7
 
 
+def test_what_somebody_may_not_do_is_counted() -> None:
+    memory = Remembered()
+    lines = b"book 1 1\nshow a\nlist\n" + WRONG + auth("door") + b"cancel a\n"
+    converse(new_session(new_gate("reader"), memory=memory), [lines])
+    assert [code for _, code in memory.refused] == ["unauthorized"] * 4
+
+
 def test_a_token_that_others_can_read_on_its_way_is_refused() -> None:
     said = converse(new_session(new_gate("reader", takes_tokens=False)), [auth("admin") + b"stats\nlist\n"])
     assert said.replies == ["unauthorized", "unauthorized", "events"]

@@ -144,7 +144,8 @@ class Activity:
         self.counts.refused += 1
         self._refused[type(request), code] += 1
         event_id = getattr(request, "event", None)
-        if isinstance(event_id, str) and (stats := self._of(event_id)):
+        # Who may do nothing with an event must not use up the counts of others.
+        if code != "unauthorized" and isinstance(event_id, str) and (stats := self._of(event_id)):
             stats.refused[code] = stats.refused.get(code, 0) + 1
 
     def refusals(self) -> Counter[tuple[type[LedgerRequest], str]]:

@@ -1,6 +1,7 @@
 """Owns who may do what: knows the tokens, and decides whether a request is allowed. Times are of the loop's clock."""
 
 import hmac
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -14,12 +15,16 @@ from ticketd.wire.replies import WelcomeReply
 from ticketd.wire.requests import Auth, Book, Hold, Request, Show
 from ticketd.wire.roles import SAY_WHO, WRONG_TOKEN, Role, may
 
+log = logging.getLogger(__name__)
+
 # After so many wrong tokens of one address in a second, more of them are told to wait. A right one never waits: it is
 # so long that nobody guesses it, and to look at one more costs a hash.
 FAILURES_PER_SECOND_MAX = 10
 # Of so many addresses, the last ones with failures, these are counted.
 ADDRESSES_MAX = 10_000
 RETRY_AFTER_SECONDS = 1.0
+# The log names at most so many in a second who were refused, each once.
+REFUSED_LOGGED_MAX = 20
 # More than what adding up parts of a second can lose.
 _ROUNDING_SECONDS = 1e-6
 MANAGERS: frozenset[Role] = frozenset({"manager"})
@@ -45,6 +50,9 @@ class Access:
         self._failures: OrderedDict[str, tuple[int, int]] = OrderedDict()
         # By name, with all who have none as one: until when it has sold what it may.
         self._sold_until: dict[str | None, float] = {}
+        # Who was refused in which second, by address, name and code, and is in the log.
+        self._refused_second = 0
+        self._refused: set[tuple[str, str | None, str]] = set()
         self.replace(access)
 
     def replace(self, access: AccessList) -> None:
@@ -105,6 +113,17 @@ class Access:
                 message = f"no event has the id {request.id}; {message}"
             raise TicketError("unauthorized", message)
 
+    def log_refusal(self, address: str, peer: str, who: Who, request: Request, code: str, now: float) -> None:
+        """Log that somebody was refused: once in a second, and not if many others were."""
+        if self._refused_second != int(now):
+            self._refused_second = int(now)
+            self._refused.clear()
+        refused = (address, who.name, code)
+        if refused not in self._refused and len(self._refused) < REFUSED_LOGGED_MAX:
+            self._refused.add(refused)
+            by = "" if who.name is None else f" by={who.name}"
+            log.info("refused %s code=%s peer=%s%s", request.__struct_config__.tag, code, peer, by)
+
     def _count_sale(self, name: str | None, now: float) -> None:
         """Let so many pass at once after a second of rest, and then one after each such part of a second."""
         until = max(self._sold_until.get(name, -math.inf), now - 1.0) + 1 / self._sales_per_second_max
@@ -130,8 +149,9 @@ def _unauthorized(who: Who, request: Request) -> TicketError:
 class Gate:
     """What whoever is on one connection may do. ``now`` returns seconds.
 
-    ``user`` is the user of this machine who has connected by the unix socket, if that is known. ``takes_tokens`` is
-    False if a token that is sent can be read on its way. ``on_known`` is called when a stranger has said who they are.
+    ``address`` counts them, and ``peer`` is their name in the log. ``user`` is the user of this machine who has
+    connected by the unix socket, if that is known. ``takes_tokens`` is False if a token that is sent can be read on its
+    way. ``on_known`` is called when a stranger has said who they are.
     """
 
     def __init__(
@@ -140,12 +160,14 @@ class Gate:
         address: str,
         now: Callable[[], float],
         *,
+        peer: str = "",
         user: str | None = None,
         takes_tokens: bool = True,
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
         self._access = access
         self._address = address
+        self._peer = peer
         self._now = now
         self._user = user
         self._takes_tokens = takes_tokens
@@ -175,6 +197,10 @@ class Gate:
     def check(self, request: Request) -> None:
         """Raise TicketError (unauthorized or busy) unless they may send this now."""
         self._access.check(self.who, request, self._now())
+
+    def log_refusal(self, request: Request, code: str) -> None:
+        """Log that they were refused, unless that is in the log already."""
+        self._access.log_refusal(self._address, self._peer, self.who, request, code, self._now())
 
     def check_from_ledger(self, request: Request) -> None:
         """The same for what memory cannot answer."""

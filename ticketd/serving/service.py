@@ -67,6 +67,7 @@ class Service:
             self.access,
             accepted.owner,
             asyncio.get_running_loop().time,
+            peer=accepted.peer,
             user=accepted.user,
             takes_tokens=self.takes_plain_tokens or accepted.is_private,
             on_known=on_known,

@@ -162,6 +162,7 @@ class Session:
                 self._expired = False
                 if command.read and not in_memory:
                     if refusal := self._refusal_from_ledger(request):
+                        self._note_refusal(request, refusal)
                         self._unanswered[0] = codec.error_line(refusal)
                         continue
                     return self._make_group("read")
@@ -281,15 +282,20 @@ class Session:
             if self._gate:
                 self._gate.check(request)
         except TicketError as refusal:
-            refusal.tag = request.tag or None
+            self._note_refusal(request, refusal)
             raise
         return request
+
+    def _note_refusal(self, request: Request, refusal: TicketError) -> None:
+        refusal.tag = request.tag or None
+        self._memory.count_refusal(request, error_reply(refusal))
+        if self._gate:
+            self._gate.log_refusal(request, refusal.code)
 
     def _refusal_from_ledger(self, request: Request) -> TicketError | None:
         if self._gate:
             try:
                 self._gate.check_from_ledger(request)
             except TicketError as refusal:
-                refusal.tag = request.tag or None
                 return refusal
         return None
