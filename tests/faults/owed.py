@@ -2,8 +2,9 @@
 
 A line gets one coded reply, and the connection is in step afterwards. Only a line that is too long, a line of HTTP and
 words that the end of input cuts short end the connection, with an error; and before the first command, a line of
-another protocol: one with a control byte, or one that begins with capitals or a star. The greeting of TLS does so
-before its line ends, however long that is. White space before the first line counts for nothing.
+another protocol: one with a control byte, one that begins with capitals or a star, or one with a version of HTTP in it.
+The greeting of TLS does so before its line ends, however long that is. White space before the first line counts for
+nothing.
 """
 
 import json
@@ -85,7 +86,12 @@ def is_http(line: bytes) -> bool:
 
 
 def is_foreign(line: bytes) -> bool:
-    """Whether no person types a line: it has a control byte, or begins with capitals or a star, and not with LIST."""
+    """Whether no person types a line.
+
+    It has a version of HTTP or a control byte, or begins with capitals or a star, and not with LIST.
+    """
+    if any(word[:5].upper() == b"HTTP/" and word[5:6].isdigit() for word in line.split()[1:]):
+        return True
     if any((byte < 0x20 and byte not in b"\t\r\n") or byte == 0x7F for byte in line):
         return True
     in_capitals = len(line) > 1 and all(chr(byte) in string.ascii_uppercase for byte in line[:2])

@@ -31,7 +31,6 @@ STRANGER_BYTES_MAX = 1_024
 
 _BRACE = ord("{")
 _TLS = "this port does not speak TLS; connect without it, as ticketctl does without --tls"
-_FOREIGN = "this line is of another protocol, so nothing more is read; commands are in small letters, such as list"
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -251,8 +250,8 @@ class Session:
                     self._tagged = True
                 self._unanswered.append(self._admitted(request) if gate or is_auth else request)
             except TicketError as error:
-                if foreign.is_http(line) or (not self._greeted and foreign.is_other_protocol(line)):
-                    self._end_after_this(TicketError("bad_frame", _FOREIGN))
+                if other_protocol := foreign.recognized(line, greeted=self._greeted):
+                    self._end_after_this(TicketError("bad_frame", other_protocol))
                     break
                 refusal = error
             if gate and gate.is_stranger:
