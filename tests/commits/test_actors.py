@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.commits.conftest import Opened, asked, read
+from ticketd.commits.clients import InternalClient
 from ticketd.wire.replies import BookingReply
 from ticketd.wire.requests import Book, Confirm, Hold, Show
 
@@ -27,6 +28,24 @@ async def test_requests_of_many_clients_in_one_commit_keep_their_names(opened: O
         confirmed = shown[3]
         assert isinstance(confirmed, BookingReply)
         assert [change.by for change in confirmed.changes] == ["box-2"]
+
+
+async def test_what_was_submitted_keeps_the_name_of_who_submitted_it(
+    opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ticketd.commits.activity")
+    async with opened() as committer:
+        client = InternalClient("here")
+        client.actor = "box-1"
+        committer.submit(client, [Book("hot", 1, "a")], 1)
+        # The token is taken back, or another one is sent, before the commit begins.
+        client.actor = None
+        await client.replies
+        [shown] = await read(committer, Show("a"))
+    assert isinstance(shown, BookingReply)
+    assert shown.by == "box-1"
+    [line] = [line for line in caplog.messages if line.startswith("booked ")]
+    assert line.endswith(" peer=here by=box-1")
 
 
 async def test_log_lines_name_who_did_it(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:

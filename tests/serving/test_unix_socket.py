@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,30 @@ def test_its_users_have_their_own_roles_and_names(tmp_path: Path, short_path: Pa
         # A token says more than the user.
         assert connection.auth("admin")["name"] == "admin"
         assert connection.ask("stats")["reply"] == "stats"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_a_name_is_a_number(tmp_path: Path, short_path: Path) -> None:
+    write_events(tmp_path, 10)
+    # More than half of all numbers: to whom it is signed, they are negative.
+    user = "4294967290"
+    file = write_access(tmp_path / "access.json", users={user: "reader"})
+    short_path.parent.chmod(0o755)
+    with running(tmp_path, "--access", file, "--unix", str(short_path), "--unix-mode", "666"):
+        ask = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.send(b'list\\n')"
+            "; print(s.recv(1000).decode())"
+        )
+        answer = subprocess.run(
+            ["/usr/bin/env", "python3", "-c", ask, str(short_path)],
+            user=int(user),
+            group=65534,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert '"reply":"events"' in answer.stdout, answer
 
 
 def test_it_needs_no_tls_beside_a_port_that_does(tmp_path: Path, short_path: Path) -> None:

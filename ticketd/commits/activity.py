@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 
 from ticketd.commits.catalogue import Catalogue
-from ticketd.commits.clients import Client
-from ticketd.commits.queues import Batch
+from ticketd.commits.queues import Batch, Submission
 from ticketd.commits.timings import Timings
 from ticketd.ledger.base import Answers
 from ticketd.model import time_of
@@ -107,7 +106,7 @@ class Activity:
                     elif kind is Hold:
                         held[reply.event] += reply.quantity
                 if lines is not None:
-                    lines.append(f"{row.verb} {_describe(reply)} peer={_name(submission.client)}")
+                    lines.append(f"{row.verb} {_describe(reply)} peer={_name(submission)}")
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
@@ -205,8 +204,9 @@ def _total(stats: EventStats) -> int:
     return stats.sold + stats.held + stats.expired + sum(stats.refused.values())
 
 
-def _name(client: Client) -> str:
-    return client.peer if client.actor is None else f"{client.peer} by={client.actor}"
+def _name(submission: Submission) -> str:
+    peer, actor = submission.client.peer, submission.actor
+    return peer if actor is None else f"{peer} by={actor}"
 
 
 def _describe(reply: Reply) -> str:

@@ -104,7 +104,7 @@ class Committer:
             if request.minted and isinstance(request, Request):
                 mint(request)
         queue = self._queues.choose_queue(requests, client.peer)
-        self._enqueue(Submission(client, requests, queue, self._loop.time(), rows))
+        self._enqueue(Submission(client, requests, queue, self._loop.time(), rows, client.actor))
 
     def expire_holds(self, client: Client) -> None:
         """End all due holds, then deliver an empty list of replies; the latter after EXPIRY_WAIT_SECONDS_MAX anyway."""

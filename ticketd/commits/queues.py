@@ -22,8 +22,8 @@ class Submission(Struct, eq=False):
     """Requests that one client submitted together: they are decided in the order sent, in one commit.
 
     ``queue`` is the name of its queue: the id of an event, or a name that no event can have. ``arrived`` is a time of
-    the loop's clock, in seconds. ``rows`` estimates its cost. ``alone`` says that it must be the only one in its batch,
-    because a batch that contained it failed.
+    the loop's clock, in seconds. ``rows`` estimates its cost. ``actor`` is who the client was then. ``alone`` says that
+    it must be the only one in its batch, because a batch that contained it failed.
     """
 
     client: Client
@@ -31,6 +31,7 @@ class Submission(Struct, eq=False):
     queue: str
     arrived: float
     rows: int
+    actor: str | None = None
     alone: bool = False
 
     def refuse(self, code: Code, message: str, retry_after: float | None = None) -> None:
@@ -58,9 +59,9 @@ class Batch:
 
     def actors(self) -> list[str | None] | None:
         """Return the names of those who sent the requests, in order; None if no name is known."""
-        if all(submission.client.actor is None for submission in self.submissions):
+        if all(submission.actor is None for submission in self.submissions):
             return None
-        return [submission.client.actor for submission in self.submissions for _ in submission.requests]
+        return [submission.actor for submission in self.submissions for _ in submission.requests]
 
     def remove_empty(self) -> list[Submission]:
         """Remove and return the submissions without requests."""

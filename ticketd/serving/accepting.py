@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-# The process, the user and the group on the other side of a unix socket.
-_CREDENTIALS = struct.Struct("3i")
+# The process, the user and the group on the other side of a unix socket. The last two are unsigned.
+_CREDENTIALS = struct.Struct("iII")
 LOOPBACK = frozenset({"127.0.0.1", "::1"})
 UNIX = "unix"
 LOCAL = LOOPBACK | {UNIX}
