@@ -5,6 +5,7 @@ They read the largest catalogue and the largest bookings, watch, and send again 
 
 import random
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -15,10 +16,13 @@ import msgspec
 from tests.daemon import Connection, running
 from tests.faults.hostile import CONNECTION_KIB_MAX, memory_kib
 from tests.postgres import Postgres
+from tests.secured import Reached
 from ticketd.config import Limits
 from ticketd.model import CAPACITY_MAX
 
 CONNECTIONS, EVENTS = 40, 10_000
+# TLS keeps what it has encrypted, too.
+TLS_CONNECTION_KIB_MAX = 3 * 1024
 # In JSON each of them is two characters.
 NAME = '"' * 200
 TICKETS = 1_000
@@ -31,6 +35,8 @@ FLAGS = ("--write-seconds-max", "600", "--frame-seconds-max", "600", "--log-leve
 # Ids as long as they can be.
 CONFIRMED, CANCELLED = "confirmed".ljust(64, "-"), "cancelled".ljust(64, "-")
 SHOWS = [f"show {CONFIRMED}", f"show {CANCELLED}"]
+# What takes most memory in TLS.
+WORST_WITH_TLS = ["list --after e{some}", f"cancel {CANCELLED}\nlist\nshow {CONFIRMED}"]
 GREEDY = [
     *SHOWS,
     "bookings",
@@ -67,17 +73,22 @@ def make_long_bookings(connection: Connection) -> None:
     assert connection.ask(f"cancel {CANCELLED}")["state"] == "cancelled"
 
 
-def greedy(port: int, lines: str, chance: random.Random, events: int) -> socket.socket:
+def greedy(connection: socket.socket, lines: str, chance: random.Random, events: int) -> socket.socket:
     """Ask for much, and take nothing."""
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    connection.connect(("127.0.0.1", port))
     connection.setblocking(False)
     data = "".join(lines.format(some=chance.randrange(events)) + "\n" for _ in range(REQUESTS)).encode()
-    with suppress(BlockingIOError):
+    with suppress(BlockingIOError, ssl.SSLWantWriteError):
         for _ in range(SENT_BYTES // len(data) + 1):
             connection.sendall(data)
     return connection
+
+
+def connected(port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    """Connect, with little room for replies."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection.connect(("127.0.0.1", port))
+    return tls.wrap_socket(connection, server_hostname="127.0.0.1") if tls else connection
 
 
 def wait_until_nothing_moves(control: Connection) -> None:
@@ -91,21 +102,25 @@ def wait_until_nothing_moves(control: Connection) -> None:
         time.sleep(0.01)
 
 
-def strike(chance: random.Random, size: int, folder: Path, kinds: Sequence[str], *flags: str) -> float:
+def strike(
+    chance: random.Random, size: int, folder: Path, kinds: Sequence[str], *flags: str, tls: ssl.SSLContext | None = None
+) -> float:
     """Let clients be greedy, and return how many KiB each takes. With ``size`` 10, the catalogue is full."""
+    most = TLS_CONNECTION_KIB_MAX if tls else CONNECTION_KIB_MAX
     connections, events = CONNECTIONS * size, min(EVENTS * size**2, Limits().events_max)
     write_long_events(folder, events)
-    with running(folder, *FLAGS, *flags) as daemon, daemon.connect() as control, ExitStack() as stack:
+    with running(folder, *FLAGS, *flags) as daemon, ExitStack() as stack:
+        control = stack.enter_context(Reached(connected(daemon.port, tls)))
         make_long_bookings(control)
         # Every page is encoded once for all.
         control.events()
         before = memory_kib(daemon, "VmRSS")
         for number in range(connections):
             lines = kinds[number % len(kinds)]
-            stack.enter_context(greedy(daemon.port, lines, chance, events))
+            stack.enter_context(greedy(connected(daemon.port, tls), lines, chance, events))
         wait_until_nothing_moves(control)
         per_connection = (memory_kib(daemon, "VmHWM") - before) / connections
-        assert per_connection <= CONNECTION_KIB_MAX, f"a connection takes {per_connection:,.0f} KiB"
+        assert per_connection <= most, f"a connection takes {per_connection:,.0f} KiB"
         assert control.ask("stats")["connections"] == connections + 1
         assert control.ask("book e0 1")["state"] == "confirmed"
     return per_connection
