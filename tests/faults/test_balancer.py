@@ -18,6 +18,8 @@ from tests.faults.fleet import Fleet
 from tests.faults.proxy import Fault, Proxy
 from tests.postgres import query
 from tests.serving.conftest import until
+from ticketd.wire.codec import decode
+from ticketd.wire.requests import Ready
 
 BUYERS = 60
 
@@ -81,6 +83,10 @@ async def stand_in(ports: Sequence[int], _folder: Path) -> AsyncIterator[int]:
     """Run the balancer of the tests with the file; yield its port."""
     async with Balancer(Configuration(FILE.read_text()), ports) as balancer:
         yield balancer.port
+
+
+def test_its_check_is_taken_by_daemons_without_words_too() -> None:
+    assert isinstance(decode(Configuration(FILE.read_text()).send.strip()), Ready)
 
 
 @pytest.mark.parametrize("balancing", [stand_in, haproxy] if shutil.which("haproxy") else [stand_in])
