@@ -77,6 +77,30 @@ def test_an_access_file_that_is_not_valid_stops_the_start(tmp_path: Path, conten
     assert not (tmp_path / "events.db").exists()
 
 
+def test_an_empty_variable_does_not_take_the_protection_away(tmp_path: Path) -> None:
+    for variable in ("TICKETD_ACCESS", "TICKETD_TLS_CERTIFICATE", "TICKETD_TLS_KEY"):
+        status, lines = start(tmp_path, **{variable: ""})
+        assert status == STATUS_USAGE
+        assert f"{variable} is empty" in lines[-1]
+
+
+def test_the_start_says_who_may_do_what(tmp_path: Path) -> None:
+    file = write_access(tmp_path / "access.json", anonymous="reader")
+    with running(tmp_path, "--access", file, "--tls-certificate", str(RSA)) as daemon:
+        ready = daemon.wait_line("^ready")
+        assert ready.endswith(f" tls=yes access={file} tokens=5 anonymous=reader")
+        assert not [line for line in daemon.lines if "no access file" in line]
+    with running(tmp_path) as daemon:
+        assert "tls=" not in daemon.wait_line("^ready")
+        told = daemon.wait_line("no access file")
+        assert told.endswith(f": whoever reaches 127.0.0.1:{daemon.port} may do everything")
+
+
+def test_an_address_of_ipv6_is_told_in_brackets(tmp_path: Path) -> None:
+    _, lines = start(tmp_path, "--host", "::")
+    assert "whoever reaches [::]:0 could sell" in lines[-1]
+
+
 def test_what_every_user_can_read_is_warned_of(tmp_path: Path) -> None:
     file, key = tmp_path / "access.json", tmp_path / "key.pem"
     write_access(file, users={"nobody-at-all": "seller", "12345": "seller"})

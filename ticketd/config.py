@@ -96,7 +96,7 @@ class Settings(Struct, frozen=True):
     unix_mode: Annotated[
         str,
         Meta(
-            pattern=r"^[0-7]{3}\Z",
+            pattern=r"^0?[0-7]{3}\Z",
             title="three octal digits, such as 660",
             description="its file mode: who may connect",
             extra={"metavar": "MODE"},

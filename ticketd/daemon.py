@@ -171,15 +171,21 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             if options.sync_events:
                 syncing = tasks.create_task(ending.supervise("file sync", file_sync.run()))
             _freeze_garbage_collector()
+            if security.access is None:
+                log.info("no access file: whoever reaches %s may do everything", addresses)
             write_line(
                 f"ready listen={addresses}{watched} ledger={name} events={len(catalogue)}"
                 f" loop={type(asyncio.get_running_loop()).__module__.partition('.')[0]} version={__version__}"
+                f"{security.describe()}"
             )
             manager.tell("READY=1", f"STATUS=selling on {addresses}")
             await ending.wait()
         began = asyncio.get_running_loop().time()
         if not cannot_serve:
             manager.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={(limits.drain_seconds_max + 1) * 1e6:.0f}")
+            if options.unix:
+                # While it listens: nobody else can have put another one there.
+                options.unix.unlink(missing_ok=True)
             await _drain(server, service, ending, limits.drain_seconds_max * CONNECTIONS_SHARE)
         if monitor:
             monitor.close()

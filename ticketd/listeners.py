@@ -71,7 +71,7 @@ async def listen_to_watchers(monitor: "Monitor", sockets: list[socket.socket]) -
 async def _bound(
     host: str, port: int, choice: str, check: Callable[[str, Iterable[Address]], None]
 ) -> list[socket.socket]:
-    where = f"{host}:{port}"
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         addresses = await resolve(host, port)
         check(where, addresses)

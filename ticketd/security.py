@@ -69,6 +69,14 @@ class Security:
                 where,
             )
 
+    def describe(self) -> str:
+        """Return what the ready line says of both; nothing if there are none."""
+        tls = " tls=yes" if self.tls else ""
+        if self.access is None:
+            return tls
+        listed = self._list
+        return f"{tls} access={self._options.access} tokens={len(listed.tokens)} anonymous={listed.anonymous or 'none'}"
+
     def check_metrics(self, where: str, addresses: Iterable[Address]) -> None:
         """The same for the metrics, which no access file guards."""
         if not any(map(is_reached_by_others, addresses)):

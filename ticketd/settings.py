@@ -171,6 +171,10 @@ def _options(given: dict[str, Given], *, accept_losses: bool) -> Options:
     if (given["ledger"].source != _DEFAULT and not values["ledger"]) or os.environ.get("TICKETD_LEDGER") == "":
         # Probably a variable that was not set. The default would be another ledger, which sells the same tickets again.
         raise ValueError("TICKETD_LEDGER or --ledger is empty; leave it out for a ledger beside the events file")
+    for name in ("access", "tls_certificate", "tls_key"):
+        if given[name].source == _DEFAULT and os.environ.get(variable := f"TICKETD_{name.upper()}") == "":
+            # The same: without it, less would be protected.
+            raise ValueError(f"{variable} is empty; give a file, or leave it out to go without one")
     ledger, source = values["ledger"] or str(events.with_name("events.db")), given["ledger"].source
     given["ledger"] = Given(ledger, source)
     shared = is_database_url(ledger)
@@ -187,6 +191,10 @@ def _options(given: dict[str, Given], *, accept_losses: bool) -> Options:
         raise ValueError(f"{given['unix_mode'].source} needs --unix")
     if values["sales_per_second_max"] and not values["access"]:
         raise ValueError(f"{given['sales_per_second_max'].source} needs --access: without tokens, nobody is told apart")
+    if values["access"] and values["open_to_the_network"] and not values["metrics"]:
+        raise ValueError(
+            "--open-to-the-network is for those without --access, and for --metrics; leave one of them out"
+        )
     if values["tls_key"] and not values["tls_certificate"]:
         raise ValueError(f"{given['tls_key'].source} needs --tls-certificate")
     return Options(

@@ -37,7 +37,9 @@ def test_it_sells_and_its_clients_have_names(tmp_path: Path, short_path: Path) -
         assert connection.read()["available"] == 8
 
 
-@pytest.mark.parametrize(("flags", "mode"), [((), 0o600), (("--unix-mode", "660"), 0o660), (("--unix-mode", "000"), 0)])
+@pytest.mark.parametrize(
+    ("flags", "mode"), [((), 0o600), (("--unix-mode", "0660"), 0o660), (("--unix-mode", "000"), 0)]
+)
 def test_its_mode_says_who_may_connect(tmp_path: Path, short_path: Path, flags: tuple[str, ...], mode: int) -> None:
     with running(tmp_path, "--unix", str(short_path), *flags) as daemon:
         assert stat.S_IMODE(short_path.stat().st_mode) == mode
@@ -144,3 +146,13 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path, short_path: Path, there
     if there in ("file", "link to a file"):
         assert path.read_text() == "mine"
     assert path.is_dir() == (there == "folder")
+    if there not in ("nothing above", "too long"):
+        assert "it exists and is no socket" in line
+        assert not (tmp_path / "events.db").exists()
+
+
+def test_its_file_is_gone_after_an_end_in_good_order(tmp_path: Path, short_path: Path) -> None:
+    with running(tmp_path, "--unix", str(short_path)) as daemon:
+        assert short_path.is_socket()
+        assert daemon.end() == 0
+        assert not short_path.exists()

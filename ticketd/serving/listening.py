@@ -50,8 +50,10 @@ def bind_unix(path: Path, mode: int) -> socket.socket:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove the file of a unix socket on which nobody listens any more. Raises OSError if somebody does."""
+    """Remove the file of a unix socket on which nobody listens any more. Raises OSError if it is anything else."""
     if not path.is_socket():
+        if os.path.lexists(path):
+            raise OSError("it exists and is no socket")
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
