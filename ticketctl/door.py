@@ -33,7 +33,7 @@ from ticketd.wire.codec import from_fields
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, Reply, TicketReply, error_reply
 from ticketd.wire.requests import Redeem, Show
 from ticketd.wire.requests.fields import EventId
-from ticketd.wire.roles import SAY_WHO, may
+from ticketd.wire.roles import may
 
 # How long to wait before a scan is sent again, unless the daemon says how long.
 AGAIN_AFTER_SECONDS = 0.5
@@ -123,11 +123,8 @@ def _open(event: str, client: Client, output: Output) -> int:
         return CANNOT_CONNECT
     if who and not may(who.role, Redeem.roles):
         reply = ErrorReply("unauthorized", f"door needs the role door, and you are {who.role} ({who.name})")
-    elif isinstance(reply, ErrorReply) and reply.code == "unauthorized" and client.token is None:
-        # Whoever may do anything may see an event.
-        reply = ErrorReply("unauthorized", f"door needs the role door; {SAY_WHO}")
     if isinstance(reply, ErrorReply):
-        output.error(reply)
+        output.error(DOOR.refusal(reply))
         return status_of(reply)
     if isinstance(reply, EventReply) and output.mode == "table":
         output.note(printable(f"the door of {reply.name} is open: scan tickets, or leave with Ctrl-D"))

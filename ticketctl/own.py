@@ -13,7 +13,7 @@ from ticketctl.client import Client
 from ticketctl.output import Output
 from ticketd.errors import TicketError
 from ticketd.wire.replies import CommandHelp, ErrorReply, FieldHelp
-from ticketd.wire.roles import ANYBODY, Role
+from ticketd.wire.roles import ANYBODY, SAY_WHO, Role, any_of
 from ticketd.wire.schema import Field, shown
 
 Run = Callable[[Sequence[str], Client, Output], int]
@@ -112,7 +112,11 @@ class OwnCommand:
         """Return the refusal of a request that it sent. It names this command, which is what was typed."""
         if reply.code != "unauthorized":
             return reply
-        message = re.sub(r"^\w+(?= needs the role )", self.name, reply.message)
+        if reply.message.endswith(SAY_WHO):
+            # Its first request may need a lesser role than the others.
+            message = f"{self.name} needs the role {any_of(self.roles)}; {SAY_WHO}"
+        else:
+            message = re.sub(r"^\w+(?= needs the role )", self.name, reply.message)
         return msgspec.structs.replace(reply, message=message)
 
     def wrong(self, what: str) -> TicketError:

@@ -171,6 +171,7 @@ def test_what_is_refused_is_named_as_it_was_typed(shop: Guarded) -> None:
         ([*seller, "report", "1"], "report needs the role manager, and you are seller"),
         ([*seller, "export", "bookings"], "export needs the role manager, and you are seller"),
         ([*reader, "export", "tickets", "--event", "1"], "export needs the role manager, and you are reader"),
+        (["report", "1"], f"report needs the role manager; {give}"),
         (["export", "events"], f"export needs the role reader; {give}"),
         ([*seller, "import", "-"], "import needs the role manager, and you are seller"),
     ):

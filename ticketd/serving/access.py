@@ -5,7 +5,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -13,7 +13,7 @@ from ticketd.access_file import AccessList, Token, digest
 from ticketd.errors import TicketError
 from ticketd.wire.replies import WelcomeReply
 from ticketd.wire.requests import Auth, Book, Hold, Request, Show
-from ticketd.wire.roles import SAY_WHO, WRONG_TOKEN, Role, may
+from ticketd.wire.roles import SAY_WHO, WRONG_TOKEN, Role, any_of, may
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Access:
     def check_from_ledger(self, who: Who, request: Request) -> None:
         """The same for what memory cannot answer."""
         if request.ledger_roles is not None and not may(who.role, request.ledger_roles):
-            needed = _any_of(request.ledger_roles)
+            needed = any_of(request.ledger_roles)
             message = f"bookings and tickets need the role {needed}, and you are {who.role}"
             if isinstance(request, Show) and request.kind is UNSET:
                 message = f"no event has the id {request.id}; {message}"
@@ -134,12 +134,8 @@ class Access:
         self._sold_until[name] = until
 
 
-def _any_of(roles: frozenset[Role]) -> str:
-    return " or ".join(role for role in get_args(Role) if role in roles)
-
-
 def _unauthorized(who: Who, request: Request) -> TicketError:
-    needed = _any_of(request.roles)
+    needed = any_of(request.roles)
     command = request.__struct_config__.tag
     if who.role is None:
         return TicketError("unauthorized", f"{command} needs the role {needed}; {SAY_WHO}")

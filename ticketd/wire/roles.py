@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 Role = Literal["reader", "seller", "door", "manager", "admin"]
 
@@ -21,6 +21,11 @@ ANYBODY: frozenset[Role] = frozenset()
 SAY_WHO = "say who you are first, with auth and a token"
 SAY_WHO_AT_ONCE = "the first line must say who you are, with auth and a token; connect again"
 WRONG_TOKEN = "this token is not valid"
+
+
+def any_of(roles: frozenset[Role]) -> str:
+    """Return roles as they are named in a sentence: ``seller or door``."""
+    return " or ".join(role for role in get_args(Role) if role in roles)
 
 
 # It is asked for each request, and there are few answers.
