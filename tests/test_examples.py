@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,9 +28,15 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
-def run(*command: str | int) -> subprocess.CompletedProcess[str]:
+def run(*command: str | int, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=SECONDS_MAX, cwd=EXAMPLES, check=False
+        list(map(str, command)),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        cwd=EXAMPLES,
+        check=False,
     )
 
 
@@ -41,7 +48,12 @@ def node(script: str, port: int) -> Any:
     return msgspec.json.decode(done.stdout)
 
 
-@pytest.fixture(params=[pytest.param([str(NODE), "checkout.mjs"], id="node", marks=needs_node)])
+@pytest.fixture(
+    params=[
+        pytest.param([sys.executable, "checkout.py"], id="python"),
+        pytest.param([str(NODE), "checkout.mjs"], id="node", marks=needs_node),
+    ]
+)
 def checkout(request: pytest.FixtureRequest) -> list[str]:
     """The command line of a checkout, without its arguments."""
     command: list[str] = request.param
@@ -62,6 +74,24 @@ def test_a_checkout_sells_tickets_until_there_are_no_more(daemon: Daemon, checko
     done = run(*checkout, "1", 2, daemon.port)
     assert (done.returncode, done.stdout) == (1, "")
     assert "event 1 has 1 left" in done.stderr
+
+
+def test_a_door_in_python_lets_in_each_ticket_once_through_lost_replies(daemon: Daemon) -> None:
+    with daemon.connect() as connection:
+        single, other, *_ = connection.ask("book 1 3 --booking anna")["tickets"]
+        connection.ask("book 2 1 --booking elsewhere")
+    scans = "\n".join([single, single, "anna", other, "elsewhere", ""])
+    with closing(Thief(daemon, "redeem", 2)) as thief:
+        done = run(sys.executable, "door.py", "1", thief.port, stdin=scans)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [reply.get("replayed", False) for reply in thief.stolen] == [False, True]
+    assert done.stdout.splitlines() == [
+        f"{single}: let in 1",
+        f"{single}: already_redeemed",
+        "anna: let in 2",
+        f"{other}: already_redeemed",
+        "elsewhere: wrong_event",
+    ]
 
 
 @needs_node
