@@ -58,7 +58,7 @@ def owed(stream: bytes, limit: int = FRAME_BYTES_MAX) -> Owed:
 
 
 def tag_of(line: bytes) -> str | None:
-    """Return the tag that the reply to a line repeats, unless it is bad_frame; None for none."""
+    """Return the tag that the reply to a line repeats, unless the line is refused as unreadable; None for none."""
     text = line.strip(b" \t\r")
     if not text.startswith(b"{"):
         return None

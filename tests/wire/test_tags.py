@@ -56,7 +56,10 @@ def test_what_is_no_tag_is_refused_without_one(tag: Any) -> None:
         ('{"cmd":5,"tag":"a"}', "unknown_command", "a"),
         ('{"cmd":"ping","tag":"a","tag":"b","x":1}', "bad_request", "b"),
         ('{"cmd":"ping","tag":"a","tag":"","x":1}', "bad_request", None),
-        ('{"cmd":"list","limit":' + "9" * 400 + ',"tag":"a"}', "bad_request", "a"),
+        ('{"cmd":"list","limit":' + "9" * 40 + ',"tag":"a"}', "bad_request", "a"),
+        # Such a number cannot be read at all.
+        ('{"cmd":"list","limit":' + "9" * 5_000 + ',"tag":"a"}', "bad_request", None),
+        ('{"cmd":"list","limit":' + "9" * 5_000 + ',"tag":"a"', "bad_request", None),
         # It is not JSON, so nothing in it counts.
         ('{"cmd":"ping","tag":"a"', "bad_frame", None),
         ('{"cmd":"ping","tag":"a",}', "bad_frame", None),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Union
 
 import msgspec
-from msgspec import Struct, UnsetType
+from msgspec import UnsetType
 
 from ticketd.errors import TicketError
 from ticketd.wire.commands import commands, unknown_command
@@ -22,30 +22,17 @@ _decode_reply: Callable[[bytes], Reply] = msgspec.json.Decoder(_AnyReply).decode
 encode = msgspec.json.Encoder().encode
 
 
-class _Tagged(Struct):
-    """The tag of a request that is not valid, if it is one. All else is skipped."""
-
-    tag: object = None
-
-    @property
-    def value(self) -> str | None:
-        return self.tag if isinstance(self.tag, str) and 1 <= len(self.tag) <= TAG_CHARS_MAX else None
-
-
-_decode_tag = msgspec.json.Decoder(_Tagged).decode
-
-
 def decode(frame: bytes) -> Request:
     """Return the request in a line of JSON. Raises TicketError (bad_frame, bad_request or unknown_command)."""
     try:
         return _decode_request(frame)
     except msgspec.ValidationError:
         # If a field is repeated, the last one counts, but the typed decoder stops at the first bad one. Decode again.
+        fields = _fields(frame)
         try:
-            return from_fields(_fields(frame))
+            return from_fields(fields)
         except TicketError as error:
-            if error.code != "bad_frame":
-                error.tag = _decode_tag(frame).value
+            error.tag = _tag_of(fields)
             raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_json(error) from None
@@ -59,6 +46,11 @@ def _fields(frame: bytes) -> dict[str, object]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_json(error) from None
     return fields
+
+
+def _tag_of(fields: dict[str, object]) -> str | None:
+    tag = fields.get("tag")
+    return tag if isinstance(tag, str) and 1 <= len(tag) <= TAG_CHARS_MAX else None
 
 
 def from_fields(fields: dict[str, object]) -> Request:
