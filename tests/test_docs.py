@@ -17,7 +17,7 @@ import pytest
 
 from tests.daemon import running, write_shipped_events
 from tests.faults.__main__ import ATTACKS
-from ticketd.config import Limits
+from ticketd.config import Limits, Settings
 from ticketd.errors import Code
 from ticketd.wire.commands import commands, help_reply
 from ticketd.wire.requests import Help
@@ -112,6 +112,16 @@ def test_protocol_md_has_every_limit_with_its_default() -> None:
     for name in Limits.__struct_fields__:
         flag = "--" + name.replace("_", "-")
         assert f"| `{flag}` | {getattr(Limits(), name):g} |" in PROTOCOL
+
+
+def test_operating_md_has_every_setting_with_its_default() -> None:
+    page = read("docs/operating.md")
+    for name in Settings.__struct_fields__:
+        row = re.search(rf"^\| `--{name.replace('_', '-')}`.*", page, re.MULTILINE)
+        assert row, name
+        default = getattr(Settings(), name)
+        # None, or off, is said in other words.
+        assert not default or f"`{default}`" in row[0]
 
 
 @pytest.fixture

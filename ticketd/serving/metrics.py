@@ -23,7 +23,7 @@ _INTERNAL = ""
 
 
 class Metrics(Collector):
-    """The metrics of a service. Collected on the loop, in a few milliseconds."""
+    """The metrics of a service. Collected on the loop: in a few milliseconds, but longer with very many events."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
