@@ -33,8 +33,9 @@ def run(rounds: int, place: Path) -> Iterator[Block]:
         for _ in range(rounds):
             calm, commit_ms, calm_storm = _buyer_beside_storm(daemon)
             with _backing_up(daemon, place) as written:
-                buyer, _, storm = _buyer_beside_storm(daemon)
+                buyer, commit_beside_ms, storm = _buyer_beside_storm(daemon)
             samples.add(NAME, BUYER_LINE, buyer)
+            samples.add(NAME, COMMIT, commit_beside_ms)
             samples.add(NAME, COMMIT_WITHOUT, commit_ms)
             samples.add(NAME, WITHOUT, calm)
             samples.add(NAME, STORM_LINE, storm)

@@ -119,7 +119,10 @@ class Backup:
             copy.pragma("cache_size", PAGES_AT_ONCE)
             with copy.backup("main", file, "main") as backup:
                 while not backup.step(PAGES_AT_ONCE):
+                    began = time.monotonic()
                     _sync(self._part)
+                    # Leave as much time of the disk to commits.
+                    time.sleep(time.monotonic() - began)
                     self._raise_interruption()
         _sync(self._part)
 
