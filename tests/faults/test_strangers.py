@@ -36,7 +36,7 @@ def test_sighup_in_a_storm_drops_nobody_who_is_allowed(tmp_path: Path, chance: r
 @pytest.mark.parametrize("way", ["plain", "tls"])
 def test_a_stranger_who_must_go_holds_no_place_any_longer(tmp_path: Path, way: Way) -> None:
     guard = Guard(tmp_path)
-    flags = ("--connections-max", "20", "--waiting-max", "2", "--loopback-places", "0", "--log-level", "warning")
+    flags = ("--connections-max", "20", "--loopback-places", "0", "--log-level", "warning")
 
     async def come(daemon: Guarded) -> None:
         async with AsyncExitStack() as stack:
@@ -49,6 +49,5 @@ def test_a_stranger_who_must_go_holds_no_place_any_longer(tmp_path: Path, way: W
             await stack.enter_async_context(await daemon.known(guard.secrets["admin"]))
             assert [reply["code"] for reply in await first.rest()] == ["too_many_connections"]
 
-    # As many as begin TLS may wait.
     with guard.daemon("d", *flags, "--connections-per-address-max", "100", tls=way == "tls") as daemon:
         uvloop.run(come(daemon))

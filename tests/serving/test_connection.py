@@ -12,7 +12,8 @@ import pytest
 
 from tests.daemon import running, unasked, write_events
 from tests.faults.disk import RealDisk
-from tests.serving.conftest import LOOPS, Served, on_both_loops, serving, until
+from tests.secured import secret
+from tests.serving.conftest import LOOPS, Served, guarded_service, on_both_loops, serving, until
 from ticketd.config import Limits
 from ticketd.serving.connection import Connection as ServedConnection
 from ticketd.serving.service import Service
@@ -351,8 +352,9 @@ def connections() -> list[ServedConnection]:
 @pytest.mark.parametrize("loop_factory", LOOPS, ids=["asyncio", "uvloop"])
 def test_a_closed_connection_is_freed_at_once(loop_factory: Run, tmp_path: Path) -> None:
     async def converse() -> None:
-        async with serving(tmp_path) as served:
-            for lines in (b"ping\n", b"watch\n", b"book 1 1\nshow nothing\n", b"ping"):
+        async with serving(tmp_path, make=partial(guarded_service, anonymous="seller")) as served:
+            token = f"auth {secret('seller')}\n".encode()
+            for lines in (b"ping\n", token, b"watch\n", b"book 1 1\nshow nothing\n", b"ping"):
                 for _ in range(5):
                     client = await served.connect()
                     client.send(lines)

@@ -39,9 +39,10 @@ class Identity:
         return f"say who you are within {STRANGER_SECONDS_MAX:g} s, with auth and a token"
 
     def leave(self) -> None:
-        """Give back the place of a stranger."""
-        if self._strangers is not None:
-            self._strangers.discard(self)
+        """Give back the place of a stranger, and drop what would keep the connection alive."""
+        self._turn_out, self._on_name = None, _ignore
+        self._follow_gate()
+        self.gate = None
 
     def refresh(self) -> bool:
         """Take what a new access list says of them. Return False if they had a role, and have none any more."""
@@ -52,16 +53,20 @@ class Identity:
     def _follow_gate(self) -> None:
         """Take over who they are, and whether that is a stranger."""
         self._tell_name()
-        strangers = self._service.strangers_with(self.gate)
+        # Whoever has not entered, or has left, counts nowhere.
+        strangers = self._service.strangers_with(self.gate) if self._turn_out else None
         if strangers is self._strangers:
             return
-        self.leave()
+        if self._strangers is not None:
+            self._strangers.discard(self)
         self._strangers = strangers
-        if strangers is not None:
-            assert self._turn_out
+        if self._turn_out and strangers is not None:
             strangers.add(self, self._owner, partial(self._turn_out, strangers.refusal))
         must_speak = strangers is self._service.strangers
         self.known_by = self._since + STRANGER_SECONDS_MAX if must_speak else math.inf
 
     def _tell_name(self) -> None:
         self._on_name(self.gate.who.name if self.gate else None)
+
+
+def _ignore(_name: str | None) -> None: ...
