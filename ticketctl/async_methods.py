@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from ticketctl.protocol import given
 from ticketd.wire.replies import (
+    BackupReply,
     BookingReply,
     BookingsReply,
     EventReply,
@@ -21,6 +22,7 @@ from ticketd.wire.replies import (
 from ticketd.wire.requests import (
     Amend,
     Annul,
+    Backup,
     Book,
     Bookings,
     Cancel,
@@ -81,6 +83,19 @@ class AsyncMethods:
     ) -> EventReply | BookingReply | TicketReply:
         """Show the event, booking or ticket with this id; if several have it, the first in this order."""
         reply: EventReply | BookingReply | TicketReply = await self.call(Show(id, kind=given(kind)))
+        return reply
+
+    def watch(self, event: str | None = None) -> AsyncIterator[EventReply]:
+        """Stream the events, or one event, as they change, until the next line is sent."""
+        return self.follow(Watch(event=given(event)))
+
+    async def bookings(
+        self, *, after: str | None = None, limit: int = 100, event: str | None = None, buyer: str | None = None
+    ) -> BookingsReply:
+        """Read the bookings, a page at a time, in the order of their ids."""
+        reply: BookingsReply = await self.call(
+            Bookings(after=given(after), limit=limit, event=given(event), buyer=given(buyer))
+        )
         return reply
 
     async def create(
@@ -197,19 +212,6 @@ class AsyncMethods:
         reply: EventReply = await self.call(Delete(event))
         return reply
 
-    def watch(self, event: str | None = None) -> AsyncIterator[EventReply]:
-        """Stream the events, or one event, as they change, until the next line is sent."""
-        return self.follow(Watch(event=given(event)))
-
-    async def bookings(
-        self, *, after: str | None = None, limit: int = 100, event: str | None = None, buyer: str | None = None
-    ) -> BookingsReply:
-        """Read the bookings, a page at a time, in the order of their ids."""
-        reply: BookingsReply = await self.call(
-            Bookings(after=given(after), limit=limit, event=given(event), buyer=given(buyer))
-        )
-        return reply
-
     async def stats(self) -> StatsReply:
         """Show what the daemon is doing."""
         reply: StatsReply = await self.call(Stats())
@@ -228,4 +230,9 @@ class AsyncMethods:
     async def help(self, command: str | None = None) -> HelpReply:
         """Show the commands, or one of them with its fields."""
         reply: HelpReply = await self.call(Help(command=given(command)))
+        return reply
+
+    async def backup(self, name: str) -> BackupReply:
+        """Write a backup of the ledger beside it, while it sells."""
+        reply: BackupReply = await self.call(Backup(name))
         return reply

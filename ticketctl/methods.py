@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from ticketctl.protocol import given
 from ticketd.wire.replies import (
+    BackupReply,
     BookingReply,
     BookingsReply,
     EventReply,
@@ -21,6 +22,7 @@ from ticketd.wire.replies import (
 from ticketd.wire.requests import (
     Amend,
     Annul,
+    Backup,
     Book,
     Bookings,
     Cancel,
@@ -81,6 +83,19 @@ class Methods:
     ) -> EventReply | BookingReply | TicketReply:
         """Show the event, booking or ticket with this id; if several have it, the first in this order."""
         reply: EventReply | BookingReply | TicketReply = self.call(Show(id, kind=given(kind)))
+        return reply
+
+    def watch(self, event: str | None = None) -> Iterator[EventReply]:
+        """Stream the events, or one event, as they change, until the next line is sent."""
+        return self.follow(Watch(event=given(event)))
+
+    def bookings(
+        self, *, after: str | None = None, limit: int = 100, event: str | None = None, buyer: str | None = None
+    ) -> BookingsReply:
+        """Read the bookings, a page at a time, in the order of their ids."""
+        reply: BookingsReply = self.call(
+            Bookings(after=given(after), limit=limit, event=given(event), buyer=given(buyer))
+        )
         return reply
 
     def create(
@@ -193,19 +208,6 @@ class Methods:
         reply: EventReply = self.call(Delete(event))
         return reply
 
-    def watch(self, event: str | None = None) -> Iterator[EventReply]:
-        """Stream the events, or one event, as they change, until the next line is sent."""
-        return self.follow(Watch(event=given(event)))
-
-    def bookings(
-        self, *, after: str | None = None, limit: int = 100, event: str | None = None, buyer: str | None = None
-    ) -> BookingsReply:
-        """Read the bookings, a page at a time, in the order of their ids."""
-        reply: BookingsReply = self.call(
-            Bookings(after=given(after), limit=limit, event=given(event), buyer=given(buyer))
-        )
-        return reply
-
     def stats(self) -> StatsReply:
         """Show what the daemon is doing."""
         reply: StatsReply = self.call(Stats())
@@ -224,4 +226,9 @@ class Methods:
     def help(self, command: str | None = None) -> HelpReply:
         """Show the commands, or one of them with its fields."""
         reply: HelpReply = self.call(Help(command=given(command)))
+        return reply
+
+    def backup(self, name: str) -> BackupReply:
+        """Write a backup of the ledger beside it, while it sells."""
+        reply: BackupReply = self.call(Backup(name))
         return reply

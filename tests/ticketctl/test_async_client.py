@@ -114,6 +114,19 @@ async def test_what_has_no_id_is_not_sent_twice() -> None:
     assert len(server.asked) == 1
 
 
+async def test_what_was_certainly_not_done_is_sent_again_without_an_id_too() -> None:
+    """The first connection ends with a line that says so."""
+    event = {"id": "1", "name": "E", "date": "2027-03-11T20:00:00Z", "capacity": 5, "available": 5}
+    amended = answer("event", **event, held=0, sold=0, version=0)
+    idle = answer("error", code="idle_timeout", message="too long idle", unasked=True)
+    async with (
+        scripted(lambda _: amended if server.connections > 1 else idle) as server,
+        AsyncClient("127.0.0.1", server.port) as client,
+    ):
+        first, second = await asyncio.gather(client.amend("1", capacity=5), client.amend("1", capacity=5))
+    assert (first.capacity, second.capacity) == (5, 5)
+
+
 async def test_a_busy_daemon_is_asked_again_with_the_same_id() -> None:
     answers = [FULL, FULL, booked("b")]
     async with scripted(lambda _: answers.pop(0)) as server, AsyncClient("127.0.0.1", server.port) as client:

@@ -95,6 +95,21 @@ def test_a_refused_token_answers_all_that_waits_for_it() -> None:
     assert not conversation.is_reusable
 
 
+def test_an_error_that_nobody_asked_for_answers_all_that_has_no_reply() -> None:
+    conversation: Conversation[str] = Conversation(HERE)
+    for name in ("a", "b", "c"):
+        conversation.add(Book("1", 1, name), name)
+        conversation.take()
+    conversation.add(Book("1", 1, "unsent"), "unsent")
+    ending = answer("error", code="shutting_down", message="it ends", unasked=True)
+    received = [*conversation.receive(booked("a") + ending)]
+    assert [(waiter, type(reply)) for waiter, reply in received] == [
+        ("a", BookingReply),
+        *((name, ErrorReply) for name in ("b", "c", "unsent")),
+    ]
+    assert not conversation.is_reusable
+
+
 def test_an_error_before_anything_was_sent_is_not_taken_for_a_reply() -> None:
     conversation: Conversation[str] = Conversation(HERE)
     conversation.add(Book("1", 1, "a"), "a")
@@ -111,6 +126,21 @@ def test_what_nothing_asked_for_makes_a_connection_useless(more: bytes) -> None:
     conversation.add(Ping(), "only")
     conversation.take()
     assert list(conversation.receive(PONG + more)) == [("only", PongReply())]
+    assert not conversation.is_reusable
+
+
+def test_after_a_refusal_the_next_request_begins_with_the_token_again() -> None:
+    """It may be another one by then."""
+    conversation: Conversation[str] = Conversation(HERE, TOKEN)
+    for name in ("a", "b"):
+        conversation.add(Book("1", 1, name), name)
+    conversation.take()
+    assert [*conversation.receive(WELCOME)] == []
+    conversation.take()
+    [(_, refusal)] = conversation.receive(answer("error", code="unauthorized", message="no"))
+    assert isinstance(refusal, ErrorReply)
+    assert conversation.is_over
+    assert ids([*conversation.receive(booked("b"))]) == [("b", "b")]
     assert not conversation.is_reusable
 
 
