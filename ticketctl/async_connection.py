@@ -52,7 +52,7 @@ class AsyncConnection(asyncio.Protocol):
     @property
     def has_room(self) -> bool:
         """Whether it takes another request."""
-        return self.is_open and len(self._conversation) < REQUESTS_IN_FLIGHT_MAX
+        return self.is_open and not self._conversation.is_over and len(self._conversation) < REQUESTS_IN_FLIGHT_MAX
 
     def send(self, request: Request, deadline: float) -> Future:
         """Send a request, together with all others of this round of the loop. Return the future outcome.

@@ -102,8 +102,9 @@ class Conversation(Generic[W]):
         self._in_flight: deque[tuple[Request, W]] = deque()
         # The start of a line whose end has not come.
         self._line = bytearray()
-        # Whether a line came that answers nothing. No later line can be trusted.
-        self._is_over = False
+        # Whether no more requests should be added: a line came that answers nothing; or the daemon refused what this
+        # token may do, and the token may be another one by now.
+        self.is_over = False
 
     def __len__(self) -> int:
         """Return how many requests have no reply."""
@@ -112,7 +113,7 @@ class Conversation(Generic[W]):
     @property
     def is_reusable(self) -> bool:
         """Whether the next line will answer the next request, if there is none now."""
-        return not (self._in_flight or self._unsent or self._line or self._is_over)
+        return not (self._in_flight or self._unsent or self._line or self.is_over)
 
     @property
     def in_flight(self) -> list[W]:
@@ -170,8 +171,7 @@ class Conversation(Generic[W]):
                         # It says that the connection ends, and that what has no reply yet was not done.
                         yield from self._refused(reply)
                         return
-                    # The token may be another one by now. The next request begins with it, on a new connection.
-                    self._is_over |= reply.code == "unauthorized"
+                    self.is_over |= reply.code == "unauthorized"
                 if not request.streams or isinstance(reply, ErrorReply):
                     self._in_flight.popleft()
                 yield waiter, reply
@@ -179,7 +179,7 @@ class Conversation(Generic[W]):
                 # Nothing asked for this line. If it is an error, it is the last one, and nothing will be done.
                 if self._unsent:
                     yield from self._refused(self._decode(line, None, ()))
-                self._is_over = True
+                self.is_over = True
                 return
             else:
                 reply = self._decode(line, None, (WelcomeReply,))
@@ -200,7 +200,7 @@ class Conversation(Generic[W]):
 
     def _refused(self, reply: Reply) -> Iterator[tuple[W, Reply]]:
         """Let an error answer all that waits: the daemon has done none of it, and takes none of it."""
-        self._is_over = True
+        self.is_over = True
         yield from ((waiter, reply) for waiter, _ in self.end())
 
     def _decode(self, line: bytes, asked: Request | None, expected: tuple[type[Reply], ...]) -> Reply:

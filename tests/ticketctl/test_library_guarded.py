@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import answer, lying
-from tests.guarded import Guarded, certificate, guarded
+from tests.guarded import Guarded, certificate, guarded, write_token
 from tests.secured import short_folder
 from ticketctl import AsyncClient, CannotConnectError, Client, ClientError, RefusedError, Tls, read_token
 from ticketctl.link import Token
@@ -88,6 +88,24 @@ def test_a_wrong_token_is_refused(call: Any, shop: Shop) -> None:
     with pytest.raises(RefusedError, match="this token is not valid") as refused:
         call(Book("1", 1), shop.unix, 1, token=Token("x" * 43))
     assert refused.value.code == "unauthorized"
+
+
+async def test_a_token_that_was_replaced_is_read_again_in_the_middle_of_a_sale(tmp_path: Path) -> None:
+    with guarded(tmp_path) as shop:
+        async with AsyncClient("127.0.0.1", shop.port, token=read_token(shop.token_file("reader"))) as client:
+            over = asyncio.Event()
+
+            async def reads_on() -> None:
+                while not over.is_set():
+                    await client.list()
+
+            readers = asyncio.gather(*(reads_on() for _ in range(10)))
+            with pytest.raises(RefusedError, match="book needs the role seller, and you are reader"):
+                await client.book("1", 1)
+            write_token(Path(shop.token_file("reader")), shop.secrets["seller"])
+            assert (await client.book("1", 1)).state == "confirmed"
+            over.set()
+            await readers
 
 
 @both
