@@ -12,7 +12,7 @@ def test_a_refused_address_leaves_no_ledger_behind(host: str, tmp_path: Path) ->
     daemon = Daemon("--host", host, "--port", "0", cwd=tmp_path)
     assert daemon.wait() == 3
     [line] = daemon.lines
-    assert line.startswith(f"ticketd: whoever reaches {host}:0 could sell")
+    assert line.startswith(f"ticketd: whoever reaches {f'[{host}]' if ':' in host else host}:0 could sell")
     assert "--access FILE" in line
     assert "--open-to-the-network" in line
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,6 @@ Knows no command by name: what it completes comes from ``commands.known``.
 import shlex
 import time
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
@@ -123,8 +122,8 @@ def _ids(offered: Iterable[tuple[str, str]], word: str) -> Iterable[Completion]:
 
 
 def _names(offered: Iterable[Command | OwnCommand], word: str) -> Iterable[Completion]:
-    # In order of their names, so that book comes before bookings.
-    for command in sorted(offered, key=attrgetter("name")):
+    # Tab takes the first: book, and not bookings.
+    for command in sorted(offered, key=lambda command: len(command.name)) if word else offered:
         if command.name.startswith(word):
             yield Completion(f"{command.name} ", -len(word), display=command.name, display_meta=command.summary)
 

@@ -41,7 +41,7 @@ def test_a_tag_is_no_change_of_an_event() -> None:
 
 @pytest.mark.parametrize("tag", ["", "x" * (TAG_CHARS_MAX + 1), 5, None, True, ["a"], {}])
 def test_what_is_no_tag_is_refused_without_one(tag: Any) -> None:
-    with pytest.raises(TicketError, match=r"^tag must be 1 to 64 characters, not ") as refused:
+    with pytest.raises(TicketError, match=r"^tag must be (1 to 64 characters|a string, in quotes), not ") as refused:
         codec.decode(msgspec.json.encode({"cmd": "ping", "tag": tag}))
     assert (refused.value.code, refused.value.tag) == ("bad_request", None)
 
