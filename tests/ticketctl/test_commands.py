@@ -27,7 +27,7 @@ def test_a_booking_prints_one_line_and_show_finds_its_tickets(daemon: Daemon) ->
     assert (event, quantity, state, tickets.count(","), rest[:5], rest[6:]) == (
         *("1", "2", "confirmed", 1),
         [""] * 5,
-        [""] * 4,
+        [""] * 5,
     )
     assert re.fullmatch(TIME, rest[5])
     assert ctl("show", booking, port=daemon.port).stdout == done.stdout
@@ -47,12 +47,12 @@ def test_a_booking_has_the_same_columns_in_every_command(daemon: Daemon) -> None
     *ticket, at = ctl("redeem", first, port=daemon.port).stdout.rstrip("\n").split("\t")
     assert ticket == [first, "1", "0", "redeemed"]
     cancelled = ctl("cancel", "0", "--tickets", second, port=daemon.port).stdout
-    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, "", "", "", booked_at, "Anna", "", "", ""]
+    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, "", "", "", booked_at, "Anna", "", "", "", ""]
     shown = ctl("show", "0", port=daemon.port).stdout
-    *columns, changes, by, redeemed_by = shown.rstrip("\n").split("\t")
+    *columns, changes, by, admitted, redeemed_by = shown.rstrip("\n").split("\t")
     assert columns[7:] == ["", second, first, at, "", booked_at, "Anna"]
     # Nobody has a token here.
-    assert (by, redeemed_by) == ("", "")
+    assert (by, admitted, redeemed_by) == ("", "", "")
     assert [(each["what"], each.get("tickets")) for each in msgspec.json.decode(changes)] == [
         ("confirm", None),
         ("cancel", [second]),

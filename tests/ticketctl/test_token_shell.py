@@ -43,7 +43,7 @@ def test_the_help_has_what_the_role_may_do(shop: Guarded, tmp_path: Path) -> Non
         help_ = entered(screen, shop.port, "help")
         assert all(usage in help_ for usage in ("redeem TICKET", "annul TICKET", "door EVENT", "exit "))
         assert not any(usage in help_ for usage in ("book EVENT", "cancel BOOKING", "create NAME", "import FILE"))
-        assert "not for the role door: amend, book, bookings, cancel, " in help_
+        assert "not for the role door: amend, backup, book, bookings, cancel, " in help_
         # Each of them can still be looked up.
         assert "cancel BOOKING" in entered(screen, shop.port, "help cancel")
 
