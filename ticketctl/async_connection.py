@@ -6,7 +6,7 @@ then its reply is dropped when it comes.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ticketctl.async_link import open_transport
 from ticketctl.link import CannotOpenError, Token, Where
@@ -57,7 +57,8 @@ class AsyncConnection(asyncio.Protocol):
     def send(self, request: Request, deadline: float) -> Future:
         """Send a request, together with all others of this round of the loop. Return the future outcome.
 
-        Whether that is cancelled changes nothing. Raises RefusedError if the request is too long.
+        If that is cancelled before then, it is not sent; after that, it changes nothing. Raises RefusedError if it is
+        too long.
         """
         future: Future = self._loop.create_future()
         self._conversation.add(request, (future, deadline, self._loop.time() + self._timeout))
@@ -125,7 +126,14 @@ class AsyncConnection(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_is_due = False
         if self._transport and self.is_open:
+            if gone := [call for call in self._conversation.unsent if call[0].done()]:
+                self._withdraw(gone)
             self._transport.write(self._conversation.take())
+
+    def _withdraw(self, calls: Sequence[Call]) -> None:
+        self._conversation.withdraw(calls)
+        for _ in calls:
+            self._answered()
 
     def _set_alarm(self, deadline: float) -> None:
         if self._alarm:
@@ -144,11 +152,10 @@ class AsyncConnection(asyncio.Protocol):
             self.end(NoReply(f"{self._where} answers nothing, so the connection was closed", again=True))
             return
         late = [call for call in unsent if call[1] <= now]
-        self._conversation.withdraw(late)
+        self._withdraw(late)
         for future, _, _ in late:
             if not future.done():
                 future.set_result(too_late(self._where, self._timeout))
-            self._answered()
         for future, deadline, _ in in_flight:
             if deadline <= now and not future.done():
                 failure = too_late(self._where, self._timeout)

@@ -106,6 +106,23 @@ async def test_a_call_cancelled_at_every_single_step_takes_no_reply_along(is_con
         assert await cancelled_at_steps(client, "scripted", is_connected, STEPS_MAX) > 5
 
 
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_calls_cancelled_before_they_were_sent_are_not_sent(is_connected: bool) -> None:
+    async with (
+        scripted(lambda request: booked(request["booking"])) as server,
+        AsyncClient("127.0.0.1", server.port, connections_max=1) as client,
+    ):
+        if is_connected:
+            await client.book("1", 1, booking="first")
+        gone = [asyncio.create_task(client.book("1", 1)) for _ in range(REQUESTS_IN_FLIGHT_MAX)]
+        await asyncio.sleep(0)
+        for call in gone:
+            call.cancel()
+        # Their places are free again, too.
+        assert (await client.book("1", 1, booking="last")).id == "last"
+    assert [request["booking"] for request in server.asked] == ["first", "last"][not is_connected :]
+
+
 async def test_a_call_cancelled_while_it_waits_for_a_place_gives_it_on(shop: Guarded) -> None:
     async with client_of(shop) as client:
         for steps in (*range(8), *range(8, 3 * REQUESTS_IN_FLIGHT_MAX, 24)):
