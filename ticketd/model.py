@@ -69,12 +69,20 @@ def printable(text: str) -> str:
     return UNSAFE.sub(lambda unsafe: f"\\u{ord(unsafe[0]):04x}", text)
 
 
-def utc(date: datetime) -> datetime:
-    """Return the same moment in UTC. Raises ValueError if that is not within the years 1 to 9999."""
+def utc(time: datetime, name: str = "date") -> datetime:
+    """Return the same moment in UTC. Raises TypeError, or ValueError if it has no zone or is out of years 1 to 9999.
+
+    ``name`` is what the message calls it.
+    """
+    if not isinstance(time, datetime):
+        raise TypeError(f"{name} must be a datetime, and it is a {type(time).__name__}")
+    if time.utcoffset() is None:
+        # astimezone would take it for the time of this machine.
+        raise ValueError(f"{name} needs a zone, such as tzinfo=UTC")
     try:
-        return date.astimezone(UTC)
+        return time.astimezone(UTC)
     except OverflowError:
-        raise ValueError("date must be within the years 1 to 9999 in UTC") from None
+        raise ValueError(f"{name} must be within the years 1 to 9999 in UTC") from None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,19 @@ def test_a_refusal_has_the_code_and_the_fields_of_the_reply(client: Client) -> N
     # Errors may go from one process to another.
     again = pickle.loads(pickle.dumps(refused.value))
     assert (str(again), again.reply) == (str(refused.value), refused.value.reply)
+
+
+@pytest.mark.parametrize("field", ["date", "opens", "closes"])
+def test_a_time_without_a_zone_is_refused_before_it_is_sent(field: str) -> None:
+    text: Any = "2037-03-11T20:00:00Z"
+    with nobody() as port, Client("127.0.0.1", port) as client:
+        fields: dict[str, Any] = {"date": datetime(2037, 3, 11, 20, tzinfo=UTC)}
+        with pytest.raises(ValueError, match=f"^{field} needs a zone, such as tzinfo=UTC$"):
+            client.create("Jazz Night", capacity=100, **(fields | {field: datetime(2037, 3, 11, 20)}))
+        with pytest.raises(ValueError, match=f"^{field} needs a zone, such as tzinfo=UTC$"):
+            client.amend("jazz", **{field: datetime(2037, 3, 11, 20)})  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"^{field} must be a datetime, and it is a str$"):
+            client.create("Jazz Night", capacity=100, **(fields | {field: text}))
 
 
 def test_threads_share_a_client_and_its_connections(daemon: Daemon) -> None:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from ticketd.model import milliseconds, time_of
+from ticketd.model import milliseconds, time_of, utc
 
 # None clears a time, and UNSET says nothing of it.
 Moment = TypeVar("Moment", datetime | None, datetime | UnsetType | None)
@@ -14,7 +14,7 @@ NAMES = ("opens", "closes")
 
 
 def checked_window(opens: Moment, closes: Moment, names: tuple[str, str] = NAMES) -> tuple[Moment, Moment]:
-    """Return both times in UTC, rounded up to whole milliseconds. Raises ValueError, which says what is wrong.
+    """Return both times in UTC, rounded up to whole milliseconds. Raises as ``utc`` does, and if they are out of order.
 
     ``names`` is what the message calls them.
     """
@@ -25,9 +25,9 @@ def checked_window(opens: Moment, closes: Moment, names: tuple[str, str] = NAMES
 
 
 def _as_kept(time: Moment, name: str) -> Moment:
-    if not isinstance(time, datetime):
+    if time is None or isinstance(time, UnsetType):
         return time
     try:
-        return time_of(milliseconds(time))
+        return time_of(milliseconds(utc(time, name)))
     except OverflowError:
         raise ValueError(f"{name} must be within the years 1 to 9999 in UTC") from None
