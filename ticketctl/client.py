@@ -3,6 +3,7 @@
 Knows nothing of what people see.
 """
 
+import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -58,8 +59,8 @@ class Client(Methods):
         self.where = Where(host, port, tls)
         self.timeout = timeout
         self.token = token
-        self._idle: list[Connection] = []
-        self._places = threading.Semaphore(connections_max)
+        self._connections_max = connections_max
+        self._pool = _Pool(connections_max)
 
     def __enter__(self) -> "Client":
         return self
@@ -69,8 +70,7 @@ class Client(Methods):
 
     def close(self) -> None:
         """Close the connections that no call uses. The next call opens one again."""
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
     def call(self, request: Request) -> Any:
         """Send a request and return its reply, of a kind that it expects. See the class for what is raised.
@@ -145,19 +145,39 @@ class Client(Methods):
 
     def _exchange(self, requests: Sequence[Request], deadline: float) -> list[Outcome]:
         """Send requests together, and return for each its reply, or why there is none."""
-        if not self._places.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if self._pool.process != os.getpid():
+            # After a fork: the threads that hold the other places are not here, and the replies would go to the parent.
+            self._pool.close()
+            self._pool = _Pool(self._connections_max)
+        pool = self._pool
+        if not pool.places.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return [NoReply(f"no connection to {self.where} was free within {self.timeout:g} s")] * len(requests)
         try:
-            connection = self._take()
+            connection = pool.take() or Connection(self.where, self.token, self.timeout)
             outcomes = connection.exchange(requests, deadline)
             if connection.is_open:
-                self._idle.append(connection)
+                pool.idle.append(connection)
         finally:
-            self._places.release()
+            pool.places.release()
         return outcomes
 
-    def _take(self) -> Connection:
+
+class _Pool:
+    """The connections of one process: those that no call uses, and the places for those in use."""
+
+    def __init__(self, connections_max: int) -> None:
+        self.process = os.getpid()
+        self.idle: list[Connection] = []
+        self.places = threading.Semaphore(connections_max)
+
+    def take(self) -> Connection | None:
+        """Return a connection that no call uses, if there is one."""
         try:
-            return self._idle.pop()
+            return self.idle.pop()
         except IndexError:
-            return Connection(self.where, self.token, self.timeout)
+            return None
+
+    def close(self) -> None:
+        """Close those that no call uses."""
+        while connection := self.take():
+            connection.close()

@@ -1,6 +1,5 @@
 """One blocking connection to the daemon, opened when it is needed: a socket around a ``Conversation``."""
 
-import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,6 @@ class Connection:
         self._timeout = timeout
         self._conversation: Conversation[None] = Conversation(where)
         self._socket: socket.socket | None = None
-        self._process = os.getpid()
 
     @property
     def is_open(self) -> bool:
@@ -90,8 +88,8 @@ class Connection:
 
     def _close_if_stale(self) -> None:
         # No request waits for its reply. If there is anything to read, the daemon has closed the connection and says
-        # why, or the server is not ticketd. What another process opened before it forked is used there.
-        if self._socket and (self._process != os.getpid() or has_input(self._socket, self._where)):
+        # why, or the server is not ticketd.
+        if self._socket and has_input(self._socket, self._where):
             self.close()
 
     def _close_after(self, failure: NoReply) -> NoReply:
@@ -107,7 +105,6 @@ class Connection:
         for request in requests:
             self._conversation.add(request, None)
         if self._socket is None:
-            self._process = os.getpid()
             try:
                 self._socket = open_connection(self._where, self._left(deadline))
                 check_private(self._where, self._token, self._socket.getpeername())

@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import BREAK, SECONDS_MAX, SILENCE, answer, booked, environment, lying, nobody
 from tests.daemon import Daemon
 from ticketctl import CannotConnectError, Client, OutcomeUnknownError, RefusedError
-from ticketd.wire.replies import BookingReply, EventReply, TicketReply
-from ticketd.wire.requests import Book
+from ticketd.wire.replies import BookingReply, EventReply, PongReply, TicketReply
+from ticketd.wire.requests import Book, Ping
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
@@ -128,6 +128,22 @@ def test_a_process_that_forks_does_not_share_its_connections(client: Client) -> 
     assert client.book("2", 1, booking="parent").id == "parent"
     assert os.waitpid(child, 0)[1] == 0
     assert isinstance(client.show("child"), BookingReply)
+
+
+def test_a_process_that_forks_has_all_places_whatever_the_threads_of_its_parent_do(daemon: Daemon) -> None:
+    with (
+        lying(SILENCE) as liar,
+        Client("127.0.0.1", liar.port, timeout=1, connections_max=1) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        held = thread.submit(client.ping)
+        liar.asked()
+        child = os.fork()
+        if child == 0:
+            client.where = client.where._replace(port=daemon.port)
+            os._exit(0 if isinstance(client.ask(Ping()), PongReply) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert isinstance(held.exception(SECONDS_MAX), CannotConnectError)
 
 
 def test_watch_is_an_iterator_of_changes(client: Client) -> None:
