@@ -21,13 +21,13 @@ BLOCKING, ASYNC = "methods.py", "async_methods.py"
 
 HEAD = '''"""The methods of ``{client}`` for commands, made by ``python -m tests.typed_methods``: do not edit them."""
 
-from collections.abc import {iterator}, Sequence
+from collections.abc import {generator}, Sequence
 from datetime import datetime
 from typing import Any, Literal, overload
 
 from msgspec import UNSET, UnsetType
 
-from ticketctl.protocol import given
+from ticketctl.arguments import given, given_list
 from ticketd.wire.replies import {replies}
 from ticketd.wire.requests import {requests}
 
@@ -42,7 +42,7 @@ class {name}:
         """Send a request, and return its reply."""
         raise NotImplementedError
 
-    def follow(self, request: Request) -> {iterator}[Any]:
+    def follow(self, request: Request) -> {of_any}:
         """Send a request that has many replies, and return them."""
         raise NotImplementedError
 '''
@@ -64,7 +64,8 @@ def module(file: str) -> str:
     text = HEAD.format(
         client="AsyncClient" if is_async else "Client",
         name="AsyncMethods" if is_async else "Methods",
-        iterator="AsyncIterator" if is_async else "Iterator",
+        generator="AsyncGenerator" if is_async else "Generator",
+        of_any=many("Any", is_async=is_async),
         def_="async def" if is_async else "def",
         replies=", ".join(sorted({name for command in called for name in replies(command)})),
         requests=", ".join(sorted({"Request", *(command.request.__name__ for command in called)})),
@@ -87,7 +88,7 @@ def method(command: Command, *, is_async: bool) -> str:
     parameters = {field.name: parameter(request, field) for field in command.fields}
     async_, await_ = ("async ", "await ") if is_async else ("", "")
     if request.streams:
-        async_, kinds = "", f"{'AsyncIterator' if is_async else 'Iterator'}[{kinds}]"
+        async_, kinds = "", many(kinds, is_async=is_async)
         body = f"return self.follow({sent})"
     else:
         body = f"reply: {kinds} = {await_}self.call({sent})\n        return reply"
@@ -101,6 +102,11 @@ def method(command: Command, *, is_async: bool) -> str:
     overloads = [*signatures, signatures[-1]] if len(signatures) > 1 else signatures
     text = "".join(f"\n    @overload\n    {async_}def {each}: ...\n" for each in overloads[:-1])
     return f'{text}\n    {async_}def {overloads[-1]}:\n        """{command.summary}"""\n        {body}\n'
+
+
+def many(kinds: str, *, is_async: bool) -> str:
+    """Return the type of a stream of these, which its caller may close."""
+    return f"AsyncGenerator[{kinds}, None]" if is_async else f"Generator[{kinds}, None, None]"
 
 
 def of_kind(command: Command, choice: str) -> str | None:
@@ -132,7 +138,7 @@ def value(request: Any, field: Field) -> str:
     if field.required or field.clearable or default_of(request, field) is not UNSET:
         return field.name
     if field.type is list:
-        return f"given(None if {field.name} is None else [*{field.name}])"
+        return f'given_list("{field.name}", {field.name})'
     return f"given({field.name})"
 
 

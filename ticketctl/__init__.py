@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from ticketctl.security import Tls as Tls
     from ticketctl.tokens import read_token as read_token
 
+__all__ = [
+    "AsyncClient",
+    "CannotConnectError",
+    "Client",
+    "ClientError",
+    "OutcomeUnknownError",
+    "RefusedError",
+    "Tls",
+    "read_token",
+]
+
 # Each is imported once it is used: asyncio and TLS take longer to import than most commands take.
 _MODULES = {
     "AsyncClient": "ticketctl.async_client",
@@ -33,3 +44,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -1,10 +1,11 @@
 """The asyncio client: a pool of connections that calls share, and a method for every command."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from ticketctl.arguments import check_ask, check_call, check_follow, check_limits
 from ticketctl.async_connection import AsyncConnection
 from ticketctl.async_methods import AsyncMethods
 from ticketctl.async_stream import stream
@@ -29,8 +30,9 @@ class AsyncClient(AsyncMethods):
     """A client of the daemon at this host (``unix:PATH`` for a unix socket) and port. The tasks of a loop share it.
 
     Up to 64 calls share a connection. Past that, it opens another one, up to ``connections_max``; past that, calls wait
-    for their turn. ``timeout`` is in seconds, above 0. It bounds every call, with its wait and all its tries, but not
-    the wait for the changes that ``watch`` yields. If there is a ``token``, each connection begins with it.
+    for their turn. ``timeout`` is in seconds, above 0 and at most a day. It bounds every call, with its wait and all
+    its tries, but not the wait for the changes that ``watch`` yields. If there is a ``token``, each connection begins
+    with it. Raises ValueError if a limit is none.
 
     The methods for the commands return a reply, or raise RefusedError, CannotConnectError or OutcomeUnknownError. They
     ask again, with the same ids, while the daemon is busy. A call may be cancelled, also by ``asyncio.timeout``: that
@@ -47,6 +49,7 @@ class AsyncClient(AsyncMethods):
         timeout: float = TIMEOUT_SECONDS,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
+        check_limits(port, timeout, connections_max)
         self.where = Where(host, port, tls)
         self.timeout = timeout
         self.token = token
@@ -72,6 +75,7 @@ class AsyncClient(AsyncMethods):
 
         The request gets the id of what it creates here, unless it has one.
         """
+        check_call(request)
         return accepted(request, await self._ask(Attempts(request, patient=True)))
 
     async def ask(self, request: Request) -> Reply:
@@ -80,13 +84,15 @@ class AsyncClient(AsyncMethods):
         Raises CannotConnectError if no reply came and nothing was changed, and OutcomeUnknownError if the request may
         have been carried out.
         """
+        check_ask(request)
         return await self._ask(Attempts(request))
 
-    async def follow(self, request: Request) -> AsyncIterator[Any]:
-        """Yield the replies to a request that has many, until no more come, or the caller closes the iterator.
+    async def follow(self, request: Request) -> AsyncGenerator[Any, None]:
+        """Yield the replies to a request that has many, until no more come, or the caller closes the generator.
 
         Raises RefusedError, and CannotConnectError when the connection ends or nothing comes for too long.
         """
+        check_follow(request)
         failure: NoReply | None = None
         try:
             async with aclosing(stream(self.where, self.token, self.timeout, request)) as replies:

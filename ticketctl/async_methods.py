@@ -1,12 +1,12 @@
 """The methods of ``AsyncClient`` for commands, made by ``python -m tests.typed_methods``: do not edit them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Any, Literal, overload
 
 from msgspec import UNSET, UnsetType
 
-from ticketctl.protocol import given
+from ticketctl.arguments import given, given_list
 from ticketd.wire.replies import (
     BackupReply,
     BookingReply,
@@ -55,7 +55,7 @@ class AsyncMethods:
         """Send a request, and return its reply."""
         raise NotImplementedError
 
-    def follow(self, request: Request) -> AsyncIterator[Any]:
+    def follow(self, request: Request) -> AsyncGenerator[Any, None]:
         """Send a request that has many replies, and return them."""
         raise NotImplementedError
 
@@ -85,7 +85,7 @@ class AsyncMethods:
         reply: EventReply | BookingReply | TicketReply = await self.call(Show(id, kind=given(kind)))
         return reply
 
-    def watch(self, event: str | None = None) -> AsyncIterator[EventReply]:
+    def watch(self, event: str | None = None) -> AsyncGenerator[EventReply, None]:
         """Stream the events, or one event, as they change, until the next line is sent."""
         return self.follow(Watch(event=given(event)))
 
@@ -160,7 +160,7 @@ class AsyncMethods:
 
     async def cancel(self, booking: str, *, tickets: Sequence[str] | None = None) -> BookingReply:
         """Take back tickets that were sold, and put them on sale again."""
-        reply: BookingReply = await self.call(Cancel(booking, tickets=given(None if tickets is None else [*tickets])))
+        reply: BookingReply = await self.call(Cancel(booking, tickets=given_list("tickets", tickets)))
         return reply
 
     async def reissue(self, ticket: str) -> TicketReply:

@@ -11,6 +11,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, NoReturn
 
+from ticketctl.arguments import check_ask, check_call, check_follow, check_limits, check_repeatable
 from ticketctl.connection import Connection
 from ticketctl.failures import CannotConnectError, OutcomeUnknownError, RefusedError
 from ticketctl.link import Encryption, Token, Where
@@ -39,8 +40,9 @@ class Client(Methods):
     """A client of the daemon at this host (``unix:PATH`` for a unix socket) and port. Threads may share it.
 
     It opens connections when it needs them, one for each call that is under way, up to ``connections_max``, and keeps
-    them for the next calls. ``timeout`` is in seconds, above 0. It bounds every call, with all its tries, but not the
-    wait for the changes that ``watch`` yields. If there is a ``token``, each connection begins with it.
+    them for the next calls. ``timeout`` is in seconds, above 0 and at most a day. It bounds every call, with all its
+    tries, but not the wait for the changes that ``watch`` yields. If there is a ``token``, each connection begins with
+    it. Raises ValueError if a limit is none.
 
     The methods for the commands return a reply, or raise RefusedError, CannotConnectError or OutcomeUnknownError. They
     ask again, with the same ids, while the daemon is busy.
@@ -56,6 +58,7 @@ class Client(Methods):
         timeout: float = TIMEOUT_SECONDS,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
+        check_limits(port, timeout, connections_max)
         self.where = Where(host, port, tls)
         self.timeout = timeout
         self.token = token
@@ -77,6 +80,7 @@ class Client(Methods):
 
         The request gets the id of what it creates here, unless it has one.
         """
+        check_call(request)
         return accepted(request, self._ask(Attempts(request, patient=True)))
 
     def ask(self, request: Request) -> Reply:
@@ -85,24 +89,27 @@ class Client(Methods):
         Raises CannotConnectError if no reply came and nothing was changed, and OutcomeUnknownError if the request may
         have been carried out. Ctrl-C raises KeyboardInterrupt, or OutcomeUnknownError once a write was sent.
         """
+        check_ask(request)
         return self._ask(Attempts(request))
 
     def ask_all(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Reply]]:
         """Yield each request with its reply, in order. Up to 64 are sent together, so that they share a commit.
 
-        All of them must be repeatable. What is not done because the connection breaks or the daemon is busy is sent
-        again by itself, within ``timeout`` seconds. Raises what ``ask`` raises; those that were yielded are done.
+        What is not done because the connection breaks or the daemon is busy is sent again by itself, within
+        ``timeout`` seconds. An error is yielded as the reply. Raises ValueError for ``amend``, ``annul`` and
+        ``delete``, which must not be sent again, and what ``ask`` raises; those that were yielded are done.
         """
         rest = iter(requests)
         while batch := list(islice(rest, REQUESTS_IN_FLIGHT_MAX)):
-            assert all(request.repeatable for request in batch)
+            for request in batch:
+                check_repeatable(request)
             all_attempts = [Attempts(request, patient=True) for request in batch]
             outcomes = self._exchange(batch, time.monotonic() + self.timeout)
             for attempts, outcome in zip(all_attempts, outcomes, strict=True):
                 yield attempts.request, self._settle(attempts, outcome, time.monotonic() + self.timeout)
 
-    def follow(self, request: Request) -> Iterator[Any]:
-        """Yield the replies to a request that has many, until no more come, or the caller closes the iterator.
+    def follow(self, request: Request) -> Generator[Any, None, None]:
+        """Yield the replies to a request that has many, until no more come, or the caller closes the generator.
 
         Raises RefusedError, and CannotConnectError when the connection ends or nothing comes for too long.
         """
@@ -117,6 +124,7 @@ class Client(Methods):
         within ``timeout`` seconds. After that, a daemon that is there says so every 15 seconds; no ``pong`` is yielded.
         Raises CannotConnectError when no more replies can come.
         """
+        check_follow(request)
         connection = Connection(self.where, self.token, self.timeout)
         deadline = time.monotonic() + self.timeout
         try:

@@ -1,12 +1,12 @@
 """The methods of ``Client`` for commands, made by ``python -m tests.typed_methods``: do not edit them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any, Literal, overload
 
 from msgspec import UNSET, UnsetType
 
-from ticketctl.protocol import given
+from ticketctl.arguments import given, given_list
 from ticketd.wire.replies import (
     BackupReply,
     BookingReply,
@@ -55,7 +55,7 @@ class Methods:
         """Send a request, and return its reply."""
         raise NotImplementedError
 
-    def follow(self, request: Request) -> Iterator[Any]:
+    def follow(self, request: Request) -> Generator[Any, None, None]:
         """Send a request that has many replies, and return them."""
         raise NotImplementedError
 
@@ -85,7 +85,7 @@ class Methods:
         reply: EventReply | BookingReply | TicketReply = self.call(Show(id, kind=given(kind)))
         return reply
 
-    def watch(self, event: str | None = None) -> Iterator[EventReply]:
+    def watch(self, event: str | None = None) -> Generator[EventReply, None, None]:
         """Stream the events, or one event, as they change, until the next line is sent."""
         return self.follow(Watch(event=given(event)))
 
@@ -158,7 +158,7 @@ class Methods:
 
     def cancel(self, booking: str, *, tickets: Sequence[str] | None = None) -> BookingReply:
         """Take back tickets that were sold, and put them on sale again."""
-        reply: BookingReply = self.call(Cancel(booking, tickets=given(None if tickets is None else [*tickets])))
+        reply: BookingReply = self.call(Cancel(booking, tickets=given_list("tickets", tickets)))
         return reply
 
     def reissue(self, ticket: str) -> TicketReply:

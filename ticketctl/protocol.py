@@ -10,7 +10,6 @@ from functools import cache
 from typing import Generic, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from ticketctl.failures import CannotConnectError, OutcomeUnknownError, RefusedError
 from ticketctl.link import Token, Where
@@ -39,7 +38,6 @@ BUSY_CODES = frozenset({"busy", "too_many_connections", "shutting_down", "storag
 NOT_DONE_CODES = BUSY_CODES | {"idle_timeout", "internal", "unauthorized"}
 
 W = TypeVar("W")
-T = TypeVar("T")
 
 
 class NoReply(Exception):
@@ -282,8 +280,3 @@ def accepted(request: Request, reply: Reply) -> Reply:
     if reply.code == "outcome_unknown":
         raise OutcomeUnknownError(reply.message, request)
     raise RefusedError(reply)
-
-
-def given(value: T | None) -> T | UnsetType:
-    """Return what a request has for a field that is left out if it is None."""
-    return UNSET if value is None else value

@@ -8,6 +8,7 @@ from mypy import api
 from tests.typed_methods import ASYNC, BLOCKING, FOLDER, module
 
 PROGRAM = """
+from contextlib import aclosing, closing
 from typing import assert_type
 
 from ticketctl import AsyncClient, Client, Tls, read_token
@@ -17,6 +18,8 @@ client = Client("tickets.example", 8080, tls=Tls(), token=read_token("token"))
 assert_type(client.book("jazz", 2, booking="anna"), BookingReply)
 assert_type(client.show("anna", kind="booking"), BookingReply)
 assert_type([change for change in client.watch("jazz")], list[EventReply])
+with closing(client.watch("jazz")) as changes:
+    assert_type(next(changes), EventReply)
 client.book("jazz", "2")  # type: ignore[arg-type]
 client.book("jazz")  # type: ignore[call-arg]
 client.hold("jazz", 2, second=5)  # type: ignore[call-arg]
@@ -26,6 +29,8 @@ async def main() -> None:
         assert_type(await client.redeem("anna.9f86d081884c"), TicketReply | BookingReply)
         async for change in client.watch():
             assert_type(change, EventReply)
+        async with aclosing(client.watch()) as changes:
+            assert_type(await anext(changes), EventReply)
 """
 
 
