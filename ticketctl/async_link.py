@@ -32,7 +32,7 @@ async def open_transport(
     except ssl.SSLError as error:
         assert where.tls
         raise not_trusted(where, where.tls.why(error)) from None
-    except (socket.gaierror, UnicodeError) as error:
+    except (socket.gaierror, ValueError) as error:
         raise unknown_host(where, error) from None
     except OSError as error:
         raise unreachable(where, _why(error).lower()) from None

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -69,11 +70,12 @@ class CannotOpenError(Exception):
 
 def open_connection(where: Where, seconds: float) -> socket.socket:
     """Return a new connection. Raises CannotOpenError, also if it takes longer than ``seconds``."""
+    deadline = time.monotonic() + seconds
     try:
         if where.host.startswith(UNIX_PREFIX):
-            return _open_unix(where.host.removeprefix(UNIX_PREFIX), seconds)
-        connection = socket.create_connection((where.host, where.port), seconds)
-    except (socket.gaierror, UnicodeError) as error:
+            return _connected(socket.AF_UNIX, where.host.removeprefix(UNIX_PREFIX), deadline)
+        connection = _open_tcp(where, deadline)
+    except (socket.gaierror, ValueError) as error:
         raise unknown_host(where, error) from None
     except OSError as error:
         raise unreachable(where, (error.strerror or str(error)).lower()) from None
@@ -81,8 +83,10 @@ def open_connection(where: Where, seconds: float) -> socket.socket:
     if where.tls is None:
         return connection
     try:
+        connection.settimeout(_left(deadline))
         return where.tls.begin(connection, where.host)
     except TimeoutError:
+        connection.close()
         raise unreachable(where, "it did not answer TLS in time") from None
     except (OSError, ValueError) as error:
         raise not_trusted(where, where.tls.why(error)) from None
@@ -118,15 +122,34 @@ def check_private(where: Where, token: Token | None, peer: Any) -> None:
         )
 
 
-def _open_unix(path: str, seconds: float) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _open_tcp(where: Where, deadline: float) -> socket.socket:
+    """Return a connection to the first address of the host that takes one. Raises OSError, and ValueError."""
+    failure = OSError("the host has no address")
+    for family, _, _, _, address in socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM):
+        try:
+            return _connected(family, address, deadline)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _connected(family: int, address: Any, deadline: float) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        connection.settimeout(seconds)
-        connection.connect(path)
+        connection.settimeout(_left(deadline))
+        connection.connect(address)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _left(deadline: float) -> float:
+    """Return how many seconds are left. Raises TimeoutError if none are."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 def has_input(connection: socket.socket, where: Where) -> bool:

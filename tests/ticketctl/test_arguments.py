@@ -8,7 +8,7 @@ import pytest
 
 import ticketctl
 from tests.conftest import nobody
-from ticketctl import AsyncClient, Client
+from ticketctl import AsyncClient, CannotConnectError, Client
 from ticketd.wire.requests import Amend, Annul, Auth, Book, Delete, Ping, Request, Watch
 
 NO_REQUEST: Any = "ping"
@@ -69,6 +69,14 @@ def test_ask_all_refuses_what_must_not_be_sent_again(request_: Request) -> None:
         pytest.raises(ValueError, match=f"^{name} cannot be one of many, because it must not be sent again"),
     ):
         next(client.ask_all([Book("1", 1), request_]))
+
+
+async def test_a_host_that_cannot_be_is_said_at_once() -> None:
+    with Client("a\0b") as client, pytest.raises(CannotConnectError, match=r"^cannot reach .*; check --host"):
+        client.ping()
+    async with AsyncClient("a\0b") as async_client:
+        with pytest.raises(CannotConnectError, match=r"^cannot reach .*; check --host"):
+            await async_client.ping()
 
 
 async def test_one_str_is_not_taken_for_a_list_of_tickets() -> None:

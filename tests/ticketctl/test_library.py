@@ -2,10 +2,12 @@
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,33 @@ def test_nobody_there_is_said_at_once() -> None:
     with nobody() as port, Client("127.0.0.1", port) as client, pytest.raises(CannotConnectError) as error:
         client.book("1", 1)
     assert str(error.value) == f"cannot reach 127.0.0.1:{port} (connection refused). Is ticketd running?"
+
+
+def addresses(*ports: int) -> Callable[..., list[Any]]:
+    """Return what a resolver says of a host with so many addresses."""
+    return lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+
+
+def test_a_host_is_reached_by_the_first_address_that_answers(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nobody() as port, Client("shop.example", port) as client:
+        monkeypatch.setattr(socket, "getaddrinfo", addresses(port, daemon.port))
+        client.ping()
+
+
+def test_all_addresses_of_a_host_share_the_time_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        # The queue of this one is full, so it does not answer.
+        silent, last = (stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0)) for _ in range(2))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", addresses(silent.getsockname()[1], last.getsockname()[1]))
+        with Client("shop.example", 1, timeout=0.2) as client, pytest.raises(CannotConnectError, match="timed out"):
+            client.ping()
+        last.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            last.accept()
 
 
 def test_a_process_that_forks_does_not_share_its_connections(client: Client) -> None:
