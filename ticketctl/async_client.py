@@ -24,6 +24,7 @@ from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
 
 CONNECTIONS_MAX = 4
+CLOSED = "the client was closed"
 
 
 class AsyncClient(AsyncMethods):
@@ -54,6 +55,9 @@ class AsyncClient(AsyncMethods):
         self.timeout = timeout
         self.token = token
         self._connections: list[AsyncConnection] = []
+        # How often it was closed, and the loop of its first call.
+        self._closings = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         # So many requests may be in flight, also those whose callers have gone.
         self._places = asyncio.Semaphore(connections_max * REQUESTS_IN_FLIGHT_MAX)
 
@@ -64,10 +68,15 @@ class AsyncClient(AsyncMethods):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close all connections. Calls that are under way fail. The next call opens a connection again."""
+        """Close all connections. Calls that are under way fail; watches go on. The next call opens a connection again.
+
+        Raises RuntimeError on another loop than that of the calls.
+        """
+        self._check_loop()
+        self._closings += 1
         while self._connections:
             connection = self._connections.pop()
-            connection.end(NoReply("the client was closed"))
+            connection.end(NoReply(CLOSED))
             await connection.wait_closed()
 
     async def call(self, request: Request) -> Any:
@@ -103,17 +112,25 @@ class AsyncClient(AsyncMethods):
         raise end_of_stream(self.where, failure)
 
     async def _ask(self, attempts: Attempts) -> Reply:
-        now = asyncio.get_running_loop().time
-        deadline = now() + self.timeout
-        outcome = await self._try(attempts.request, deadline)
+        now = self._check_loop().time
+        deadline, closings = now() + self.timeout, self._closings
+        outcome = await self._try(attempts.request, deadline, closings)
         while (pause := attempts.pause(outcome, deadline - now())) is not None:
             await asyncio.sleep(pause)
-            outcome = await self._try(attempts.request, deadline)
+            outcome = await self._try(attempts.request, deadline, closings)
         assert isinstance(outcome, Reply)
         return outcome
 
-    async def _try(self, request: Request, deadline: float) -> Outcome:
-        """Send a request once, and return its reply, or why there is none."""
+    def _check_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop. Raises RuntimeError if another one made the first call."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise RuntimeError("this AsyncClient was used on another event loop; make one for each asyncio.run()")
+        return loop
+
+    async def _try(self, request: Request, deadline: float, closings: int) -> Outcome:
+        """Send a request once, and return its reply, or why there is none. It fails if the client was closed since."""
         if self._places.locked():
             try:
                 async with asyncio.timeout_at(deadline):
@@ -122,6 +139,9 @@ class AsyncClient(AsyncMethods):
                 return NoReply(f"the request had no turn within {self.timeout:g} s: too many are in flight")
         else:
             await self._places.acquire()
+        if self._closings != closings:
+            self._places.release()
+            return NoReply(CLOSED)
         try:
             future = self._connection().send(request, deadline)
         except BaseException:

@@ -217,6 +217,45 @@ async def test_a_closed_client_answers_what_was_under_way_and_may_be_used_again(
         await client.aclose()
 
 
+async def test_a_call_that_waits_for_a_busy_daemon_ends_with_the_client() -> None:
+    busy = answer("error", code="busy", message="too many are before you", retry_after=0.1)
+    async with scripted(lambda request: busy if request["cmd"] == "ping" else done(request)) as server:
+        client = AsyncClient("127.0.0.1", server.port, timeout=1)
+        call = asyncio.create_task(client.ping())
+        await server.wait_asked(1)
+        # Once this one has its reply, the other one has its own.
+        await client.book("1", 1)
+        await client.aclose()
+        with pytest.raises(CannotConnectError, match="the client was closed"):
+            await call
+    assert server.connections == 1
+
+
+async def test_calls_that_wait_for_their_turn_end_with_the_client() -> None:
+    async with scripted(lambda _: None) as server:
+        client = AsyncClient("127.0.0.1", server.port, connections_max=1)
+        calls = [asyncio.create_task(client.ping()) for _ in range(2 * REQUESTS_IN_FLIGHT_MAX)]
+        await server.wait_asked(REQUESTS_IN_FLIGHT_MAX)
+        await client.aclose()
+        failures = await asyncio.gather(*calls, return_exceptions=True)
+    assert {str(failure) for failure in failures} == {"the client was closed"}
+    assert server.connections == 1
+
+
+def test_a_client_on_a_second_loop_says_so() -> None:
+    with nobody() as port:
+        client = AsyncClient("127.0.0.1", port)
+
+        async def used() -> None:
+            async with client:
+                await client.ping()
+
+        with pytest.raises(CannotConnectError):
+            asyncio.run(used())
+        with pytest.raises(RuntimeError, match=r"make one for each asyncio\.run\(\)"):
+            asyncio.run(used())
+
+
 async def test_watch_is_an_iterator_of_changes(client: AsyncClient) -> None:
     seen = []
     async for event in client.watch("2"):
