@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from ticketctl.arguments import check_ask, check_call, check_follow, check_limits, check_repeatable
 from ticketctl.connection import Connection
@@ -32,6 +32,8 @@ from ticketd.wire.replies import PongReply, Reply
 from ticketd.wire.requests import Ping, Request
 
 CONNECTIONS_MAX = 16
+
+R = TypeVar("R", bound=Request)
 
 __all__ = ["CannotConnectError", "Client", "OutcomeUnknownError", "RefusedError"]
 
@@ -92,7 +94,7 @@ class Client(Methods):
         check_ask(request)
         return self._ask(Attempts(request))
 
-    def ask_all(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Reply]]:
+    def ask_all(self, requests: Iterable[R]) -> Iterator[tuple[R, Reply]]:
         """Yield each request with its reply, in order. Up to 64 are sent together, so that they share a commit.
 
         What is not done because the connection breaks or the daemon is busy is sent again by itself, within
@@ -105,8 +107,8 @@ class Client(Methods):
                 check_repeatable(request)
             all_attempts = [Attempts(request, patient=True) for request in batch]
             outcomes = self._exchange(batch, time.monotonic() + self.timeout)
-            for attempts, outcome in zip(all_attempts, outcomes, strict=True):
-                yield attempts.request, self._settle(attempts, outcome, time.monotonic() + self.timeout)
+            for request, attempts, outcome in zip(batch, all_attempts, outcomes, strict=True):
+                yield request, self._settle(attempts, outcome, time.monotonic() + self.timeout)
 
     def follow(self, request: Request) -> Generator[Any, None, None]:
         """Yield the replies to a request that has many, until no more come, or the caller closes the generator.

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from mypy import api
 
+from tests.test_docs import blocks, read
 from tests.typed_methods import ASYNC, BLOCKING, FOLDER, module
 
 PROGRAM = """
@@ -39,7 +40,11 @@ def test_each_command_has_its_method(file: str) -> None:
     assert (FOLDER / file).read_text() == module(file), "run: python -m tests.typed_methods"
 
 
-def test_a_program_that_uses_the_library_is_typed(tmp_path: Path) -> None:
+def test_programs_that_use_the_library_are_typed(tmp_path: Path) -> None:
     """Takes a few seconds without mypy's cache of this folder."""
-    (tmp_path / "program.py").write_text(PROGRAM)
-    assert api.run(["--strict", "--no-error-summary", str(tmp_path / "program.py")]) == ("", "", 0)
+    paid = "def paid(order: str) -> bool:\n    return bool(order)"
+    page = "\n".join([paid, *blocks(read("docs/python.md"), "python")])
+    files = {"program.py": PROGRAM, "page.py": page}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert api.run(["--strict", "--no-error-summary", *(str(tmp_path / name) for name in files)]) == ("", "", 0)
