@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import SECONDS_MAX
 from tests.daemon import Daemon, running, until, write_events
 from tests.faults.daemon import Machine
-from tests.secured import RSA, over_tls, over_unix, short_folder
+from tests.secured import RSA, Reached, over_tls, over_unix, plain, short_folder
 from tests.serving.conftest import until as until_async
 from ticketd.config import STATUS_CANNOT_LISTEN
 
@@ -97,6 +97,22 @@ def test_streams_of_all_kinds_may_be_handed_over(tmp_path: Path) -> None:
             for connection in (over_tls(daemon), over_unix(folder / "socket")):
                 with connection:
                     assert connection.ask("ping") == {"reply": "pong"}
+
+
+@pytest.mark.parametrize(("flags", "reached"), [((), plain), (("--tls-certificate", str(RSA)), over_tls)])
+def test_on_a_socket_for_both_each_address_of_ipv4_is_one_client(
+    tmp_path: Path, flags: Sequence[str], reached: Callable[..., Reached]
+) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as handed:
+        limits = ("--open-to-the-network", "--connections-per-address-max", "1")
+        with (
+            running(tmp_path, *flags, *limits, sockets=[handed]) as daemon,
+            reached(daemon, address="127.0.0.2") as one,
+            reached(daemon, address="127.0.0.3") as other,
+        ):
+            assert one.ask("ping") == other.ask("ping") == {"reply": "pong"}
+            with reached(daemon, address="127.0.0.2") as again:
+                assert again.read()["code"] == "too_many_connections"
 
 
 def refused(folder: Path, handed: socket.socket) -> str:

@@ -39,6 +39,12 @@ class Accepted:
         return self.address in LOCAL or self.writer.get_extra_info("ssl_object") is not None
 
 
+def plain(address: str) -> str:
+    """Return the IPv4 address that a socket for IPv4 and IPv6 shows as an address of IPv6, and any other as it is."""
+    mapped = IPv6Address(address).ipv4_mapped if ":" in address else None
+    return str(mapped) if mapped else address
+
+
 def owner(address: str) -> str:
     """Return what counts as one address: for IPv6 a /64 network, since one client often has all addresses of it."""
     return IPv6Address(address).packed[:8].hex() if ":" in address else address
@@ -51,6 +57,7 @@ def accepted(writer: asyncio.StreamWriter, since: float) -> Accepted:
         return Accepted(writer, since, UNIX, f"{UNIX}:{user}", user)
     try:
         address, port = writer.get_extra_info("peername")[:2]
+        address = plain(address)
     except (AttributeError, OSError, TypeError):
         # The client is gone already; uvloop raises AttributeError then.
         address, port = "unknown", 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from ticketd.commits.clients import SHUTTING_DOWN
 from ticketd.errors import TicketError
-from ticketd.serving.accepting import accepted, owner
+from ticketd.serving.accepting import accepted, owner, plain
 from ticketd.serving.connection import Connection
 from ticketd.serving.service import STRANGERS_SHARE, Service
 from ticketd.serving.strangers import Strangers
@@ -100,7 +100,7 @@ class Server:
                     await asyncio.sleep(ACCEPT_RETRY_SECONDS)
                     continue
                 if self._has_room():
-                    self._run(self._greet(accepted, owner(address[0]), loop.time()))
+                    self._run(self._greet(accepted, owner(plain(address[0])), loop.time()))
                 else:
                     accepted.close()
 
