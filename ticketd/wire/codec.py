@@ -11,7 +11,7 @@ from ticketd.wire.commands import commands, unknown_command
 from ticketd.wire.replies import Reply, error_reply
 from ticketd.wire.requests import Request
 from ticketd.wire.requests.fields import TAG_CHARS_MAX
-from ticketd.wire.schema import listed
+from ticketd.wire.text import listed
 
 # The unions of all requests and all replies. Their Structs must be defined before this module is imported.
 _AnyRequest: Any = Union[tuple(command.request for command in commands().values())]  # noqa: UP007

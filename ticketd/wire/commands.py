@@ -8,7 +8,8 @@ from msgspec import UNSET
 from ticketd.errors import TicketError
 from ticketd.wire.replies import HelpReply
 from ticketd.wire.requests import Help, Request
-from ticketd.wire.schema import Command, listed, shown
+from ticketd.wire.schema import Command, shown
+from ticketd.wire.text import listed
 
 # No name of a command is mistyped at more length.
 _MISTYPED_CHARS_MAX = 20

@@ -19,8 +19,8 @@ from ticketd.model import (
     printable,
     utc,
 )
-from ticketd.wire.schema import listed, must_be, shown
-from ticketd.wire.text import checked_name, checked_text
+from ticketd.wire.schema import must_be, shown
+from ticketd.wire.text import checked_name, checked_text, listed
 from ticketd.wire.window import checked_window
 
 Available = Annotated[int, Meta(ge=0, title="a whole number from 0 to TotalTickets")]

@@ -4,7 +4,7 @@ Knows no particular command: those are in ``requests``.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from types import NoneType
@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, structs
 from ticketd.model import printable
 from ticketd.wire.replies import CommandHelp, FieldHelp
 from ticketd.wire.requests.base import Request
+from ticketd.wire.text import listed
 
 _SHOWN_CHARS_MAX = 40
 # Every command has these, so the help of none lists them.
@@ -143,8 +144,3 @@ def shown(value: object) -> str:
         case _:
             text = msgspec.json.encode(value).decode()
     return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}..."
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as a list within a sentence."""
-    return ", ".join(names)

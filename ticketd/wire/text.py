@@ -1,6 +1,7 @@
-"""The text that requests and events.json may bring in: safe to show, and not too long. Pure."""
+"""The text that requests and events.json may bring in: safe to show, and not too long; and lists in sentences. Pure."""
 
 import unicodedata
+from collections.abc import Iterable
 
 from ticketd.model import NAME_BYTES_MAX, UNSAFE
 
@@ -31,3 +32,8 @@ def checked_name(name: str) -> str:
     if not unicodedata.is_normalized("NFC", name):
         raise ValueError("name must be in Unicode NFC, where an accent and its letter are one; normalize it")
     return name
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list within a sentence."""
+    return ", ".join(names)

@@ -9,8 +9,7 @@ from ticketd.wire.replies import BookingReply, EventReply, TicketReply
 from ticketd.wire.requests import fields
 from ticketd.wire.requests.base import Request
 from ticketd.wire.roles import Role
-from ticketd.wire.schema import listed
-from ticketd.wire.text import checked_name, checked_text
+from ticketd.wire.text import checked_name, checked_text, listed
 from ticketd.wire.window import checked_window
 
 
