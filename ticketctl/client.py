@@ -117,22 +117,21 @@ class Client(Methods):
         """
         with closing(self.stream(request)) as replies:
             for reply in replies:
-                yield accepted(request, reply)
+                if not isinstance(reply, PongReply):
+                    yield accepted(request, reply)
 
     def stream(self, request: Request) -> Generator[Reply, None, NoReturn]:
         """Yield the replies to a request that has many, errors too, until the caller closes the generator.
 
         The daemon may have nothing to say until something changes, so a ``ping`` goes first: it has to be answered
-        within ``timeout`` seconds. After that, a daemon that is there says so every 15 seconds; no ``pong`` is yielded.
+        within ``timeout`` seconds. After that, a daemon that is there says so every 15 seconds, with a ``pong`` too.
         Raises CannotConnectError when no more replies can come.
         """
         check_follow(request)
         connection = Connection(self.where, self.token, self.timeout)
         deadline = time.monotonic() + self.timeout
         try:
-            for reply in connection.stream([Ping(), request], deadline, SILENCE_SECONDS_MAX):
-                if not isinstance(reply, PongReply):
-                    yield reply
+            yield from connection.stream([Ping(), request], deadline, SILENCE_SECONDS_MAX)
         except NoReply as failure:
             raise end_of_stream(self.where, failure) from None
         raise end_of_stream(self.where)

@@ -22,14 +22,16 @@ from ticketctl.render import render
 from ticketctl.times import Zone
 from ticketd.errors import TicketError
 from ticketd.model import Id, printable
-from ticketd.wire.replies import ErrorReply, EventReply, Reply, error_reply
+from ticketd.wire.replies import ErrorReply, EventReply, PongReply, Reply, error_reply
 from ticketd.wire.requests import Request, Watch
 
 # Terminals whose cursor cannot be moved.
 _DUMB = ("", "dumb", "unknown")
 
 OnlyEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
-Changes = Annotated[int, Meta(ge=1, le=1_000_000, description="end after so many changes; what is there is none")]
+Changes = Annotated[
+    int, Meta(ge=1, le=1_000_000, description="end after this many changes; the first state of an event is not one")
+]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000, description="end after this time")]
 
 
@@ -112,15 +114,17 @@ class _Watch:
         Raises CannotConnectError if the daemon was never there. Later, it is waited for as long as it takes.
         """
         while True:
-            welcome = False
+            answered = False
             try:
                 with closing(self._client.stream(self._request)) as replies:
                     while not isinstance(reply := interrupter.wait(lambda: next(replies)), ErrorReply):
-                        welcome = True
-                        if self._show(reply):
+                        answered = True
+                        self._connected()
+                        # A pong says that it is there, also if it has no events.
+                        if not isinstance(reply, PongReply) and self._show(reply):
                             return None
                 # If the token was taken back, perhaps its file has another one.
-                taken_back = welcome and reply.code == "unauthorized"
+                taken_back = answered and reply.unasked and reply.code == "unauthorized"
                 if not taken_back and not (self._reached and status_of(reply) == BUSY):
                     return reply
             except CannotConnectError:
@@ -131,12 +135,14 @@ class _Watch:
                 self._view.say(f"the connection to {self._client.where} is lost; trying again")
             interrupter.wait(lambda: time.sleep(AGAIN_AFTER_SECONDS))
 
-    def _show(self, reply: Reply) -> bool:
-        """Show a reply, unless it is known already. Return whether there were enough changes."""
+    def _connected(self) -> None:
         self._reached = True
         if self._lost:
             self._lost = False
             self._view.say("connected again")
+
+    def _show(self, reply: Reply) -> bool:
+        """Show a reply, unless it is known already. Return whether there were enough changes."""
         if not isinstance(reply, EventReply):
             self._view.show(reply)
             return False

@@ -172,6 +172,21 @@ def test_watch_goes_on_when_the_daemon_is_back_and_says_so(signum: Signals, tmp_
             assert over(process) == (0, "", "")
 
 
+def test_watch_without_events_goes_on_when_the_daemon_is_back(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon, watching("--count", "1", port=daemon.port) as process:
+        until(lambda: ask(daemon, "stats")["watchers"])
+        daemon.end()
+        assert process.stderr
+        assert process.stderr.readline().endswith("is lost; trying again\n")
+        with running(tmp_path, "--port", str(daemon.port)) as again:
+            assert process.stderr.readline() == "ticketctl: connected again\n"
+            ask(again, "create First 2099-03-11T20:00:00Z 5 --id first")
+            assert shown_next(process)["id"] == "first"
+            ask(again, "book first 1")
+            assert shown_next(process)["sold"] == 1
+            assert over(process) == (0, "", "")
+
+
 def test_watch_ends_when_its_event_is_gone_after_a_lost_connection() -> None:
     event = answer("event", id="1", name="E", **FACTS)
     gone = answer("error", code="event_not_found", message="there is no event 1")
@@ -180,8 +195,9 @@ def test_watch_ends_when_its_event_is_gone_after_a_lost_connection() -> None:
     with lying(PONG + event, BREAK, busy, BREAK, PONG + gone) as liar:
         done = ctl("watch", "1", port=liar.port)
     assert (done.returncode, done.stdout) == (1, event.decode())
-    lost, refused = done.stderr.splitlines()
+    lost, again, refused = done.stderr.splitlines()
     assert lost.endswith("is lost; trying again")
+    assert again == "ticketctl: connected again"
     assert refused == "ticketctl: event_not_found: there is no event 1"
 
 
@@ -299,11 +315,11 @@ def test_watch_counts_events_that_do_not_fit_on_the_terminal() -> None:
         screen.expect_exact("and 24 more")
 
 
-def test_watch_ends_at_a_reply_that_is_no_event() -> None:
-    with lying(PONG, booked("anna-1", state="held")) as liar:
+def test_watch_ends_if_what_answers_is_not_ticketd() -> None:
+    with lying(booked("anna-1", state="held")) as liar:
         done = ctl("watch", port=liar.port)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "does not speak ticketd's protocol: it answers watch with booking" in done.stderr
+    assert "does not speak ticketd's protocol: it answers ping with booking" in done.stderr
 
 
 def test_ctrl_c_during_watch_returns_to_the_prompt(daemon: Daemon, tmp_path: Path) -> None:
