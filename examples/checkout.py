@@ -1,6 +1,8 @@
 """A shop's checkout: hold the tickets while the buyer pays, then sell them.
 
-python checkout.py EVENT QUANTITY [PORT [HOST]]
+python checkout.py EVENT QUANTITY [PORT [HOST [ORDER]]]
+
+With the number of an order that was interrupted, it goes on with that order.
 """
 
 import sys
@@ -9,13 +11,13 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
-from ticketctl import Client, OutcomeUnknownError, RefusedError
+from ticketctl import CannotConnectError, Client, OutcomeUnknownError, RefusedError
 
 T = TypeVar("T")
 
 
 def pay(order: str) -> bool:
-    """Take the money: in place of your payment provider."""
+    """Take the money, once for an order: in place of your payment provider."""
     print(f"order {order} is paid", file=sys.stderr)
     return True
 
@@ -25,17 +27,20 @@ def settle(ask: Callable[[], T]) -> T:
     while True:
         try:
             return ask()
-        except OutcomeUnknownError as unknown:
-            print(f"once more: {unknown}", file=sys.stderr)
+        except (OutcomeUnknownError, CannotConnectError) as failure:
+            # Whoever has paid must not lose the tickets because the daemon is gone for a while.
+            print(f"once more: {failure}", file=sys.stderr)
             time.sleep(0.5)
 
 
-def checkout(client: Client, event: str, quantity: int) -> list[str]:
-    """Sell tickets of an event to one buyer, and return their ids. Raises RefusedError."""
-    # The number of the order is the id of the booking. Write it down before you ask: it settles whatever happens.
-    order = str(uuid.uuid4())
+def checkout(client: Client, order: str, event: str, quantity: int) -> list[str]:
+    """Sell tickets of an event to one buyer, and return their ids. Raises RefusedError.
+
+    The number of the order is the id of the booking. Write it down before you call this. After a crash, call it again
+    with the same number.
+    """
     held = settle(lambda: client.hold(event, quantity, seconds=600, booking=order))
-    print(f"{quantity} held until {held.expires}", file=sys.stderr)
+    print(f"order {order} is {held.state}", file=sys.stderr)
     if not pay(order):
         settle(lambda: client.release(order))
         return []
@@ -45,11 +50,12 @@ def checkout(client: Client, event: str, quantity: int) -> list[str]:
     return list(sold.tickets)
 
 
-def main(event: str, quantity: str, port: str = "8080", host: str = "127.0.0.1") -> int:
+def main(event: str, quantity: str, port: str = "8080", host: str = "127.0.0.1", order: str = "") -> int:
     """Sell, and return the exit status."""
+    order = order or str(uuid.uuid4())
     with Client(host, int(port)) as client:
         try:
-            print(*checkout(client, event, int(quantity)), sep="\n")
+            print(*checkout(client, order, event, int(quantity)), sep="\n")
         except RefusedError as refused:
             print(refused, file=sys.stderr)
             return 1

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 
-from ticketctl import Client, OutcomeUnknownError, RefusedError
+from ticketctl import CannotConnectError, Client, OutcomeUnknownError, RefusedError
 
 
 def let_in(client: Client, event: str, scanned: str) -> int:
@@ -17,7 +17,7 @@ def let_in(client: Client, event: str, scanned: str) -> int:
     while True:
         try:
             reply = client.redeem(scanned, event=event, scan=scan)
-        except OutcomeUnknownError:
+        except (OutcomeUnknownError, CannotConnectError):
             time.sleep(0.5)
         else:
             # A ticket is one person; of a booking, the reply names the tickets that this scan let in.

@@ -119,6 +119,53 @@ def test_a_checkout_sells_once_through_lost_replies(daemon: Daemon, checkout: li
         assert connection.ask("show 1")["sold"] == len(done.stdout.split()) == 2
 
 
+PAYING = """
+import sys
+import checkout
+
+class Client(checkout.Client):
+    def __init__(self, host, port):
+        super().__init__(host, port, timeout=0.5)
+
+def pay(order):
+    print("paying", flush=True)
+    return bool(sys.stdin.readline())
+
+checkout.Client, checkout.pay = Client, pay
+sys.exit(checkout.main(*sys.argv[1:]))
+"""
+
+
+def test_a_buyer_who_paid_while_the_daemon_was_gone_gets_the_tickets(tmp_path: Path) -> None:
+    write_events(tmp_path, 5)
+    with running(tmp_path) as daemon:
+        words = (sys.executable, "-c", PAYING, "1", "2", str(daemon.port), "127.0.0.1", "order-1")
+        with subprocess.Popen(
+            words, cwd=EXAMPLES, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as program:
+            assert program.stdin
+            assert program.stdout
+            assert program.stderr
+            try:
+                assert program.stdout.readline() == "paying\n"
+                daemon.end()
+                program.stdin.write("paid\n")
+                program.stdin.flush()
+                # Past the time for which the client itself tries again.
+                assert program.stderr.readline() == "order order-1 is held\n"
+                assert program.stderr.readline().startswith("once more: ")
+                with running(tmp_path, "--port", str(daemon.port)) as again:
+                    out, err = program.communicate(timeout=SECONDS_MAX)
+                    assert program.returncode == 0, err
+                    # An order that is done already is not sold again.
+                    once_more = run(*(sys.executable, "checkout.py", "1", 2, again.port, "127.0.0.1", "order-1"))
+                    assert out.split() == once_more.stdout.split()
+                    with again.connect() as connection:
+                        assert connection.ask("show 1")["sold"] == 2
+            finally:
+                program.kill()
+
+
 @needs_node
 def test_in_node_an_error_that_nobody_asked_for_is_no_reply(tmp_path: Path) -> None:
     script = """
