@@ -144,6 +144,9 @@ def test_what_somebody_may_not_do_is_counted() -> None:
     lines = b"book 1 1\nshow a\nlist\n" + WRONG + auth("door") + b"cancel a\n"
     converse(new_session(new_gate("reader"), memory=memory), [lines])
     assert [code for _, code in memory.refused] == ["unauthorized"] * 4
+    # As a request too, so that refusals are a part of the requests.
+    counts = {kind.__struct_config__.tag: number for kind, number in memory.answered.items()}
+    assert counts == {"book": 1, "show": 1, "list": 1, "auth": 2, "cancel": 1}
 
 
 def test_a_token_that_others_can_read_on_its_way_is_refused() -> None:

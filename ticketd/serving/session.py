@@ -60,7 +60,7 @@ class Session:
         self._takes_words = takes_words
         self.lines = Lines(STRANGER_BYTES_MAX if gate and gate.is_stranger else limits.frame_bytes_max)
         # Whether the first line has come, so that all lines may be as long as the limit allows.
-        self._takes_any_line = False
+        self._had_first_line = False
         self._undecoded: deque[bytes] = deque()
         # Whether any line was a valid command. Until then, the client may speak another protocol.
         self._greeted = False
@@ -84,14 +84,12 @@ class Session:
         lines = self._feed(data)
         self._undecoded += lines
         if self.lines.too_long and self.final_error is None:
-            limit = self.lines.limit
-            self.final_error = TicketError(
-                "frame_too_long", f"a line may have {limit} bytes; end each request with a newline"
-            )
+            message = f"a line may have {self.lines.limit} bytes; end each request with a newline"
+            self.final_error = TicketError("frame_too_long", message)
         return len(lines)
 
     def _feed(self, data: bytes) -> list[bytes]:
-        if self._takes_any_line:
+        if self._had_first_line:
             return self.lines.feed(data)
         # Only the first line has to be short, and may be the greeting of TLS, which need not have an end.
         lines: list[bytes] = []
@@ -104,7 +102,7 @@ class Session:
             line, newline, data = data.partition(b"\n")
             lines = self.lines.feed(line + newline)
         if lines:
-            self._takes_any_line = True
+            self._had_first_line = True
             self.lines.limit = self._limits.frame_bytes_max
             lines += self.lines.feed(data)
         return lines
@@ -277,6 +275,7 @@ class Session:
         try:
             if type(request) is Auth:
                 welcome = self._gate.authenticate(request) if self._gate else WelcomeReply("anybody", "admin")
+                self._memory.answered[Auth] += 1
                 return codec.tagged(codec.encode(welcome) + b"\n", request.tag)
             if self._gate:
                 self._gate.check(request)
@@ -287,6 +286,7 @@ class Session:
 
     def _note_refusal(self, request: Request, refusal: TicketError) -> None:
         refusal.tag = request.tag or None
+        self._memory.answered[type(request)] += 1
         self._memory.count_refusal(request, error_reply(refusal))
         if self._gate:
             self._gate.log_refusal(request, refusal.code)
