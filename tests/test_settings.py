@@ -148,6 +148,14 @@ def test_what_is_wrong_in_a_file_is_named(
     assert "secret" not in told
 
 
+def test_an_empty_variable_for_the_ledger_is_refused_unless_a_flag_names_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TICKETD_LEDGER", "")
+    assert "TICKETD_LEDGER or --ledger is empty" in refusal(capsys)
+    assert parse(["--ledger", "sale.db"]).ledger == "sale.db"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(None, "No such file or directory"), (b"\xff", "is not UTF-8"), (b"#" * (1 << 20) + b"#", "larger than 1 MiB")],

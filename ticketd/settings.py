@@ -1,4 +1,7 @@
-"""Turns flags, environment variables and the config file into options. A flag overrides a variable, that the file."""
+"""Turns flags, environment variables and the config file into options.
+
+A flag overrides a variable, and a variable overrides the file.
+"""
 
 import argparse
 import json
@@ -168,7 +171,7 @@ def _options(given: dict[str, Given], *, accept_losses: bool) -> Options:
     events = Path(values["events"])
     if not events.name:
         raise ValueError(f"{given['events'].source} must be a file")
-    if (given["ledger"].source != _DEFAULT and not values["ledger"]) or os.environ.get("TICKETD_LEDGER") == "":
+    if not values["ledger"] and (given["ledger"].source != _DEFAULT or os.environ.get("TICKETD_LEDGER") == ""):
         # Probably a variable that was not set. The default would be another ledger, which sells the same tickets again.
         raise ValueError("TICKETD_LEDGER or --ledger is empty; leave it out for a ledger beside the events file")
     for name in ("access", "tls_certificate", "tls_key"):
