@@ -56,7 +56,7 @@ def test_the_units_give_what_the_daemon_needs() -> None:
 
 def test_the_config_file_is_valid(tmp_path: Path) -> None:
     text = (DEPLOY / "ticketd.toml").read_text()
-    assert parse(["--config", str(DEPLOY / "ticketd.toml")]).metrics == ("127.0.0.1", 9090)
+    assert parse(["--config", str(DEPLOY / "ticketd.toml")]).metrics == ("127.0.0.1", 9464)
     # What is there as a comment, too.
     file = tmp_path / "all.toml"
     file.write_text(re.sub(r"^# (?=[\w-]+ = )", "", text, flags=re.MULTILINE))

@@ -214,7 +214,7 @@ def test_console_blocks_are_real_runs(page: str, checkout: Path) -> None:
         for command, written in commands:
             command = command.replace("nc -N 127.0.0.1 8080", f"nc -N 127.0.0.1 {daemon.port}")
             ran = subprocess.run(
-                ["/bin/sh", "-c", command.replace("127.0.0.1:9090", f"127.0.0.1:{daemon.metrics_port}")],
+                ["/bin/sh", "-c", command.replace("127.0.0.1:9464", f"127.0.0.1:{daemon.metrics_port}")],
                 cwd=checkout,
                 env=environment,
                 stdout=subprocess.PIPE,
