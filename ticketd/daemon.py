@@ -22,7 +22,7 @@ from ticketd.ledger.base import CannotOpenError, CheckedLedger, Ledger, LedgerFa
 from ticketd.ledger.embedded.files import files_of
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.postgres.url import is_database_url
-from ticketd.listeners import listen, listen_to_watchers, open_sockets
+from ticketd.listeners import listen, listen_for_metrics, open_sockets
 from ticketd.security import CannotListenError, Security
 from ticketd.serving.server import DESCRIPTORS_RESERVED, TURNED_AWAY_MAX, Server
 from ticketd.serving.service import Service
@@ -162,8 +162,9 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             await file_sync.start(events_in_file)
             if ending.at_once:
                 _exit_at_once(ending.status)
+            # First, since it may be refused: before anybody has bought anything.
+            watched = f" metrics={await listen_for_metrics(monitor, sockets.metrics)}" if monitor else ""
             addresses = await listen(server, sockets.service, options, security)
-            watched = f" metrics={await listen_to_watchers(monitor, sockets.metrics)}" if monitor else ""
             security.reload_on_signal(server)
         except (CannotListenError, CannotOpenError, EventsFileError) as error:
             cannot_serve = error

@@ -58,7 +58,7 @@ async def listen(server: Server, sockets: list[socket.socket], options: Options,
     return ",".join(map(name_of, sockets))
 
 
-async def listen_to_watchers(monitor: "Monitor", sockets: list[socket.socket]) -> str:
+async def listen_for_metrics(monitor: "Monitor", sockets: list[socket.socket]) -> str:
     """Answer those who watch the daemon, and return the addresses for the log. Raises CannotListenError."""
     addresses = ",".join(map(name_of, sockets))
     try:

@@ -42,7 +42,11 @@ def bind_unix(path: Path, mode: int) -> socket.socket:
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         unix.bind(str(path))
-        path.chmod(mode)
+        try:
+            path.chmod(mode)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     except BaseException:
         unix.close()
         raise
