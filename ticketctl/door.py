@@ -26,7 +26,7 @@ from ticketctl.output import (
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.protocol import BUSY_CODES, NOT_DONE_CODES
 from ticketctl.times import Zone
-from ticketctl.tokens import welcome
+from ticketctl.tokens import who_am_i
 from ticketd.errors import TicketError
 from ticketd.model import printable
 from ticketd.wire.codec import from_fields
@@ -117,7 +117,7 @@ def _open(event: str, client: Client, output: Output) -> int:
     """Check that there is such an event, and that this client may let in. Return the exit status if not."""
     try:
         reply = client.ask(Show(event, "event"))
-        who = None if isinstance(reply, ErrorReply) else welcome(client)
+        who = None if isinstance(reply, ErrorReply) else who_am_i(client)
     except CannotConnectError as error:
         output.failure("cannot_connect", str(error))
         return CANNOT_CONNECT

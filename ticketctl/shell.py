@@ -18,7 +18,7 @@ from ticketctl.lines import run_line
 from ticketctl.output import DONE, INTERRUPTED, Output
 from ticketctl.recent import Recent
 from ticketctl.render import wrapped
-from ticketctl.tokens import may_tell, welcome
+from ticketctl.tokens import may_tell, who_am_i
 from ticketd.wire.replies import ErrorReply, StatsReply
 from ticketd.wire.requests import Ping, Stats
 
@@ -60,7 +60,7 @@ def _run_line(line: str, client: Client, output: Output) -> bool:
 
 def _greet(client: Client, output: Output) -> None:
     try:
-        who = welcome(client)
+        who = who_am_i(client)
         reply = client.ask(Stats())
         if isinstance(reply, ErrorReply) and reply.code == "unauthorized":
             # Only admins may ask for that. If the token is refused, so is this.

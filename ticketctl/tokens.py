@@ -61,7 +61,7 @@ def _secret_in(file: str) -> str:
     return secret
 
 
-def welcome(client: Client) -> WelcomeReply | None:
+def who_am_i(client: Client) -> WelcomeReply | None:
     """Return who the daemon says this is: None without a token, or if it refuses the token. Raises as ``ask`` does."""
     reply = client.ask(Auth(client.token.secret)) if client.token else None
     return reply if isinstance(reply, WelcomeReply) else None
