@@ -328,7 +328,8 @@ async def test_what_a_killed_daemon_left_is_replaced(tmp_path: Path) -> None:
     await ledger.close()
 
 
-async def test_the_end_of_the_daemon_ends_a_backup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_the_end_of_the_daemon_ends_a_backup_and_reports_no_damage(tmp_path: Path, is_broken: bool) -> None:
     pause = Pause()
     with plugged(PartDisk(pause)):
         ledger = await opened(tmp_path)
@@ -336,6 +337,9 @@ async def test_the_end_of_the_daemon_ends_a_backup(tmp_path: Path) -> None:
         await asyncio.to_thread(pause.reached.wait)
         closing = asyncio.create_task(ledger.close())
         await asyncio.sleep(0)
+        if is_broken:
+            for file in (tmp_path / "backups").iterdir():
+                file.unlink()
         pause.may_go_on.set()
         await closing
         refused = await answer(outcome)

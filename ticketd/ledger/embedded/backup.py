@@ -14,6 +14,7 @@ import asyncio
 import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -52,6 +53,7 @@ class Backup:
         self._part_log = self._target.with_name(f"{path.name}.part-log")
         self._began = time.monotonic()
         self._interruption: TicketError | None = None
+        self._naming = threading.Lock()
         # Whether the file of the ledger must not change.
         self.copies = True
         self.ended = False
@@ -77,14 +79,16 @@ class Backup:
 
     def interrupt(self, error: TicketError) -> None:
         """Let ``end`` raise the error, unless everything was copied. From now on the file may change."""
-        # The thread looks at this after it has read the file for the last time.
-        self._interruption = self._interruption or error
+        if self.copies:
+            self._interruption = self._interruption or error
 
     async def stop(self, error: TicketError) -> None:
         """End it before the process ends. Does not wait for the check of what was copied."""
-        self.interrupt(error)
+        self._interruption = self._interruption or error
         await asyncio.wait([self._copied])
-        self._remove_part()
+        # It has its name, or never gets it.
+        with self._naming, suppress(OSError):
+            self._remove_part()
 
     def _copy(self) -> None:
         """Copy the files. Runs in the thread."""
@@ -146,10 +150,12 @@ class Backup:
             copy.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             copy.files.close()
             size = self._part.stat().st_size
-            self._refuse_existing()
-            # The seal first, so that no ledger is ever without one.
-            seal_path(self._part).rename(seal_path(self._target))
-            self._part.rename(self._target)
+            with self._naming:
+                self._raise_interruption()
+                self._refuse_existing()
+                # The seal first, so that no ledger is ever without one.
+                seal_path(self._part).rename(seal_path(self._target))
+                self._part.rename(self._target)
             for folder in (self._target.parent, self._path.parent):
                 _sync(folder)
         return BackupReply(self._name, copy.commits, size, round(time.monotonic() - self._began, 3))
@@ -172,7 +178,7 @@ class Backup:
 
     def _raise_interruption(self) -> None:
         if self._interruption:
-            raise self._interruption
+            raise self._interruption from None
 
     def _remove_part(self) -> None:
         for file in (*files_of(self._part), self._part_log):
@@ -186,6 +192,8 @@ class Backup:
         except Exception as error:
             with suppress(OSError):
                 self._remove_part()
+            # What it was about to find in half a copy is no damage.
+            self._raise_interruption()
             if isinstance(error, OSError | apsw.Error | CannotOpenError):
                 raise self._refusal(error) from error
             raise
