@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ticketctl.client import CannotConnectError
+from ticketctl.client import CannotConnectError, Client
 from ticketctl.commands import Leave, known, run
 from ticketctl.lines import run_script
 from ticketctl.options import client_of, help_text, options_parser, repeated, seconds_of, zone_of
@@ -53,12 +53,13 @@ def _main(arguments: list[str]) -> int:
     if options.help and not command:
         print(help_text(parser, known()), end="")
         return DONE
-    client = client_of(options, parser)
     mode: Mode = "json" if options.json else "table" if sys.stdout.isatty() else "plain"
     output = Output(mode, options.quiet, zone=zone_of(options, parser), options=repeated(options))
-    output.token_file = options.token_file or default_token_file()
     if options.help:
-        command = ["help", command[0]]
+        # Whatever is wrong with the options of the connection: help needs none.
+        return run(["help", command[0]], Client(), output)
+    client = client_of(options, parser)
+    output.token_file = options.token_file or default_token_file()
     if command and command[0].startswith("-") and command[0] != "--":
         # Somebody may have written a token after the equals sign.
         option = command[0].partition("=")[0]
