@@ -58,6 +58,7 @@ class Server:
                 each.listen(BACKLOG)
                 each.setblocking(False)
                 self._accepting.append(asyncio.create_task(self._accept(each)))
+                self._accepting[-1].add_done_callback(_raise_bug)
             else:
                 self._listeners.append(await asyncio.start_server(self._on_connection, sock=each, backlog=BACKLOG))
 
@@ -204,3 +205,9 @@ class Server:
             await connection.close_gracefully(refusal)
         finally:
             self._turned_away -= 1
+
+
+def _raise_bug(accepting: asyncio.Task[None]) -> None:
+    """Raise the error that ended it to the loop, which ends the daemon: nobody could connect any more."""
+    if not accepting.cancelled():
+        accepting.result()
