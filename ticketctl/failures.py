@@ -26,7 +26,7 @@ class RefusedError(ClientError):
 
 
 class CannotConnectError(ClientError):
-    """No reply came, and nothing was changed. The message says why."""
+    """No reply came, and nothing was changed; a backup may still be written. The message says why."""
 
 
 class OutcomeUnknownError(ClientError):

@@ -16,7 +16,7 @@ from ticketctl.link import Token, Where
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.lines import FRAME_BYTES_MAX
 from ticketd.wire.replies import REPLY_BYTES_MAX, ErrorReply, Reply, WelcomeReply
-from ticketd.wire.requests import Auth, Request
+from ticketd.wire.requests import Auth, Backup, Request
 
 # How long a call may take, with all its tries.
 TIMEOUT_SECONDS = 10.0
@@ -270,7 +270,10 @@ class Attempts:
             raise OutcomeUnknownError(str(outcome), self.request, interrupted=outcome.interrupted)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        raise CannotConnectError(str(outcome))
+        why = str(outcome)
+        if outcome.sent and isinstance(self.request, Backup):
+            why += "; the backup may still be written: send it again with the same name, and the daemon says how it is"
+        raise CannotConnectError(why)
 
 
 def accepted(request: Request, reply: Reply) -> Reply:

@@ -60,6 +60,13 @@ def test_a_read_that_breaks_twice_exits_with_status_3() -> None:
     assert done.stderr == f"ticketctl: 127.0.0.1:{liar.port} closed the connection without a reply\n"
 
 
+def test_without_a_reply_a_backup_may_still_be_written() -> None:
+    with lying(SILENCE) as liar:
+        done = ctl("--timeout", "0.5", "backup", "friday", port=liar.port)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "within 0.5 s; the backup may still be written: send it again with the same name" in done.stderr
+
+
 def test_a_read_that_times_out_exits_with_status_3_without_retry() -> None:
     with lying(SILENCE) as liar:
         done = ctl("--timeout", "0.5", "list", port=liar.port)
