@@ -175,7 +175,8 @@ def _change_access(what: str, name: str | None, role: Role | None, file: str) ->
         if is_new:
             print(f"ticketd: created {file}; start ticketd with --access {file}", file=sys.stderr)
         print(
-            f"ticketd: added {name} to {file}; its secret is shown once; a daemon that runs learns it by SIGHUP",
+            f"ticketd: added {name} to {file}; this is the only time its secret is shown; send SIGHUP to a running"
+            " daemon to make it valid",
             file=sys.stderr,
         )
     elif what == "remove" and name:

@@ -113,8 +113,8 @@ def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "says"),
     [
-        (SCHEMA_VERSION + 1, "knows none after 6; start a newer ticketd"),
-        (4, "knows none before 5; start the ticketd that wrote it"),
+        (SCHEMA_VERSION + 1, "and this ticketd knows none after 6; start a newer ticketd"),
+        (4, "which is too old to migrate; this ticketd migrates from schema 5 on; start the ticketd that wrote it"),
     ],
 )
 def test_a_ledger_of_an_unknown_schema_is_refused_in_words(tmp_path: Path, version: int, says: str) -> None:
@@ -125,7 +125,7 @@ def test_a_ledger_of_an_unknown_schema_is_refused_in_words(tmp_path: Path, versi
     for arguments in (("check", str(path)), ("--port", "0", "--events", str(tmp_path / "events.json"))):
         refused = ticketd(*arguments)
         assert (refused.returncode, refused.stdout) == (5, "")
-        assert f"the ledger {path} has schema {version}, and this ticketd {says}" in refused.stderr
+        assert f"the ledger {path} has schema {version}, {says}" in refused.stderr
     # To read it, SQLite makes a log, which is empty.
     assert before.items() <= contents(tmp_path).items()
 

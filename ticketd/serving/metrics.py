@@ -57,7 +57,7 @@ class Metrics(Collector):
         yield _labelled(CounterMetricFamily, "requests", text, "command", requests)
         refusals = CounterMetricFamily(
             "ticketd_refusals",
-            "Requests that would have changed something or were not allowed, and got an error",
+            "Refused writes, and requests that the role does not allow",
             labels=["command", "code"],
         )
         for (kind, code), number in activity.refusals().items():

@@ -44,8 +44,8 @@ def schema_version(connection: apsw.Connection, path: Path) -> int | None:
         )
     if version < SCHEMA_VERSION and version not in MIGRATIONS:
         raise CannotOpenError(
-            f"the ledger {path} has schema {version}, and this ticketd knows none before {min(MIGRATIONS)};"
-            " start the ticketd that wrote it"
+            f"the ledger {path} has schema {version}, which is too old to migrate; this ticketd migrates from schema"
+            f" {min(MIGRATIONS)} on; start the ticketd that wrote it"
         )
     return version
 

@@ -242,8 +242,8 @@ async def _upgrade(connection: asyncpg.Connection, name: str) -> None:
         )
     if version is not None and version < min(MIGRATIONS):
         raise CannotOpenError(
-            f"the ledger in the database {name} has schema {version}, and this ticketd knows none before"
-            f" {min(MIGRATIONS)}; start the ticketd that wrote it"
+            f"the ledger in the database {name} has schema {version}, which is too old to migrate; this ticketd"
+            f" migrates from schema {min(MIGRATIONS)} on; start the ticketd that wrote it"
         )
     if version is None:
         log.info("there is no ledger in the database %s; creating a new one", name)
