@@ -105,6 +105,25 @@ async def sold_in(ledger: Path) -> int:
 # What is in it
 
 
+async def test_a_backup_takes_no_log_that_is_in_the_file_already(tmp_path: Path) -> None:
+    ledger = await opened(tmp_path)
+    await commit(ledger, Book("jazz", 2, "in-the-file"))
+    await ledger.close()
+    pause = Pause()
+    with plugged(PartDisk(pause)):
+        ledger = await opened(tmp_path)
+        outcome = begin(ledger, "friday")
+        await asyncio.to_thread(pause.reached.wait)
+        assert in_backups(tmp_path) == ["events.db.part"]
+        await commit(ledger, Book("jazz", 2, "later"))
+        pause.may_go_on.set()
+        reply = await answer(outcome)
+        await ledger.close()
+    assert isinstance(reply, BackupReply)
+    backup = tmp_path / "backups" / "friday.db"
+    assert (await faults_of(backup), await sold_in(backup)) == (["whole"], 2)
+
+
 async def test_a_backup_is_the_ledger_at_one_commit(tmp_path: Path) -> None:
     await make_sale(tmp_path / "events.db")
     ledger = await opened(tmp_path)

@@ -42,11 +42,13 @@ PAGES_AT_ONCE = 256
 class Backup:
     """A backup called ``name`` of the ledger at ``path``, which has no links in it. It begins when this is made.
 
-    ``commits`` is how many commits were acknowledged: the backup has at least these. Used on the loop.
+    ``commits`` is how many commits were acknowledged: the backup has at least these. If the log ``is_folded`` into the
+    file, it is not copied. Used on the loop.
     """
 
-    def __init__(self, path: Path, name: str, commits: int) -> None:
+    def __init__(self, path: Path, name: str, commits: int, *, is_folded: bool) -> None:
         self._path, self._name, self._commits = path, name, commits
+        self._is_folded = is_folded
         self._target = path.parent / FOLDER / f"{name}.db"
         # One at a time is written of a ledger. What a killed daemon left is replaced.
         self._part = self._target.with_name(f"{path.name}.part")
@@ -98,7 +100,8 @@ class Backup:
             self._remove_part()
             self._check_room()
             os.close(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            self._copy_log()
+            if not self._is_folded:
+                self._copy_log()
             self._copy_file()
             self._raise_interruption()
 
@@ -142,7 +145,8 @@ class Backup:
     def _finish(self) -> BackupReply:
         """Check what was copied, and give it its name. Runs in the thread."""
         with self._cleared_up():
-            self._fold_log()
+            if not self._is_folded:
+                self._fold_log()
             with closing(Seal(seal_path(self._part))) as seal:
                 seal.renew(self._commits)
             copy = open_ledger(self._part, Use(new=None, is_copy=True))

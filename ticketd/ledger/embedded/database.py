@@ -116,7 +116,7 @@ class Database:
             raise TicketError(
                 "busy", "another backup is being written; try again when it is done", retry_after=RETRY_AFTER_SECONDS
             )
-        self._backup = Backup(self._path.resolve(), name, self._commits)
+        self._backup = Backup(self._path.resolve(), name, self._commits, is_folded=self._folded == self._commits)
         return self._backup
 
     def _missing(self) -> list[str]:
