@@ -214,11 +214,11 @@ def _stats(stats: StatsReply, zone: Zone) -> str:
     parts = [_aligned([(name, cell(value)) for name, value in asdict(stats).items() if name not in _STATS_LISTS])]
     if stats.busiest:
         rows = [[name.upper() for name in _STATS_COLUMNS], *(_stats_row(event) for event in stats.busiest)]
-        busiest = _lines(_STATS_COLUMNS, rows, [max(map(_width, column)) for column in zip(*rows, strict=True)])
-        parts.append(f"the busiest events since the daemon started:\n{busiest}")
+        busiest = dict(zip(_STATS_COLUMNS, zip(*rows, strict=True), strict=True))
+        parts.append(f"the busiest events since the daemon started:\n{_shown(busiest, _widths(busiest))}")
     if stats.slowest:
         slowest = _columns(SlowCommit.__struct_fields__, stats.slowest, zone)
-        parts.append(f"the slowest commits of the last hour:\n{slowest}")
+        parts.append(f"the slowest commits of the last hour:\n{_shown(slowest, _widths(slowest))}")
     return "\n\n".join(parts)
 
 
