@@ -40,12 +40,13 @@ def test_a_log_in_json_has_an_object_on_each_line(tmp_path: Path) -> None:
     assert any('created event=jazz name="Jazz\u201c \\"Night\\""' in message for message in messages)
 
 
-def test_the_reason_of_a_failed_start_is_json_too(tmp_path: Path) -> None:
+def test_the_reason_of_a_failed_start_is_an_error_in_json_too(tmp_path: Path) -> None:
     (tmp_path / "events.json").write_text("{")
     status, lines = ended("--port", "0", "--events", str(tmp_path / "events.json"), "--log-format", "json")
     assert status == 4
     [logged] = objects(lines)
-    assert logged["message"].startswith(f"ticketd: {tmp_path}/events.json:1: ")
+    assert logged["level"] == "ERROR"
+    assert logged["message"].startswith(f"{tmp_path}/events.json:1: ")
 
 
 @pytest.fixture(scope="module", params=["text", "json"])

@@ -53,7 +53,7 @@ def main() -> NoReturn:
     except CannotListenError as error:
         status, reason = STATUS_CANNOT_LISTEN, str(error)
     if reason:
-        stderr.write_line(f"ticketd: {reason}")
+        stderr.write_reason(reason)
     sys.exit(status)
 
 

@@ -39,6 +39,10 @@ class TextFormatter(logging.Formatter):
         """Return a line that is not of a record."""
         return line
 
+    def reason(self, reason: str) -> str:
+        """Return the line that says why the daemon ends."""
+        return f"ticketd: {reason}"
+
 
 class JsonFormatter(logging.Formatter):
     """An object a line, for programs: ``time``, ``level`` and ``message``, and ``traceback`` if there is one."""
@@ -62,7 +66,14 @@ class JsonFormatter(logging.Formatter):
 
     def plain(self, line: str) -> str:
         """Return a line that is not of a record."""
-        return self.format(logging.LogRecord("ticketd", logging.INFO, "", 0, line, None, None))
+        return self._line(logging.INFO, line)
+
+    def reason(self, reason: str) -> str:
+        """Return the line that says why the daemon ends."""
+        return self._line(logging.ERROR, reason)
+
+    def _line(self, level: int, message: str) -> str:
+        return self.format(logging.LogRecord("ticketd", level, "", 0, message, None, None))
 
 
 FORMATTERS: dict[str, Callable[[], TextFormatter | JsonFormatter]] = {"text": TextFormatter, "json": JsonFormatter}
@@ -105,6 +116,10 @@ class StderrHandler(logging.Handler):
     def write_line(self, line: str) -> None:
         """Queue a line, as text without time and level."""
         self._queue(self._formatter.plain(line))
+
+    def write_reason(self, reason: str) -> None:
+        """Queue why the daemon ends."""
+        self._queue(self._formatter.reason(reason))
 
     def _queue(self, text: str) -> None:
         try:
