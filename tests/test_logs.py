@@ -77,6 +77,29 @@ def test_each_sale_of_a_stampede_is_named(naming: Daemon) -> None:
         assert all(re.match(f"{TIME} INFO |ready ", line) for line in naming.lines)
 
 
+def test_the_lines_say_what_was_changed(tmp_path: Path) -> None:
+    write_events(tmp_path, 9)
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
+    with running(tmp_path) as daemon, daemon.connect() as connection:
+        for words, line in (
+            ("amend 1 --no-paused --per-buyer 4", "amended event=1 paused=false per_buyer=4 available=9 "),
+            (
+                '{"cmd":"amend","event":"1","capacity":8,"per_buyer":null}',
+                "amended event=1 capacity=8 per_buyer=null available=8 ",
+            ),
+            ("amend 1 --opens 2026-02-01T09:00:00Z", "amended event=1 opens=2026-02-01T09:00:00Z available=8 "),
+            ('amend 1 --name "a \\"b"', r'amended event=1 name="a \\"b" available=8 '),
+            ("hold 1 3 --seconds 60 --booking h", f"held event=1 quantity=3 booking=h available=5 expires={time} "),
+            ("extend h 90", f"extended event=1 quantity=3 booking=h available=5 expires={time} "),
+            ("confirm h", "confirmed event=1 quantity=3 booking=h available=5 "),
+            ("redeem h", "redeemed event=1 booking=h admitted=3 "),
+            ("hold 1 2 --seconds 1 --booking i", "held event=1 quantity=2 booking=i available=3 expires="),
+        ):
+            assert "code" not in connection.ask(words), words
+            daemon.wait_line(f" INFO {line}")
+        daemon.wait_line(" INFO expired event=1 tickets=2$")
+
+
 def test_a_traceback_is_a_field_of_its_own() -> None:
     try:
         raise ValueError("a bug\n\x1b")  # noqa: TRY301

@@ -1,8 +1,8 @@
 """Owns the counts that ``stats`` and the metrics show, and logs what was committed and what was refused.
 
-Each change gets a log line of its own, up to LINES_PER_SECOND_MAX. The other changes of a second are summed up in one
-line, unless each has to be named, and its refusals in one line for each code: a log record costs as much as a booking,
-so one record has the lines of all changes of a commit.
+Each change gets a log line of its own, up to LINES_PER_SECOND_MAX, and the holds of an event that ran out together get
+one. The other changes of a second are summed up in one line, unless each has to be named, and its refusals in one line
+for each code: a log record costs as much as a booking, so one record has the lines of all changes of a commit.
 """
 
 import logging
@@ -10,7 +10,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from heapq import nlargest
+
+from msgspec import json
 
 from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.queues import Batch, Submission
@@ -20,7 +23,7 @@ from ticketd.model import time_of
 from ticketd.rules.commands import TABLE
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, EventStats, Reply, SlowCommit, TicketReply
-from ticketd.wire.requests import Hold
+from ticketd.wire.requests import Amend, Hold
 from ticketd.wire.schema import quoted
 
 log = logging.getLogger(__name__)
@@ -33,12 +36,13 @@ EVENTS_SHOWN_MAX = 100
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of commits, changes, bookings and tickets sold, and refused requests."""
+    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, and refused requests."""
 
     commits: int = 0
     changes: int = 0
     bookings: int = 0
     tickets: int = 0
+    expired: int = 0
     refused: int = 0
 
     def add(self, more: "Counts") -> None:
@@ -47,6 +51,7 @@ class Counts:
         self.changes += more.changes
         self.bookings += more.bookings
         self.tickets += more.tickets
+        self.expired += more.expired
         self.refused += more.refused
 
 
@@ -82,8 +87,10 @@ class Activity:
         ``ended`` is when the ledger answered, by the clock of its other times.
         """
         self.log_summary(now)
-        lines: list[str] | None = [] if self._lines + len(answers.replies) <= self._lines_max else None
-        done = Counts(commits=1 if answers.changed else 0)
+        lines: list[str] | None = None
+        if self._lines + len(answers.replies) + len(answers.expired) <= self._lines_max:
+            lines = [f"expired event={event_id} tickets={tickets}" for event_id, tickets in answers.expired.items()]
+        done = Counts(commits=1 if answers.changed else 0, expired=sum(answers.expired.values()))
         sold: defaultdict[str, int] = defaultdict(int)
         held: defaultdict[str, int] = defaultdict(int)
         replies = iter(answers.replies)
@@ -107,7 +114,7 @@ class Activity:
                     elif kind is Hold:
                         held[reply.event] += reply.quantity
                 if lines is not None:
-                    lines.append(f"{row.verb} {_describe(reply)}{by}")
+                    lines.append(f"{row.verb} {_describe(request, reply)}{by}")
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
@@ -183,14 +190,15 @@ class Activity:
             self._events = {id: stats for id, stats in self._events.items() if self._catalogue.get(id)}
         self._busiest = None
         unlogged = self._unlogged
-        if unlogged.changes:
+        if unlogged.changes or unlogged.expired:
             self._unlogged = Counts()
             log.info(
-                "committed changes=%d commits=%d bookings=%d tickets=%d",
+                "committed changes=%d commits=%d bookings=%d tickets=%d expired=%d",
                 unlogged.changes,
                 unlogged.commits,
                 unlogged.bookings,
                 unlogged.tickets,
+                unlogged.expired,
             )
         by_code: Counter[str] = Counter()
         for (_, code), requests in self._refused.items():
@@ -211,17 +219,30 @@ def _name(submission: Submission) -> str:
     return f" peer={peer}" if actor is None else f" peer={peer} by={actor}"
 
 
-def _describe(reply: Reply) -> str:
+def _describe(request: LedgerRequest, reply: Reply) -> str:
     # By far the most lines are these, perhaps 100,000 in a second.
     if type(reply) is BookingReply:
+        if reply.admitted:
+            # What else it shows is from when the booking was made or changed.
+            return f"event={reply.event} booking={reply.id} admitted={len(reply.admitted)}"
         cancelled = f" cancelled={len(reply.cancelled)}" if reply.cancelled else ""
+        expires = f" expires={_text(reply.expires)}" if reply.expires else ""
         return (
             f"event={reply.event} quantity={reply.quantity}{cancelled} booking={reply.id} available={reply.available}"
+            f"{expires}"
         )
     match reply:
+        case EventReply() if isinstance(request, Amend):
+            given = " ".join(f"{name}={_text(value)}" for name, value in request.given.items())
+            return f"event={reply.id} {given} available={reply.available}"
         case EventReply():
             return f"event={reply.id} name={quoted(reply.name)} capacity={reply.capacity} available={reply.available}"
         case TicketReply():
             return f"event={reply.event} ticket={reply.id} booking={reply.booking}"
         case _:
             return ""
+
+
+def _text(value: str | int | datetime | None) -> str:
+    """Return a value as in the protocol, on one line. Only strings are in quotes."""
+    return quoted(value) if isinstance(value, str) else json.encode(value).decode().strip('"')
