@@ -147,7 +147,13 @@ async def _move(source: str, target: str) -> int:
 
 
 async def _check(ledger: str) -> int:
-    if wrong := await check(ledger, print):
+    wrong, lacks = await check(ledger, print)
+    if lacks and wrong == 1:
+        raise CannotOpenError(
+            f"{ledger} lacks {lacks:,} commit{'' if lacks == 1 else 's'}, and nothing else is wrong; put back newer"
+            " files, or start ticketd once with --accept-losses"
+        )
+    if wrong:
         name = f"postgresql://{public_name(ledger)}" if is_database_url(ledger) else ledger
         raise CannotOpenError(f"{name} is not whole ({wrong:,} wrong); restore it from a backup")
     return STATUS_ENDED

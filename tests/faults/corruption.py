@@ -124,7 +124,7 @@ class Ledger:
             path = folder / Path(name).name
             path.write_bytes(files[name]) if name in files else path.unlink(missing_ok=True)
         try:
-            found = asyncio.run(check(str(folder / LEDGER.name), lambda line: None))
+            found = asyncio.run(check(str(folder / LEDGER.name), lambda line: None)).wrong
         except CannotOpenError:
             found = 1
         try:

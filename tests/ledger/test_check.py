@@ -220,7 +220,7 @@ async def test_damage_is_found_and_named(damage: str, ledger: str) -> None:
         expected = [pattern.replace(name, ticket) for pattern in expected]
     await asyncio.to_thread(change, ledger, statement)
     said: list[str] = []
-    found = await check(ledger, said.append)
+    found = (await check(ledger, said.append)).wrong
     wrong = [line.removeprefix("wrong: ") for line in said if line.startswith("wrong: ")]
     assert said[-1] == f"not whole: {found:,} wrong"
     assert len(wrong) == found

@@ -60,7 +60,7 @@ def test_a_ledger_that_is_served_is_not_checked(sale: str, tmp_path: Path) -> No
     with running(tmp_path, "--ledger", sale) as daemon:
         done = ticketd("check", sale)
         assert (done.returncode, done.stdout) == (5, "")
-        assert "is in use by another ticketd" in done.stderr
+        assert "is being served; check a backup of it (ticketctl backup)" in done.stderr
         with daemon.connect() as connection:
             assert connection.ask(BOOK)["reply"] == "booking"
 
@@ -69,6 +69,7 @@ def test_what_is_no_ledger_is_refused(database: str, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("This is no ledger, however long it goes on. " * 200)
     for ledger, reason in (
         (str(tmp_path / "missing.db"), "there is no ledger"),
+        (str(tmp_path), f"{tmp_path} is a folder, not a ledger"),
         (str(tmp_path / "text.db"), "is not a ledger of ticketd"),
         (database, "there is no ledger in the database"),
         ("postgresql://127.0.0.1:1/none", "cannot reach the database"),
@@ -105,7 +106,7 @@ def test_a_page_of_zeros_is_found(sale: str) -> None:
     for page in range(1, len(whole) // PAGE_BYTES):
         path.write_bytes(whole[: page * PAGE_BYTES] + bytes(PAGE_BYTES) + whole[(page + 1) * PAGE_BYTES :])
         said: list[str] = []
-        assert asyncio.run(check(sale, said.append)) > 0, page
+        assert asyncio.run(check(sale, said.append)).wrong > 0, page
         assert said[-1].startswith("not whole: ")
         assert not [line for line in said if "\n" in line]
 
@@ -139,9 +140,13 @@ def test_a_seal_that_was_cut_lost_or_is_newer_is_found(sale: str) -> None:
     seal.write_bytes(whole)
     book(sale, Path(sale).parent, 1, ends=True)
     Path(sale).write_bytes(old)
-    status, lines, _ = checked(sale)
+    status, lines, error = checked(sale)
     assert status == 5
     assert "it lacks 1 of " in lines[2]
+    assert error == (
+        f"ticketd: {sale} lacks 1 commit, and nothing else is wrong; put back newer files, or start ticketd once with"
+        " --accept-losses\n"
+    )
 
 
 def test_a_log_that_was_cut_is_found(sale: str, tmp_path: Path) -> None:

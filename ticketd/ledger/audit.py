@@ -17,12 +17,20 @@ SHOWN_MAX = 100
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
+class Verdict(NamedTuple):
+    """How many faults a ledger has, and how many acknowledged commits it ``lacks``: those are one fault."""
+
+    wrong: int
+    lacks: int
+
+
 class Findings:
     """The report of a check. Each line goes to ``say`` at once. ``about`` is what is checked, such as bookings."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._wrong: Counter[str] = Counter()
+        self._lacks = 0
         self.first_wrong: str | None = None
 
     def wrong(self, about: str, fault: str) -> None:
@@ -32,6 +40,11 @@ class Findings:
         if self._wrong.total() <= SHOWN_MAX:
             self._say(f"wrong: {fault}")
 
+    def lack(self, about: str, commits: int, fault: str) -> None:
+        """Report that so many commits are missing, which is a fault."""
+        self._lacks = commits
+        self.wrong(about, fault)
+
     def fact(self, about: str, seen: str, good: str) -> None:
         """Report what was seen, and either ``good`` or the number of its faults."""
         self._say(f"{about}: {seen}; {f'{self._wrong[about]:,} wrong' if self._wrong[about] else good}")
@@ -40,13 +53,13 @@ class Findings:
         """Report what is neither good nor wrong."""
         self._say(text)
 
-    def end(self) -> int:
-        """Report whether the ledger is whole, and return the number of faults."""
+    def end(self) -> Verdict:
+        """Report whether the ledger is whole, and return that."""
         total = self._wrong.total()
         if total > SHOWN_MAX:
             self._say(f"wrong: {total - SHOWN_MAX:,} more")
         self._say(f"not whole: {total:,} wrong" if total else "whole")
-        return total
+        return Verdict(total, self._lacks)
 
 
 class AuditResult(NamedTuple):

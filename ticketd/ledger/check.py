@@ -6,7 +6,7 @@ An embedded ledger must not be served meanwhile. One in PostgreSQL is read as it
 from collections.abc import Callable
 from pathlib import Path
 
-from ticketd.ledger.audit import Findings, audit
+from ticketd.ledger.audit import Findings, Verdict, audit
 from ticketd.ledger.base import CannotOpenError, LedgerDamagedError
 from ticketd.ledger.embedded.examine import examining
 from ticketd.ledger.marks import Mark, refusal
@@ -14,8 +14,8 @@ from ticketd.ledger.offline import LedgerReader, missing_module
 from ticketd.ledger.postgres.url import is_database_url, without_password
 
 
-async def check(ledger: str, say: Callable[[str], None]) -> int:
-    """Verify the ledger at a path or URL, ``say`` each finding as a line of text, and return the number of faults.
+async def check(ledger: str, say: Callable[[str], None]) -> Verdict:
+    """Verify the ledger at a path or URL, ``say`` each finding as a line of text, and return whether it is whole.
 
     Raises CannotOpenError if the ledger cannot be read, which does not mean that it is damaged: there is none, it is a
     file that is being served, the database does not answer, or the role lacks rights.

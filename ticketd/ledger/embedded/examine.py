@@ -21,6 +21,7 @@ from ticketd.ledger.embedded.files import (
     log_path,
     opened,
     reason,
+    refuse_folder,
     seal_path,
     size_of,
 )
@@ -75,6 +76,16 @@ def examining(path: Path, findings: Findings) -> Iterator[tuple[EmbeddedReader, 
 
 
 def _connect(path: Path, stack: ExitStack) -> apsw.Connection:
+    try:
+        return _unserved(path, stack)
+    except apsw.BusyError:
+        raise CannotOpenError(
+            f"the ledger {path} is being served; check a backup of it (ticketctl backup), or stop ticketd first"
+        ) from None
+
+
+def _unserved(path: Path, stack: ExitStack) -> apsw.Connection:
+    refuse_folder(path)
     refuse_log_without_file(path)
     if not size_of(path):
         raise CannotOpenError(f"there is no ledger {path}")
@@ -166,7 +177,7 @@ def _check_commits(connection: apsw.Connection, path: Path, findings: Findings) 
         if seal.verdict:
             findings.note(f"seal: ticketd found damage while it served the ledger: {seal.verdict}")
         if loss := find_loss(seal, commits):
-            findings.wrong("seal", f"the ledger {path}: {loss}")
+            findings.lack("seal", max(0, (seal.commits or 0) - commits), f"the ledger {path}: {loss}")
         findings.fact(
             "seal", f"{seal.commits or 0:,} commits acknowledged, {commits:,} in the ledger", "none is missing"
         )

@@ -40,8 +40,15 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return path, log_path(path), seal_path(path), journal_path(path)
 
 
+def refuse_folder(path: Path) -> None:
+    """Raise CannotOpenError if there is a folder where a ledger should be."""
+    if path.is_dir():
+        raise CannotOpenError(f"{path} is a folder, not a ledger; name a file in it, such as {path / 'events.db'}")
+
+
 def refuse_unwritable(path: Path) -> None:
     """Raise CannotOpenError if a file of a ledger, or the folder in which it will be made, cannot be written."""
+    refuse_folder(path)
     # SQLite takes a file that cannot be read for one that is missing, and calls the rest an I/O error.
     for file in (path, log_path(path), seal_path(path)):
         needed, access = file, os.R_OK | os.W_OK
