@@ -81,7 +81,7 @@ class FileSync:
     async def run(self) -> None:
         """Check both every INTERVAL_SECONDS until ``close``, and then write the file once more."""
         if await self._on_disk(lambda: self._file.missing):
-            log.warning("%s does not exist; it will be created with the first event", self._file.path)
+            log.info("%s does not exist; it will be created with the first event", self._file.path)
         loop = asyncio.get_running_loop()
         while not self._ending.is_set():
             began = loop.time()
