@@ -104,7 +104,7 @@ def test_held_tickets_are_not_available_in_the_file(path: Path) -> None:
         *[
             (f'{{"events":[\n{OTHER},\n{JAZZ.replace(good, bad)}]}}', 3, says)
             for good, bad, says in [
-                ('"ID":"1"', '"ID":1', "ID must be 1 to 64 of A-Z a-z 0-9 . _ -, not 1"),
+                ('"ID":"1"', '"ID":1', "ID must be a string, in quotes, not 1"),
                 ('"ID":"1"', '"ID":"a b"', "ID"),
                 ('"ID":"1",', "", "an event needs ID: 1 to 64 of"),
                 ('"ID":"1",', '"ID":"1","Price":5,', 'an event has no field "Price"; it has ID, Name, Date'),
@@ -139,9 +139,14 @@ def test_a_file_that_is_not_text_or_too_deep_is_refused(path: Path, content: byt
 
 
 def test_an_id_that_appears_twice_is_refused(path: Path) -> None:
-    path.write_text(f'{{"events":[{JAZZ},{JAZZ}]}}')
-    with pytest.raises(EventsFileError, match=f"^{path}: the ID 1 is used twice"):
+    path.write_text(f'{{"events":[\n{JAZZ},\n{OTHER},\n{JAZZ}]}}')
+    with pytest.raises(EventsFileError, match=f"^{path}:4: the ID 1 is used twice; the other one is in line 2"):
         read(path)
+
+
+def test_a_byte_order_mark_is_skipped(path: Path) -> None:
+    path.write_text(f'{{"events":[{JAZZ}]}}', encoding="utf-8-sig")
+    assert [found.id for found in read(path)] == ["1"]
 
 
 def test_an_unreadable_events_file_is_reported(tmp_path: Path) -> None:

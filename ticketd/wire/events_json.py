@@ -1,5 +1,6 @@
 """The format of events.json: the catalogue as people read and write it. Pure."""
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, get_args, get_type_hints
@@ -78,6 +79,7 @@ _MUST_BE = {
     written: must_be(_HINTS[name] if hasattr(_HINTS[name], "__metadata__") else get_args(_HINTS[name])[0])
     for name, written in _RENAMED.items()
 }
+_STRINGS = ("ID", "Name")
 _NO_CATALOGUE = 'a catalogue is an object with one field, "events", which is a list of events'
 
 
@@ -137,6 +139,8 @@ def encode_file(events: Sequence[FileEvent]) -> Iterator[bytes]:
 
 def decode_file(data: bytes) -> list[FileEvent]:
     """Return the events of a file with this content. Raises EventsJsonError."""
+    # Some editors put it before UTF-8.
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         events = msgspec.json.decode(data, type=_File).events
     except msgspec.ValidationError:
@@ -151,30 +155,41 @@ def decode_file(data: bytes) -> list[FileEvent]:
     except RecursionError:
         reason, position = "it is nested too deeply", 0
     else:
-        seen: set[str] = set()
-        for event in events:
-            if event.id in seen:
-                raise EventsJsonError(None, f"the ID {event.id} is used twice")
-            seen.add(event.id)
+        places: dict[str, int] = {}
+        for place, event in enumerate(events):
+            if (first := places.setdefault(event.id, place)) != place:
+                positions = [position for position, _ in _raw_events(data)]
+                other = _line(data, positions[first])
+                reason = f"the ID {event.id} is used twice; the other one is in line {other}"
+                raise EventsJsonError(_line(data, positions[place]), reason)
         return events
-    raise EventsJsonError(data.count(b"\n", 0, position) + 1, printable(reason))
+    raise EventsJsonError(_line(data, position), printable(reason))
+
+
+def _line(data: bytes, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1
 
 
 def _first_invalid(data: bytes) -> tuple[int, str] | None:
     """Return the offset of the first invalid event and what is wrong with it, or None if no event is at fault."""
     try:
-        raws = msgspec.json.decode(data, type=_RawFile).events
+        for position, raw in _raw_events(data):
+            try:
+                msgspec.json.decode(raw, type=FileEvent)
+            except msgspec.ValidationError as error:
+                return position, _explain(str(error), raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    position = 0
-    for raw in raws:
-        position = data.index(bytes(raw), position)
-        try:
-            msgspec.json.decode(raw, type=FileEvent)
-        except msgspec.ValidationError as error:
-            return position, _explain(str(error), raw)
-        position += len(bytes(raw))
+        pass
     return None
+
+
+def _raw_events(data: bytes) -> Iterator[tuple[int, msgspec.Raw]]:
+    """Yield each event of a file and its offset. Raises what msgspec raises if it is no catalogue."""
+    position = 0
+    for raw in msgspec.json.decode(data, type=_RawFile).events:
+        position = data.index(bytes(raw), position)
+        yield position, raw
+        position += len(bytes(raw))
 
 
 def _explain(wrong: str, raw: msgspec.Raw) -> str:
@@ -185,10 +200,11 @@ def _explain(wrong: str, raw: msgspec.Raw) -> str:
         return f"an event has no field {shown(match[1])}; it has {listed(_MUST_BE)}"
     if match := re.search(r" - at `\$\.(\w+)", wrong):
         try:
-            given = f", not {shown(msgspec.json.decode(raw)[match[1]])}"
+            value = msgspec.json.decode(raw)[match[1]]
         except msgspec.DecodeError:
-            given = ""  # A number with too many digits.
-        return f"{match[1]} must be {_MUST_BE[match[1]]}{given}"
+            return f"{match[1]} must be {_MUST_BE[match[1]]}"  # A number with too many digits.
+        is_bare = match[1] in _STRINGS and not isinstance(value, str)
+        return f"{match[1]} must be {'a string, in quotes' if is_bare else _MUST_BE[match[1]]}, not {shown(value)}"
     # The message comes from ``__post_init__``, and names the field already; or the event is no object.
     text = wrong.partition(" - at `$")[0]
     return "an event must be an object" if text.startswith("Expected `object`") else text
