@@ -28,7 +28,13 @@ def ended(*arguments: str, **env: str) -> tuple[int, list[str]]:
         (["--idle-seconds-max", "nan"], "--idle-seconds-max"),
         (["--idle-seconds-max", "soon"], "--idle-seconds-max"),
         (["--log-level", "loud"], "--log-level"),
-        (["--colour", "red"], "--colour"),
+        (["--colour", "red"], 'there is no flag "--colour"; see ticketd --help'),
+        (["--prot=80"], 'there is no flag "--prot"; did you mean --port?'),
+        (["chekc", "events.db"], 'there is no command "chekc"; did you mean check?'),
+        (["check", "events.db"], "check is a command, and comes first"),
+        (["--host", "127.0.0.1:18200"], "--host must be a name or an address alone, not"),
+        (["--host", "[::1]:18200"], "; write --host ::1 --port 18200"),
+        (["--host", ":18200"], "; write --port 18200"),
         (["--port", "9" * 5_000], "--port"),
         (["--events", "/"], "--events"),
         (["--ledger", "mysql://user:secret@host/db"], "--ledger"),
@@ -62,6 +68,13 @@ def test_a_daemon_with_an_invalid_host_exits_with_status_3(tmp_path: Path) -> No
     status, lines = ended("--events", str(tmp_path / "events.json"), "--host", "a..b")
     assert status == 3
     assert lines[-1].startswith("ticketd: cannot listen on a..b:8080: ")
+
+
+def test_a_host_that_does_not_exist_is_told_without_a_number(tmp_path: Path) -> None:
+    status, lines = ended("--events", str(tmp_path / "events.json"), "--host", "nowhere.invalid")
+    assert status == 3
+    assert lines[-1].startswith("ticketd: cannot listen on nowhere.invalid:8080: ")
+    assert "Errno" not in lines[-1]
 
 
 def with_open_files(most: int, folder: Path) -> subprocess.Popen[str]:

@@ -1,7 +1,6 @@
 """The options of the command line: what they are, and what they and their environment mean."""
 
 import argparse
-import re
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from ticketctl.times import Zone
 from ticketctl.tokens import read_token
 from ticketd import __version__
 from ticketd.wire import PORT
+from ticketd.wire.address import check_host
 from ticketd.wire.schema import Command, must_be, shown
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -164,12 +164,10 @@ def _host(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
         parser.error(f"{source} must be a name or an address, not {shown(host)}")
     if host.startswith(UNIX_PREFIX):
         return host
-    # A name or an IPv4 address with a port, or an IPv6 address in brackets, perhaps with one.
-    if match := re.fullmatch(r"(?:\w+://)?(?:\[(?P<ipv6>[^]]*)\]|(?P<name>[^:/]*))(?::(?P<port>\d+))?/?", host):
-        only = match["ipv6"] or match["name"]
-        if only != host:
-            port = f" --port {match['port']}" if match["port"] else ""
-            parser.error(f"{source} must be a name or an address alone, not {shown(host)}; write --host {only}{port}")
+    try:
+        check_host(source, host)
+    except ValueError as error:
+        parser.error(str(error))
     return host
 
 

@@ -94,5 +94,6 @@ def _inherited(security: Security) -> list[socket.socket]:
 
 def _cannot_listen(where: str, choice: str, error: Exception) -> CannotListenError:
     number = getattr(error, "errno", None) or 0
-    reason = os.strerror(number) if number > 0 else str(error)
+    # The numbers of failed look-ups are negative, and say nothing.
+    reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
     return CannotListenError(f"cannot listen on {where}: {reason}; choose another {choice}")

@@ -27,6 +27,8 @@ from ticketd.config import (
     Settings,
 )
 from ticketd.ledger.postgres.url import is_database_url, public_name, without_password
+from ticketd.tools import COMMANDS
+from ticketd.wire.address import check_host
 from ticketd.wire.schema import Field, shown
 
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -52,7 +54,10 @@ def parse(arguments: list[str]) -> Options:
     With ``--print-config``, print them as a config file, and exit.
     """
     parser = _parser()
-    flags = vars(parser.parse_args(arguments))
+    values, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown(unknown))
+    flags = vars(values)
     path = flags["config"] or os.environ.get("TICKETD_CONFIG") or None
     try:
         file = _read(path) if path else {}
@@ -64,6 +69,18 @@ def parse(arguments: list[str]) -> Options:
         print(_as_file(given), end="")
         parser.exit(STATUS_ENDED)
     return options
+
+
+def _unknown(arguments: list[str]) -> str:
+    """Return a sentence about arguments that are neither flags nor a command at the begin, and what was meant."""
+    first = arguments[0].partition("=")[0]
+    if first in COMMANDS:
+        return f"{first} is a command, and comes first, without the flags of the daemon: ticketd {first} --help"
+    flags = ("--config", "--print-config", "--accept-losses", "--version", *map(_flag, _FIELDS))
+    kind, known = ("flag", flags) if first.startswith("-") else ("command", tuple(COMMANDS))
+    if near := get_close_matches(first, known, 1):
+        return f"there is no {kind} {shown(first)}; did you mean {near[0]}?"
+    return f"there is no {kind} {shown(first)}; see ticketd --help"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,6 +185,7 @@ def _options(given: dict[str, Given], *, accept_losses: bool) -> Options:
         quarter = max(1, given["connections_max"].value // 4)
         given["connections_per_address_max"] = Given(quarter, _DEFAULT)
     values = {name: each.value for name, each in given.items()}
+    check_host(given["host"].source, values["host"])
     events = Path(values["events"])
     if not events.name:
         raise ValueError(f"{given['events'].source} must be a file")
