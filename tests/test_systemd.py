@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +96,7 @@ def test_streams_of_all_kinds_may_be_handed_over(tmp_path: Path) -> None:
             assert daemon.wait_line("ready").startswith(
                 f"ready listen=127.0.0.1:{daemon.port},unix:{folder / 'socket'} "
             )
+            assert any("--host and --port are ignored" in line for line in daemon.lines)
             for connection in (over_tls(daemon), over_unix(folder / "socket")):
                 with connection:
                     assert connection.ask("ping") == {"reply": "pong"}
@@ -132,6 +135,17 @@ def test_what_others_reach_is_guarded_also_if_it_is_handed_over(tmp_path: Path) 
 def test_a_socket_without_streams_is_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handed:
         assert refused(tmp_path, handed).endswith("systemd needs ListenStream=")
+
+
+def test_a_number_of_sockets_that_is_none_is_refused(tmp_path: Path) -> None:
+    command = 'LISTEN_PID=$$ LISTEN_FDS=x exec "$@"'
+    daemon = [sys.executable, "-m", "ticketd", "--port", "0", *_flags(tmp_path)]
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, "sh", *daemon], capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+    )
+    assert done.returncode == STATUS_CANNOT_LISTEN
+    assert done.stderr == 'ticketd: cannot listen: LISTEN_FDS must be a number of sockets, not "x"\n'
+    assert not list(tmp_path.iterdir())
 
 
 def test_sockets_for_another_process_are_left_alone(tmp_path: Path) -> None:

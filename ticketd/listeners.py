@@ -3,6 +3,7 @@
 They are bound before there is a ledger: whoever cannot listen has changed nothing.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ from ticketd.systemd import inherited_sockets
 if TYPE_CHECKING:
     from ticketd.serving.monitor import Monitor
 
+log = logging.getLogger(__name__)
+
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
@@ -30,7 +33,9 @@ class Sockets(NamedTuple):
 async def open_sockets(options: Options, security: Security) -> Sockets:
     """Return sockets that are bound, and refuse connections so far. Raises CannotListenError."""
     service = _inherited(security)
-    if not service:
+    if service:
+        log.info("sockets were handed over, so --host and --port are ignored")
+    else:
         service = await _bound(options.host, options.port, "--port or --host", security.check_service)
     if options.unix:
         # Its file is made later: whoever is refused the ledger must not take it from the one who serves that.
@@ -85,6 +90,8 @@ def _inherited(security: Security) -> list[socket.socket]:
         sockets = inherited_sockets()
     except OSError as error:
         raise CannotListenError(f"a descriptor that was handed over is no socket ({error.strerror})") from None
+    except ValueError as error:
+        raise CannotListenError(f"cannot listen: {error}") from None
     for each in sockets:
         if each.family not in _FAMILIES or each.type != socket.SOCK_STREAM:
             raise CannotListenError("a socket that was handed over carries no streams; systemd needs ListenStream=")

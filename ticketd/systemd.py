@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ticketd.wire.schema import shown
+
 FIRST_DESCRIPTOR = 3
 # So long it waits for a manager that reads slowly.
 TELL_SECONDS_MAX = 0.1
@@ -20,11 +22,16 @@ EXTENDED_SECONDS_MAX = 3_600.0
 
 
 def inherited_sockets() -> list[socket.socket]:
-    """Return the sockets that were handed over to this process, once. Raises OSError if one of them is no socket."""
+    """Return the sockets that were handed over to this process, once.
+
+    Raises OSError if one of them is no socket, and ValueError if LISTEN_FDS is no number.
+    """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdecimal():
+    if pid != str(os.getpid()) or not count:
         return []
+    if not count.isdecimal():
+        raise ValueError(f"LISTEN_FDS must be a number of sockets, not {shown(count)}")
     sockets = []
     for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)):
         os.set_inheritable(descriptor, False)
