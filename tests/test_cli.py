@@ -70,6 +70,13 @@ def test_a_daemon_with_an_invalid_host_exits_with_status_3(tmp_path: Path) -> No
     assert lines[-1].startswith("ticketd: cannot listen on a..b:8080: ")
 
 
+@pytest.mark.parametrize("ledger", ["/", "."])
+def test_a_folder_is_no_ledger(ledger: str, tmp_path: Path) -> None:
+    status, lines = ended("--events", str(tmp_path / "events.json"), "--port", "0", "--ledger", ledger)
+    assert status == 5
+    assert lines[-1].startswith(f"ticketd: {Path(ledger).resolve()} is a folder, not a ledger; name a file in it")
+
+
 def test_a_host_that_does_not_exist_is_told_without_a_number(tmp_path: Path) -> None:
     status, lines = ended("--events", str(tmp_path / "events.json"), "--host", "nowhere.invalid")
     assert status == 3

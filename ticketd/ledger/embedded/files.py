@@ -21,17 +21,17 @@ UNREADABLE = (apsw.IOError, apsw.CorruptError, apsw.NotADBError)
 
 def log_path(path: Path) -> Path:
     """Return where the log of a ledger is."""
-    return path.with_name(path.name + "-wal")
+    return Path(f"{path}-wal")
 
 
 def journal_path(path: Path) -> Path:
     """Return where the journal of a ledger is while the ledger is created."""
-    return path.with_name(path.name + "-journal")
+    return Path(f"{path}-journal")
 
 
 def seal_path(path: Path) -> Path:
     """Return where the seal of a ledger is."""
-    return path.with_name(path.name + "-seal")
+    return Path(f"{path}-seal")
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
