@@ -202,17 +202,17 @@ class TwoDaemons(PostgresHistories):
 
 
 def test_the_ledger_agrees_with_the_model_in_any_history() -> None:
-    few = settings(max_examples=12, stateful_step_count=25)
+    few = settings(max_examples=8, stateful_step_count=20)
     run_state_machine_as_test(Histories, settings=few)
 
 
 def test_the_shared_ledger_agrees_with_the_model_in_any_history(postgres: Server) -> None:
     PostgresHistories.postgres = postgres
-    few = settings(max_examples=6, stateful_step_count=20)
+    few = settings(max_examples=4, stateful_step_count=15)
     run_state_machine_as_test(PostgresHistories, settings=few)
 
 
 def test_two_daemons_agree_with_the_model_in_any_history(postgres: Server) -> None:
     TwoDaemons.postgres = postgres
-    few = settings(max_examples=6, stateful_step_count=20)
+    few = settings(max_examples=4, stateful_step_count=15)
     run_state_machine_as_test(TwoDaemons, settings=few)

@@ -100,7 +100,7 @@ class HoldsMachine(RuleBasedStateMachine):
         assert known == {id_: self.active[id_][:2] if id_ in self.active else None for id_ in known}
 
 
-HoldsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
+HoldsMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 TestHolds = HoldsMachine.TestCase
 
 
