@@ -29,6 +29,10 @@ class CannotConnectError(ClientError):
     """No reply came, and nothing was changed; a backup may still be written. The message says why."""
 
 
+class NotTicketdError(CannotConnectError):
+    """What answers does not speak ticketd's protocol, so trying again makes no sense."""
+
+
 class OutcomeUnknownError(ClientError):
     """A write was sent, and it is not known whether it was done.
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from ticketctl.failures import CannotConnectError, OutcomeUnknownError, RefusedError
+from ticketctl.failures import CannotConnectError, NotTicketdError, OutcomeUnknownError, RefusedError
 from ticketctl.link import Token, Where
 from ticketd.wire.codec import decode_reply, encode
 from ticketd.wire.lines import FRAME_BYTES_MAX
@@ -43,11 +43,15 @@ W = TypeVar("W")
 class NoReply(Exception):
     """One try got no reply. It may be raised, or stand in the place of the reply.
 
-    ``sent``: it may have been carried out. ``again``: another connection may work.
+    ``sent``: it may have been carried out. ``again``: another connection may work. ``foreign``: what answers is not
+    ticketd.
     """
 
-    def __init__(self, why: str, *, sent: bool = False, again: bool = False, interrupted: bool = False) -> None:
+    def __init__(
+        self, why: str, *, sent: bool = False, again: bool = False, interrupted: bool = False, foreign: bool = False
+    ) -> None:
         super().__init__(why)
+        self.foreign = foreign
         self.sent = sent
         self.again = again
         self.interrupted = interrupted
@@ -78,6 +82,8 @@ def too_late(where: Where, seconds: float) -> NoReply:
 
 def end_of_stream(where: Where, failure: NoReply | None = None) -> CannotConnectError:
     """Return the error for a stream from which no more replies can come."""
+    if failure and failure.foreign:
+        return NotTicketdError(str(failure))
     if failure and not failure.again:
         return CannotConnectError(str(failure))
     return CannotConnectError(f"the connection to {where} is lost, and no more changes come. Is ticketd running?")
@@ -215,7 +221,7 @@ class Conversation(Generic[W]):
         return self._foreign(f": its reply has more than {REPLY_BYTES_MAX} bytes")
 
     def _foreign(self, why: str = "") -> NoReply:
-        return NoReply(f"what answers at {self._where} does not speak ticketd's protocol{why}")
+        return NoReply(f"what answers at {self._where} does not speak ticketd's protocol{why}", foreign=True)
 
 
 @cache

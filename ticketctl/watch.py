@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple, Protocol
 from msgspec import UNSET, Meta
 
 from ticketctl.client import CannotConnectError, Client
+from ticketctl.failures import NotTicketdError
 from ticketctl.interrupt import Interrupter, OverError, ReaderGoneError
 from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
@@ -127,6 +128,8 @@ class _Watch:
                 taken_back = answered and reply.unasked and reply.code == "unauthorized"
                 if not taken_back and not (self._reached and status_of(reply) == BUSY):
                     return reply
+            except NotTicketdError:
+                raise
             except CannotConnectError:
                 if not self._reached:
                     raise

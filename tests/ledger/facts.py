@@ -104,7 +104,10 @@ class Facts:
     def with_past(self, id_: str) -> Row:
         past = self.bookings[id_]["past"]
         by = without_nothing({"by": self.bookings[id_]["by"]})
-        return self.with_redeemed(id_) | by | deepcopy({"changes": past} if past else {})
+        shown = self.with_redeemed(id_)
+        names = [self.tickets[ticket]["history"][-1].get("by") for ticket in shown.get("redeemed", ())]
+        redeemed_by = {"redeemed_by": names} if any(names) else {}
+        return shown | by | redeemed_by | deepcopy({"changes": past} if past else {})
 
     def redeemed_at(self, id_: str) -> datetime | None:
         history = self.tickets[id_]["history"]
