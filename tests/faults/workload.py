@@ -60,7 +60,7 @@ class Workload:
         choose = self._chance.choice
         if self.organizes and self._chance.random() < 0.2:
             return [self._amendment(self.organizes)]
-        if self.founds and self._chance.random() < 0.4:
+        if self.founds and self._chance.random() < 0.1:
             return self._founding()
         if self._chance.random() < 0.5:
             return self._purchase()
@@ -225,9 +225,7 @@ class Workload:
         # The last event is always on sale, and to everybody.
         what = chance.choice(["capacity", "sale", "per_buyer"] if number < 2 else ["capacity"])
         if what == "capacity":
-            # Of the events that need not go on, now and then too few for what is sold.
-            lowest = 1 if number < 2 and chance.random() < 0.3 else capacity // 2
-            return {**amend, "capacity": chance.randint(lowest, capacity * 3 // 2)}
+            return {**amend, "capacity": chance.randint(capacity // 2, capacity * 3 // 2)}
         if what == "per_buyer":
             return {**amend, "per_buyer": chance.choice([None, 2, 5, 20, 100])}
         self._closed = True
@@ -243,13 +241,10 @@ class Workload:
         create = {"cmd": "create", "id": event, "name": "Late", "date": DATE, "capacity": 3}
         delete = {"cmd": "delete", "event": event}
         show = {"cmd": "show", "id": event}
-        other = {**create, "capacity": 4}
         if self._late_exists:
-            return self._chance.choice(
-                [[delete], [delete, show], [delete, delete], [delete, create], [create], [other]]
-            )
+            return self._chance.choice([[delete], [delete, show], [delete, delete], [delete, create], [create]])
         return self._chance.choice(
-            [[create], [create, create], [create, show], [create, delete, show], [create, other]]
+            [[create], [create, create], [create, show], [create, delete, show], [create, {**create, "capacity": 4}]]
         )
 
 
