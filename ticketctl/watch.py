@@ -119,10 +119,12 @@ class _Watch:
             try:
                 with closing(self._client.stream(self._request)) as replies:
                     while not isinstance(reply := interrupter.wait(lambda: next(replies)), ErrorReply):
-                        answered = True
                         self._connected()
-                        # A pong says that it is there, also if it has no events.
-                        if not isinstance(reply, PongReply) and self._show(reply):
+                        # A pong says that it is there, also if it has no events. Strangers get one too.
+                        if isinstance(reply, PongReply):
+                            continue
+                        answered = True
+                        if self._show(reply):
                             return None
                 # If the token was taken back, perhaps its file has another one.
                 taken_back = answered and reply.unasked and reply.code == "unauthorized"
