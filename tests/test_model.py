@@ -21,7 +21,6 @@ from ticketd.model import (
     milliseconds,
     printable,
     redeemed_at,
-    state_after,
     ticket_id,
     ticket_parts,
     time_of,
@@ -139,7 +138,8 @@ THIRD = Change("cancel", 9, 6, 5, ["w"])
 def test_a_booking_is_in_the_state_that_its_changes_left(
     seconds: int | None, changes: list[Change], state: str
 ) -> None:
-    assert state_after(seconds, 2, changes) == state
+    booking = Booking("b", "e", 2, "held", [], 9, 1, 5, seconds, changes=changes or None)
+    assert booking.state_after(changes) == state
 
 
 def test_all_tickets_of_all_cancels_are_cancelled() -> None:

@@ -20,6 +20,7 @@ Code = Literal[
     "sold_out",
     "not_on_sale",
     "buyer_limit",
+    "waiting_list_full",
     "booking_conflict",
     "hold_expired",
     "already_confirmed",

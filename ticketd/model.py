@@ -17,6 +17,10 @@ CAPACITY_MAX = 1_000_000_000
 TICKETS_PER_BOOKING_MAX = 1_000
 HOLD_SECONDS_MAX = 86_400
 HOLD_SECONDS_DEFAULT = 300
+# How long a party whose turn has come has to confirm.
+WAIT_SECONDS_DEFAULT = 900
+# How many bookings of one event may wait in line.
+WAITING_MAX = 100_000
 # How long a hold may last in all, however often it is extended, unless --hold-seconds-total-max says otherwise.
 HOLD_SECONDS_TOTAL_MAX_DEFAULT = 86_400
 ID_CHARS_MAX = 64
@@ -51,7 +55,7 @@ Quantity = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
 PerBuyer = Annotated[int, Meta(ge=1, le=TICKETS_PER_BOOKING_MAX)]
 Seconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 
-BookingState = Literal["held", "confirmed", "released", "expired", "cancelled"]
+BookingState = Literal["waiting", "held", "confirmed", "released", "expired", "cancelled"]
 TicketState = Literal["valid", "redeemed", "cancelled", "reissued"]
 
 # Characters that could forge a line or reorder text on a terminal: controls (C0, DEL, C1), line and paragraph
@@ -141,7 +145,7 @@ class Event(Struct, array_like=True, gc=False):
     ``version`` counts its changes one by one, and ``amendments`` those of them that were no bookings.
     ``sold_elsewhere`` is the part of ``sold`` whose bookings are not in the ledger, so ``sold - sold_elsewhere`` is how
     many of its tickets in the ledger are not cancelled. ``original`` is with what it was created, or None if it was
-    never amended. For the other fields, see EventTerms.
+    never amended. ``waiting`` is how many bookings wait in line for its tickets. For the other fields, see EventTerms.
     """
 
     id: str
@@ -159,6 +163,7 @@ class Event(Struct, array_like=True, gc=False):
     per_buyer: int | None = None
     amendments: int = 0
     original: EventTerms | None = None
+    waiting: int = 0
 
     @property
     def terms(self) -> EventTerms:
@@ -170,26 +175,36 @@ class Event(Struct, array_like=True, gc=False):
         opens, closes = self.opens, self.closes
         return not self.paused and (opens is None or opens <= now) and (closes is None or now < closes)
 
-    def shift(self, *, available: int = 0, held: int = 0, sold: int = 0) -> None:
-        """Move tickets between the parts of the capacity: one change. The caller has checked that they are there."""
+    def shift(self, *, available: int = 0, held: int = 0, sold: int = 0, waiting: int = 0) -> None:
+        """Move tickets between the parts of the capacity: one change. The caller has checked that they are there.
+
+        ``waiting`` is by how many bookings the line becomes longer.
+        """
         assert available + held + sold == 0
         self.available += available
         self.held += held
         self.sold += sold
+        self.waiting += waiting
         assert self.available >= 0 <= self.held
         assert self.sold >= self.sold_elsewhere
+        assert self.waiting >= 0
         self.version += 1
+
+
+ChangeKind = Literal["offer", "leave", "extend", "confirm", "release", "expire", "cancel", "reissue"]
 
 
 class Change(Struct, array_like=True, gc=False):
     """A change of a booking after it was made, by a command or because the hold ran out (``expire``).
 
+    A booking that waits in line gets its tickets by an ``offer``, which holds them, or it ``leave``s the line.
+
     ``available`` and ``version`` are the event's, right after the change. ``at`` is when it was. ``tickets`` are those
-    that a ``cancel`` cancelled, or for a ``reissue``, the old one and the new one. ``expires`` is set by ``extend``.
-    ``actor`` is the name of who asked for it, if names are known. Times are in milliseconds since 1970.
+    that a ``cancel`` cancelled, or for a ``reissue``, the old one and the new one. ``expires`` is set by ``extend`` and
+    ``offer``. ``actor`` is the name of who asked for it, if names are known. Times are in milliseconds since 1970.
     """
 
-    what: Literal["extend", "confirm", "release", "expire", "cancel", "reissue"]
+    what: ChangeKind
     available: int
     version: int
     at: int
@@ -198,15 +213,13 @@ class Change(Struct, array_like=True, gc=False):
     actor: str | None = None
 
 
-_STATE_AFTER: dict[str, BookingState] = {"confirm": "confirmed", "release": "released", "expire": "expired"}
-
-
-def state_after(seconds: int | None, quantity: int, changes: Sequence[Change]) -> BookingState:
-    """Return the state of a booking after these changes; ``seconds`` is None if it did not begin as a hold."""
-    state: BookingState = "confirmed" if seconds is None else "held"
-    for change in changes:
-        state = _STATE_AFTER.get(change.what, state)
-    return "cancelled" if len(cancelled_by(changes)) == quantity else state
+_STATE_AFTER: dict[str, BookingState] = {
+    "offer": "held",
+    "leave": "released",
+    "confirm": "confirmed",
+    "release": "released",
+    "expire": "expired",
+}
 
 
 def cancelled_by(changes: Sequence[Change]) -> set[str]:
@@ -218,9 +231,10 @@ class Booking(Struct, array_like=True, gc=False):
     """What one buyer has, or had. ``available`` and ``version`` are the event's right after it was booked or held.
 
     ``tickets`` are the last parts of the ids of its tickets; there are none until it is confirmed. ``seconds`` and
-    ``expires`` are there if it was held first. ``changes`` are there if it has any. ``buyer`` is what the seller calls
-    the buyer, if it said so, and ``actor`` the name of the seller, if names are known. Times are in milliseconds since
-    1970.
+    ``expires`` are there if it was held first. If it waited in line first, ``seconds`` is how long it is held when its
+    turn comes, and until then there is no ``expires``. ``changes`` are there if it has any. ``buyer`` is what the
+    seller calls the buyer, if it said so, and ``actor`` the name of the seller, if names are known. Times are in
+    milliseconds since 1970.
     """
 
     id: str
@@ -243,9 +257,36 @@ class Booking(Struct, array_like=True, gc=False):
         return self.seconds is None and self.changes is None
 
     @property
+    def waited(self) -> bool:
+        """Whether it began in the waiting list."""
+        if not self.changes:
+            return self.state == "waiting"
+        return self.changes[0].what in ("offer", "leave")
+
+    @property
+    def held_since(self) -> int | None:
+        """When its tickets were first held, or None if they never were."""
+        if self.seconds is None:
+            return None
+        if self.waited:
+            return self.changes[0].at if self.changes and self.changes[0].what == "offer" else None
+        return self.booked_at
+
+    @property
     def first_expires(self) -> int | None:
         """When it would have expired if it had never been extended."""
-        return None if self.seconds is None else self.booked_at + self.seconds * 1_000
+        since = self.held_since
+        return None if since is None or self.seconds is None else since + self.seconds * 1_000
+
+    def state_after(self, changes: Sequence[Change]) -> BookingState:
+        """Return its state after these changes, which are its first ones."""
+        if self.seconds is None:
+            state: BookingState = "confirmed"
+        else:
+            state = "waiting" if self.waited else "held"
+        for change in changes:
+            state = _STATE_AFTER.get(change.what, state)
+        return "cancelled" if len(cancelled_by(changes)) == self.quantity else state
 
     def cancelled(self) -> set[str]:
         """Return those of its tickets that are cancelled."""
@@ -260,8 +301,8 @@ class Booking(Struct, array_like=True, gc=False):
         return ticket in self.tickets or ticket in self.replaced()
 
     def owned(self) -> int:
-        """Return how many of its tickets are held, or sold and not cancelled."""
-        return self.quantity - len(self.cancelled()) if self.state in ("held", "confirmed") else 0
+        """Return how many of its tickets count for the limit of its buyer: waited for, held, or sold, not cancelled."""
+        return self.quantity - len(self.cancelled()) if self.state in ("waiting", "held", "confirmed") else 0
 
 
 class Redemption(Struct, array_like=True, gc=False):

@@ -88,7 +88,7 @@ class Activity:
         """
         self.log_summary(now)
         lines: list[str] | None = None
-        if self._lines + len(answers.replies) + len(answers.expired) <= self._lines_max:
+        if self._lines + len(answers.replies) + len(answers.expired) + len(answers.offered) <= self._lines_max:
             lines = [f"expired event={event_id} tickets={tickets}" for event_id, tickets in answers.expired.items()]
         done = Counts(commits=1 if answers.changed else 0, expired=sum(answers.expired.values()))
         sold: defaultdict[str, int] = defaultdict(int)
@@ -115,6 +115,11 @@ class Activity:
                         held[reply.event] += reply.quantity
                 if lines is not None:
                     lines.append(f"{row.verb} {_describe(request, reply)}{by}")
+        for booking in answers.offered:
+            done.changes += 1
+            held[booking.event] += booking.quantity
+            if lines is not None:
+                lines.append(f"offered event={booking.event} quantity={booking.quantity} booking={booking.id}")
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)

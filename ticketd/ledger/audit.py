@@ -9,7 +9,7 @@ import msgspec
 
 from ticketd.ledger.offline import LedgerReader, Row
 from ticketd.ledger.rows import BOOKINGS, EVENTS, REDEMPTIONS, REMOVALS, TABLES, Table, booking_of, event_of
-from ticketd.model import TICKET_CHARS, Booking, Event, Redemption, redeemed_at, state_after
+from ticketd.model import TICKET_CHARS, Booking, Event, Redemption, redeemed_at
 
 # Only so many faults are listed; the rest is counted.
 SHOWN_MAX = 100
@@ -93,6 +93,8 @@ class _Audit:
         # Tickets by event, according to the bookings.
         self._held: Counter[str] = Counter()
         self._sold: Counter[str] = Counter()
+        # Bookings by event.
+        self._waiting: Counter[str] = Counter()
         self._booked: Counter[str] = Counter()
         self._bookings: Counter[str] = Counter()
         self._tickets: Counter[str] = Counter()
@@ -137,7 +139,7 @@ class _Audit:
     def _check_event(self, event: Event | None) -> None:
         if event is None:
             return
-        for fault in _event_faults(event, self._held[event.id], self._sold[event.id]):
+        for fault in _event_faults(event, self._held[event.id], self._sold[event.id], self._waiting[event.id]):
             self._findings.wrong("events", f"event {event.id}: {fault}")
         # ``delete`` goes by these counts: it would remove such an event.
         if event.version <= event.amendments and (booked := self._booked[event.id]):
@@ -154,7 +156,7 @@ class _Audit:
         self._booked[booking.event] += 1
         if booking.event not in self._events:
             self._findings.wrong("bookings", f"{where}: there is no such event")
-        state = state_after(booking.seconds, booking.quantity, booking.changes or ())
+        state = booking.state_after(booking.changes or ())
         if state != booking.state:
             self._findings.wrong("bookings", f"{where}: it is {booking.state}, and its changes led to {state}")
         if booking.expires != (expires := _expires(booking)):
@@ -174,6 +176,8 @@ class _Audit:
         self._sold[booking.event] += len(tickets) - len(cancelled)
         if booking.state == "held":
             self._held[booking.event] += booking.quantity
+        elif booking.state == "waiting":
+            self._waiting[booking.event] += 1
 
     def _report_orphans(self, redeemed: Mapping[str, Mapping[str, Sequence[Redemption]]]) -> None:
         for booking, tickets in redeemed.items():
@@ -204,7 +208,7 @@ class _Redemptions:
             self._rows = rows[::-1]
 
 
-def _event_faults(event: Event, held: int, sold: int) -> list[str]:
+def _event_faults(event: Event, held: int, sold: int, waiting: int) -> list[str]:
     """Return sentences about what breaks the capacity law (see ``model``), or differs from the bookings."""
     faults = []
     sold_here = event.sold - event.sold_elsewhere
@@ -219,6 +223,8 @@ def _event_faults(event: Event, held: int, sold: int) -> list[str]:
         faults.append(f"{event.held} are held by its count, and {held} by its bookings")
     if sold_here != sold:
         faults.append(f"{sold_here} are sold here by its count, and {sold} by the tickets of its bookings")
+    if event.waiting != waiting:
+        faults.append(f"{event.waiting} wait for it by its count, and {waiting} by its bookings")
     return faults
 
 

@@ -6,7 +6,7 @@ A ledger loads what a batch names, lets the rules decide, and saves the changes,
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from ticketd.model import Event
+from ticketd.model import Booking, Event
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import Request
@@ -18,7 +18,8 @@ class Answers(NamedTuple):
     ``events`` are at least the changed events in their new state. A SharedLedger returns all events that the replies
     show, in that state or a later one, so that the catalogue never falls behind a reply. ``rows`` says how much of a
     slice was read for them. ``removed`` are events that are gone, though those of them that are in ``events`` were
-    created again. ``expired`` is how many tickets of each event were in holds that ended.
+    created again. ``expired`` is how many tickets of each event were in holds that ended. ``offered`` are the bookings
+    that waited in line and got their tickets.
     """
 
     replies: Sequence[Reply]
@@ -27,6 +28,7 @@ class Answers(NamedTuple):
     rows: int = 0
     removed: Collection[str] = ()
     expired: Mapping[str, int] = {}
+    offered: Sequence[Booking] = ()
 
 
 class Changes(NamedTuple):
@@ -95,6 +97,7 @@ class Ledger(Protocol):
         """Decide the requests in order and commit all their changes, or none.
 
         First, holds that have run out expire: at least those of the requests' events, or all if there are no requests.
+        What is available is offered to those who wait in line, as ``rules.waiting`` says.
         If anything changed, ``done`` gets the result when it is durable, not before. ``actors`` are the names of those
         who sent the requests, if any are known. Raises LedgerFailedError.
         """
@@ -125,7 +128,10 @@ class Ledger(Protocol):
 
     @property
     def next_expiry(self) -> int | None:
-        """When the first hold runs out or ran out, in milliseconds since 1970; None if no hold is known."""
+        """When the first hold runs out or ran out, or tickets can be offered to those who wait in line.
+
+        In milliseconds since 1970; None if neither is known.
+        """
         ...
 
     def now(self) -> int:

@@ -10,7 +10,7 @@ from ticketd.model import Booking, Change, Event, EventTerms
 
 EVENT_COLUMNS = (
     "id, name, date, capacity, available, held, sold, version, sold_elsewhere, opens, closes, paused, per_buyer,"
-    " amendments, original"
+    " amendments, original, waiting"
 )
 BOOKING_COLUMNS = (
     "id, event, quantity, state, tickets, available, version, booked_at, seconds, expires, buyer, actor, changes"

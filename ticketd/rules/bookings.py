@@ -17,7 +17,7 @@ from ticketd.rules.showing import (
 )
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, Reply
-from ticketd.wire.requests import Book, Confirm, Extend, Hold, Release
+from ticketd.wire.requests import Book, Confirm, Extend, Hold, Release, Wait
 
 
 def expire_due(working_set: WorkingSet) -> None:
@@ -53,28 +53,19 @@ def hold(working_set: WorkingSet, request: Hold) -> Reply:
 
 def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | None) -> Reply:
     id = str(request.booking)
-    known = working_set.bookings.get(id)
-    if known is not None:
-        same = (known.event, known.quantity, known.seconds, known.buyer or UNSET)
-        if same == (request.event, request.quantity, seconds, request.buyer):
-            return booking_reply(known, 0, replayed=True)
-        other = "" if same[3] == request.buyer else ", for another buyer"
-        return ErrorReply(
-            "booking_conflict",
-            f"booking {known.id} exists already: {_parameters(known)}{other}; use a new booking id",
-        )
+    if earlier := earlier_reply(working_set, request, seconds):
+        return earlier
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)
-    if refusal := _refusal(event, request, working_set.now):
+    if refusal := refusal_of_terms(working_set, event, request, seconds) or _sold_out(event, request):
         return refusal
-    if seconds is not None and seconds > working_set.hold_seconds_total_max:
-        longest = working_set.hold_seconds_total_max
-        return ErrorReply("bad_request", f"seconds must be at most {longest} here, the longest that a hold may last")
+    if event.id in working_set.unserved:
+        return _line_first(event)
     buyer = None if request.buyer is UNSET else request.buyer
     if buyer is not None:
         if not working_set.grant(event, buyer, request.quantity):
-            return _over_limit(working_set, event, buyer)
+            return over_limit(working_set, event, buyer)
         working_set.own(event.id, buyer, request.quantity)
     if seconds is None:
         event.shift(available=-request.quantity, sold=request.quantity)
@@ -102,8 +93,42 @@ def _book_or_hold(working_set: WorkingSet, request: Book | Hold, seconds: int | 
     return booking_reply(booking)
 
 
-def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
-    """Return why an event cannot be booked now, whatever its buyer has already, or None."""
+def earlier_reply(working_set: WorkingSet, request: Book | Hold | Wait, seconds: int | None) -> Reply | None:
+    """Return the reply if the booking exists already: the first one again, or a conflict. Else None."""
+    known = working_set.bookings.get(str(request.booking))
+    if known is None:
+        return None
+    same = (known.event, known.quantity, known.seconds, known.buyer or UNSET, known.waited)
+    if same == (request.event, request.quantity, seconds, request.buyer, type(request) is Wait):
+        return booking_reply(known, int(_was_held_at_once(known)), replayed=True)
+    other = "" if same[3] == request.buyer else ", for another buyer"
+    return ErrorReply(
+        "booking_conflict",
+        f"booking {known.id} exists already: {_parameters(known)}{other}; use a new booking id",
+    )
+
+
+def _was_held_at_once(booking: Booking) -> bool:
+    """Whether a booking did not have to wait in line: its tickets were there when it came."""
+    if not booking.waited or not booking.changes:
+        return False
+    first = booking.changes[0]
+    return first.what == "offer" and first.version == booking.version + 1 and first.at == booking.booked_at
+
+
+def refusal_of_terms(
+    working_set: WorkingSet, event: Event, request: Book | Hold | Wait, seconds: int | None
+) -> ErrorReply | None:
+    """Return why an event is not sold on these terms now, however many tickets there are, or None."""
+    if refusal := _not_for_sale(event, request, working_set.now):
+        return refusal
+    if seconds is not None and seconds > working_set.hold_seconds_total_max:
+        longest = working_set.hold_seconds_total_max
+        return ErrorReply("bad_request", f"seconds must be at most {longest} here, the longest that a hold may last")
+    return None
+
+
+def _not_for_sale(event: Event, request: Book | Hold | Wait, now: int) -> ErrorReply | None:
     if not event.is_on_sale(now):
         return _not_on_sale(event, now)
     if event.per_buyer is not None and request.buyer is UNSET:
@@ -111,6 +136,10 @@ def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
             f"event {event.id} limits how many tickets a buyer may have, so name the buyer, such as an order number"
         )
         return ErrorReply("bad_request", message)
+    return None
+
+
+def _sold_out(event: Event, request: Book | Hold) -> ErrorReply | None:
     if request.quantity > event.available:
         left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
         return ErrorReply("sold_out", f"event {event.id} has {left}", available=event.available, version=event.version)
@@ -129,7 +158,14 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
     return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
 
 
-def _over_limit(working_set: WorkingSet, event: Event, buyer: str) -> ErrorReply:
+def _line_first(event: Event) -> ErrorReply:
+    """Return the refusal while tickets go to those who wait in line, too many for one batch."""
+    message = f"tickets of event {event.id} go to those who wait in line first; try again"
+    return ErrorReply("busy", message, retry_after=0.1)
+
+
+def over_limit(working_set: WorkingSet, event: Event, buyer: str) -> ErrorReply:
+    """Return the refusal for a buyer who would have more tickets of an event than its limit."""
     owned = working_set.owned.get((event.id, buyer), 0)
     left = max(0, (event.per_buyer or 0) - owned)
     most = f"event {event.id} sells at most {event.per_buyer} tickets to a buyer"
@@ -140,6 +176,10 @@ def _over_limit(working_set: WorkingSet, event: Event, buyer: str) -> ErrorReply
         version=event.version,
         left=left,
     )
+
+
+def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
+    return _not_for_sale(event, request, now) or _sold_out(event, request)
 
 
 def is_refused(memory: Memory, request: Book | Hold) -> bool:
@@ -160,8 +200,10 @@ def refuse(memory: Memory, request: Book | Hold) -> Reply:
 
 
 def _parameters(booking: Booking) -> str:
-    how = "booked" if booking.seconds is None else f"held for {booking.seconds} s"
-    return f"{booking.quantity} of event {booking.event}, {how}"
+    if booking.seconds is None:
+        return f"{booking.quantity} of event {booking.event}, booked"
+    how = "waited for, then held" if booking.waited else "held"
+    return f"{booking.quantity} of event {booking.event}, {how} for {booking.seconds} s"
 
 
 def _new_tickets(working_set: WorkingSet, quantity: int) -> list[str]:
@@ -192,9 +234,9 @@ def extend(working_set: WorkingSet, request: Extend) -> Reply:
     booking = working_set.bookings.get(request.booking)
     if booking is None:
         return no_booking(request.booking)
-    if booking.state != "held" or booking.expires is None:
+    if booking.state != "held" or booking.expires is None or booking.held_since is None:
         return too_late(working_set, booking)
-    ceiling = booking.booked_at + working_set.hold_seconds_total_max * 1_000
+    ceiling = booking.held_since + working_set.hold_seconds_total_max * 1_000
     expires = min(working_set.now + request.seconds * 1_000, ceiling)
     if expires <= booking.expires:
         return booking_reply(booking, replayed=True)
@@ -219,8 +261,10 @@ def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
     if booking.state == "held":
         event.shift(held=-booking.quantity, sold=booking.quantity)
     elif booking.state == "expired" and request.late and booking.quantity <= event.available:
+        if event.id in working_set.unserved:
+            return _line_first(event)
         if booking.buyer is not None and not working_set.grant(event, booking.buyer, booking.quantity):
-            return _over_limit(working_set, event, booking.buyer)
+            return over_limit(working_set, event, booking.buyer)
         event.shift(available=-booking.quantity, sold=booking.quantity)
     else:
         return too_late(working_set, booking)
@@ -230,14 +274,18 @@ def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
 
 
 def release(working_set: WorkingSet, request: Release) -> Reply:
-    """Put what is held back on sale."""
+    """Put what is held back on sale, or leave the waiting list."""
     booking = working_set.bookings.get(request.booking)
     if booking is None:
         return no_booking(request.booking)
     if booking.state == "released":
         return booking_reply(booking, replayed=True)
-    if booking.state != "held":
+    if booking.state not in ("waiting", "held"):
         return too_late(working_set, booking)
     event = working_set.events[booking.event]
+    if booking.state == "waiting":
+        event.shift(waiting=-1)
+        left = Change("leave", event.available, event.version, working_set.now)
+        return change(working_set, booking, left, "released")
     event.shift(held=-booking.quantity, available=booking.quantity)
     return change(working_set, booking, Change("release", event.available, event.version, working_set.now), "released")

@@ -1,13 +1,14 @@
 """Owns the table of commands: one Row per command, with everything the daemon does with it. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
 from ticketd.model import ticket_parts
-from ticketd.rules import bookings, costs, door, events, reading, tickets
+from ticketd.rules import bookings, costs, door, events, reading, tickets, waiting
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
@@ -33,6 +34,7 @@ from ticketd.wire.requests import (
     Release,
     Show,
     Stats,
+    Wait,
     Watch,
 )
 
@@ -86,6 +88,8 @@ def _event(reads: ReadSet, request: Amend) -> None:
     reads.events.add(request.event)
     if request.per_buyer:
         reads.limited.add(request.event)
+    if request.capacity:
+        reads.capacities[request.event] = max(request.capacity, reads.capacities.get(request.event, 0))
 
 
 def _event_to_delete(reads: ReadSet, request: Delete) -> None:
@@ -102,7 +106,7 @@ def _adopted_event(reads: ReadSet, request: Adopt) -> None:
     reads.removals.add(request.event.id)
 
 
-def _new_booking(reads: ReadSet, request: Book | Hold) -> None:
+def _new_booking(reads: ReadSet, request: Book | Hold | Wait) -> None:
     reads.events.add(request.event)
     reads.new_bookings.add(str(request.booking))
     if request.buyer is not UNSET:
@@ -191,6 +195,7 @@ TABLE: dict[type, Row] = {
         in_memory=bookings.is_refused,
         shows_events=True,
     ),
+    Wait: Row(decide=waiting.wait, reads=_new_booking, event=_EVENT_ID, verb="waiting"),
     Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=costs.of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,
@@ -245,17 +250,21 @@ def read_set(requests: Iterable[LedgerRequest]) -> ReadSet:
 
 
 def decide_all(
-    working_set: WorkingSet, requests: Sequence[LedgerRequest], actors: Sequence[str | None] | None = None
+    working_set: WorkingSet, requests: Sequence[LedgerRequest], actors: Iterable[str | None] | None = None
 ) -> list[Reply]:
     """Decide the requests in order and return their replies. Holds that have run out go back on sale first.
 
-    ``actors`` are the names of those who sent them, if any are known.
+    What becomes available is offered to those who wait in line before the next request is decided. ``actors`` are the
+    names of those who sent the requests, if any are known.
     """
     if working_set.due:
         bookings.expire_due(working_set)
-    if actors is not None:
-        replies = []
-        for request, working_set.actor in zip(requests, actors, strict=True):
-            replies.append(TABLE[type(request)].decide(working_set, request))  # type: ignore[misc]
-        return replies
-    return [TABLE[type(request)].decide(working_set, request) for request in requests]  # type: ignore[misc]
+    if working_set.lines:
+        waiting.serve_all(working_set)
+    replies: list[Reply] = []
+    actors = repeat(None, len(requests)) if actors is None else actors
+    for request, working_set.actor in zip(requests, actors, strict=True):
+        replies.append(TABLE[type(request)].decide(working_set, request))  # type: ignore[misc]
+        if working_set.lines:
+            waiting.serve_all(working_set)
+    return replies

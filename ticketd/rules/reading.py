@@ -126,7 +126,8 @@ def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:
     facts = msgspec.structs.astuple(_with_history(working_set, booking))[: len(BookingFacts.__struct_fields__)]
     record = BookingRecord(*facts)
     if booking.changes or booking.seconds is not None:
-        record.made = Made(booking.available, booking.version, booking.seconds, opt_time_of(booking.first_expires))
+        expires = None if booking.waited else opt_time_of(booking.first_expires)
+        record.made = Made(booking.available, booking.version, booking.seconds, expires)
     return record
 
 
@@ -134,6 +135,7 @@ def _with_history(working_set: WorkingSet, booking: Booking) -> BookingReply:
     reply = booking_reply(booking)
     reply.changes = changes_of(booking)
     reply.by = booking.actor
+    reply.position = working_set.positions.get(booking.id)
     names = [redemption.actor for redemption in show_redeemed(working_set, booking, reply)]
     if any(names):
         reply.redeemed_by = names

@@ -12,7 +12,6 @@ from ticketd.model import (
     cancelled_by,
     opt_time_of,
     redeemed_at,
-    state_after,
     ticket_id,
     ticket_parts,
     time_of,
@@ -42,6 +41,7 @@ def event_reply(event: Event, *, replayed: bool = False) -> EventReply:
         opt_time_of(event.closes),
         event.paused,
         event.per_buyer,
+        event.waiting,
         replayed=replayed,
     )
 
@@ -65,9 +65,9 @@ def booking_reply(booking: Booking, changes: int | None = None, *, replayed: boo
             replayed=replayed,
         )
     past = (booking.changes or [])[:changes]
-    state = state_after(booking.seconds, booking.quantity, past)
+    state = booking.state_after(past)
     last = past[-1] if past else booking
-    tickets = [] if state == "held" else _tickets_after(booking, len(past))
+    tickets = [] if state in ("waiting", "held") else _tickets_after(booking, len(past))
     cancelled = cancelled_by(past)
     return BookingReply(
         id,
@@ -207,6 +207,7 @@ def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
         "cancelled": ("already_cancelled", f"booking {booking.id} is cancelled; book again, with a new id"),
         "expired": ("hold_expired", f"booking {booking.id} ran out, {event.available} left; {again}"),
         "held": ("bad_request", f"booking {booking.id} is only held; confirm or release it"),
+        "waiting": ("bad_request", f"booking {booking.id} is still waiting; show {booking.id} tells its position"),
     }[booking.state]
     return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
 

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from msgspec import Struct
 
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Booking, Change, Event, Redemption
+from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
 from ticketd.wire.replies import BackupReply, ErrorReply
 from ticketd.wire.requests import Request
 
@@ -56,6 +57,7 @@ class ReadSet:
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
     ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
+    ``capacities`` are the new capacities of events, the highest of each.
     ``backup`` is the name of a backup that is to be written.
     """
 
@@ -69,6 +71,7 @@ class ReadSet:
         self.buyers_of: set[str] = set()
         self.limited: set[str] = set()
         self.removals: set[str] = set()
+        self.capacities: dict[str, int] = {}
         self.page: Page | None = None
         self.backup: str | None = None
 
@@ -85,6 +88,26 @@ class ReadSet:
             if (event := events.get(id)) and (event.per_buyer is not None or id in self.limited)
         }
 
+    def room(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
+        """Return how many tickets may be offered to those who wait, of each event that has a line and is read.
+
+        What is due, and the bookings that are named, must be in the working set already.
+        """
+        waited_for = [event for id in self.events if (event := events.get(id)) and event.waiting]
+        if not waited_for:
+            return {}
+        room = {
+            event.id: event.available
+            + working_set.due.get(event.id, 0)
+            + max(0, self.capacities.get(event.id, 0) - event.capacity)
+            for event in waited_for
+        }
+        # Each of these may become available: it may be cancelled, or released. If it waits itself, it may leave.
+        for booking in working_set.bookings.values():
+            if booking.event in room:
+                room[booking.event] += booking.quantity
+        return {id: min(tickets, OFFERED_PER_BATCH_MAX) for id, tickets in room.items()}
+
 
 class WorkingSet:
     """The events, bookings and redemptions that a batch touches, and which of them it changed.
@@ -96,6 +119,10 @@ class WorkingSet:
     ``removed`` are events that were removed. ``last`` says that there may be more bookings than those of the ``page``,
     after the one with this id. ``events_left`` is how many new events there is room for, and
     ``hold_seconds_total_max`` how long a hold may last in all. ``backup`` is what became of the backup.
+
+    ``lines`` are the waiting lists of all its events that have one. ``positions`` are the places in line of bookings
+    that are waiting, as far as they are to be shown. Of ``unserved`` events, more could be offered to those who wait
+    than one batch offers: until the next batch does, the public gets none of it.
     """
 
     def __init__(self, new_ticket: Callable[[], str], now: int) -> None:
@@ -117,6 +144,11 @@ class WorkingSet:
         self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
         # How many tickets the replies of the batch list so far, for bookings that were redeemed as a whole.
         self.tickets_listed = 0
+        self.lines: dict[str, Line] = {}
+        self.positions: dict[str, int] = {}
+        self.unserved: set[str] = set()
+        # The bookings that got their tickets by an offer.
+        self.offered: list[Booking] = []
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from ticketd.errors import Code, TicketError
-from ticketd.model import BookingState, TicketState
+from ticketd.model import BookingState, ChangeKind, TicketState
 from ticketd.wire.roles import Role
 
 # No reply is longer.
@@ -22,7 +22,7 @@ class EventFacts(Struct, omit_defaults=True, gc=False):
     """One event of an ``events`` reply.
 
     It is on sale from ``opens``, and before ``closes``, unless it is ``paused``. A buyer may have ``per_buyer`` tickets
-    at most.
+    at most. ``waiting`` is how many bookings wait in line for its tickets.
     """
 
     id: str
@@ -37,6 +37,7 @@ class EventFacts(Struct, omit_defaults=True, gc=False):
     closes: datetime | None = None
     paused: bool = False
     per_buyer: int | None = None
+    waiting: int = 0
 
 
 class EventsReply(Reply, tag="events"):
@@ -55,11 +56,12 @@ class EventReply(EventFacts, Reply, tag="event", omit_defaults=True, gc=False):
 class ChangeFacts(Struct, omit_defaults=True, gc=False):
     """One change of a booking, and when it was.
 
+    By an ``offer``, a booking that was waiting got its tickets, which are held; or it did ``leave`` the waiting list.
     ``tickets`` are those that a ``cancel`` cancelled, or the old and the new one of a ``reissue``. ``expires`` is set
-    by ``extend``. ``by`` is the name of the token with which it was asked for; it is shown to managers.
+    by ``extend`` and ``offer``. ``by`` is the name of the token with which it was asked for; it is shown to managers.
     """
 
-    what: Literal["extend", "confirm", "release", "expire", "cancel", "reissue"]
+    what: ChangeKind
     at: datetime
     available: int
     version: int
@@ -74,6 +76,7 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     ``available`` and ``version`` are the event's right after the booking came to this state. Those of ``tickets`` that
     are in ``cancelled`` or ``redeemed`` are no longer valid. ``redeemed``, and in the same order ``redeemed_at``, are
     there in replies to ``show``, ``bookings`` and ``redeem``, and ``changes`` in those to ``show`` and ``bookings``.
+    While it is waiting, ``position`` is its place in line, from 1, in replies to ``wait``, ``show`` and ``watch``.
     ``by`` is the name of the token that booked it, and ``redeemed_by`` has, in the order of ``redeemed``, the names of
     those that redeemed its tickets. They are shown to managers, in replies to ``show`` and ``bookings``.
     """
@@ -94,6 +97,7 @@ class BookingFacts(Struct, omit_defaults=True, gc=False):
     changes: Sequence[ChangeFacts] = ()
     by: str | None = None
     redeemed_by: Sequence[str | None] = ()
+    position: int | None = None
 
 
 class BookingReply(BookingFacts, Reply, tag="booking", omit_defaults=True, gc=False):
@@ -107,7 +111,10 @@ class BookingReply(BookingFacts, Reply, tag="booking", omit_defaults=True, gc=Fa
 
 
 class Made(Struct, omit_defaults=True, gc=False):
-    """A booking as it was when it was made. ``seconds`` and ``expires`` are set if it began as a hold."""
+    """A booking as it was when it was made.
+
+    ``seconds`` and ``expires`` are set if it began as a hold; only ``seconds``, if it began in the waiting list.
+    """
 
     available: int
     version: int
@@ -118,7 +125,7 @@ class Made(Struct, omit_defaults=True, gc=False):
 class BookingRecord(BookingFacts, omit_defaults=True, gc=False):
     """One booking of a ``bookings`` reply, with its history.
 
-    ``made`` is left out if it did not begin as a hold and has not changed since.
+    ``made`` is left out if it was booked at once and has not changed since.
     """
 
     made: Made | None = None

@@ -27,16 +27,18 @@ _CANCELLED = """CASE WHEN instr(changes, '"cancel"')
     THEN (SELECT sum(json_array_length(value, '$[4]')) FROM json_each(changes) WHERE value ->> 0 = 'cancel')
     ELSE 0 END"""
 # Reads every page of all tables and indexes. SQLite's own check does not notice a booking that is in the index of holds
-# but no longer held.
+# but no longer held, or in that of the line but no longer waiting.
 _SUMS = f"""
 SELECT ledger.total, event.total + booking.total + redemption.number + removal.number, booking.other, booking.holds,
-    hold.number, event.held, hold.held, event.sold, booking.sold, entry.number
+    hold.number, booking.waits, line.number, event.held, hold.held, event.sold, booking.sold, event.waiting,
+    entry.number
 FROM ledger, (
     SELECT count(*) + ifnull(sum(version), 0) AS total, ifnull(sum(held), 0) AS held,
-        ifnull(sum(sold - sold_elsewhere), 0) AS sold
+        ifnull(sum(sold - sold_elsewhere), 0) AS sold, ifnull(sum(waiting), 0) AS waiting
     FROM events NOT INDEXED
 ) AS event, (
     SELECT count(*) + ifnull(sum({STILL_NUMBER}), 0) AS total, ifnull(sum(state = 'held'), 0) AS holds,
+        ifnull(sum(state = 'waiting'), 0) AS waits,
         ifnull(sum(CASE WHEN digest NOTNULL THEN digest <> {DIGEST} END), 0) AS other,
         ifnull(sum(CASE WHEN state = 'confirmed' THEN quantity - {_CANCELLED} END), 0) AS sold
     FROM bookings NOT INDEXED
@@ -47,7 +49,8 @@ FROM ledger, (
 (
     SELECT count(*) AS number, ifnull(sum(quantity), 0) AS held
     FROM bookings INDEXED BY holds WHERE state = 'held'
-) AS hold
+) AS hold,
+(SELECT count(*) AS number FROM bookings INDEXED BY line WHERE state = 'waiting') AS line
 """
 
 
@@ -69,13 +72,15 @@ def content_faults(connection: apsw.Connection, *, audited: bool) -> Iterator[st
     except apsw.SQLError as error:
         yield f"its tables cannot be read: {error}"
         return
-    total, found, other, holds, indexed, held, booked_held, sold, booked_sold, _ = row
+    total, found, other, holds, indexed, waits, in_line, held, booked_held, sold, booked_sold, waiting, _ = row
     if other:
         yield f"{other} bookings are not as they were saved"
     if total != found:
         yield f"its rows and versions add up to {found}, not to {total}: some of its pages are older than the others"
     if holds != indexed:
         yield f"{holds} bookings are held, and their index has {indexed}"
+    if not waits == in_line == waiting:
+        yield f"{waits} bookings wait, their index has {in_line}, and their events count {waiting}"
     for state, of_events, of_bookings in (("held", held, booked_held), ("sold", sold, booked_sold)):
         if of_events != of_bookings and not audited:
             yield f"{of_events} tickets are {state} by the counts of its events, and {of_bookings} by its bookings"

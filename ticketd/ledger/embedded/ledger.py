@@ -27,6 +27,7 @@ from ticketd.ledger.embedded.backup import Backup
 from ticketd.ledger.embedded.database import Database
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
 from ticketd.ledger.embedded.holds import Holds
+from ticketd.ledger.embedded.lines import Lines
 from ticketd.ledger.embedded.load import load
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import total_of
@@ -47,6 +48,7 @@ from ticketd.wire.requests import Request
 log = logging.getLogger(__name__)
 
 _ACTIVE_HOLDS = "SELECT id, event, quantity, expires FROM bookings WHERE state = 'held'"
+_IN_LINE = "SELECT event, version FROM bookings WHERE state = 'waiting' ORDER BY version"
 
 
 def system_clock() -> int:
@@ -87,6 +89,7 @@ class EmbeddedLedger:
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
+            self._lines = Lines(self._cursor.execute(_IN_LINE), self._events.values())
             # See Ledger.
             self.held = self._holds.held
             self._warn_of_distant_holds()
@@ -114,6 +117,7 @@ class EmbeddedLedger:
         total_before = total_of(working_set)
         replies = decide_all(working_set, requests, actors)
         if not working_set.changed:
+            self._lines.apply(working_set)
             return Answers(replies, (), changed=False)
         work = self._database.work_for(working_set, total_of(working_set) - total_before)
         self._writer.start(work, partial(self._committed, working_set, replies, done))
@@ -173,7 +177,8 @@ class EmbeddedLedger:
     @property
     def next_expiry(self) -> int | None:
         """See Ledger."""
-        return self._holds.next_expiry
+        expiry, turn = self._holds.next_expiry, self._lines.next_turn
+        return expiry if turn is None else turn if expiry is None else min(expiry, turn)
 
     async def events(self) -> list[Event]:
         """See Ledger."""
@@ -199,6 +204,8 @@ class EmbeddedLedger:
         if due and expiry is not None and expiry <= now:
             working_set.due = self._holds.take_due(now)
             reads.events |= working_set.due.keys()
+        if due and self._lines.next_turn is not None:
+            reads.events |= self._lines.due(now)
         try:
             load(self._connection, reads, working_set, self._events)
         except UNREADABLE as error:
@@ -207,6 +214,8 @@ class EmbeddedLedger:
         for event_id in reads.events:
             if event := self._events.get(event_id):
                 working_set.events[event_id] = copy(event)
+        if not due:
+            self._lines.show_positions(working_set)
         return working_set
 
     def _committed(self, working_set: WorkingSet, replies: list[Reply], done: Done, error: Exception | None) -> None:
@@ -219,6 +228,7 @@ class EmbeddedLedger:
             self._events.pop(event_id, None)
         self._events.update(events)
         self._holds.apply(working_set.changed_bookings.values(), expired=bool(working_set.expired))
+        self._lines.apply(working_set)
         done(
             Answers(
                 replies,
@@ -226,6 +236,7 @@ class EmbeddedLedger:
                 changed=True,
                 removed=working_set.deleted_events,
                 expired=working_set.due,
+                offered=working_set.offered,
             )
         )
 

@@ -8,7 +8,8 @@ import apsw
 import msgspec
 
 from ticketd.ledger.rows import BOOKING_COLUMNS, REDEMPTION_COLUMNS, booking_of
-from ticketd.model import TICKETS_PER_BOOKING_MAX, Event, Redemption
+from ticketd.model import TICKETS_PER_BOOKING_MAX, Booking, Event, Redemption
+from ticketd.rules.line import Line
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, Page, ReadSet, WorkingSet
 
 _SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
@@ -30,16 +31,18 @@ SELECT of.event, wanted.value, (
             SELECT sum(json_array_length(value, '$[4]')) FROM json_each(changes) WHERE value ->> 0 = 'cancel'
         ) ELSE 0 END AS owned
         FROM bookings
-        WHERE event = of.event AND buyer = wanted.value AND state IN ('held', 'confirmed')
+        WHERE event = of.event AND buyer = wanted.value AND state IN ('waiting', 'held', 'confirmed')
             AND NOT (state = 'held' AND expires <= of.ended)
         LIMIT {TICKETS_PER_BOOKING_MAX}
     )
 ) AS owned
 FROM of, json_each(of.buyers) AS wanted
 WHERE EXISTS (
-    SELECT 1 FROM bookings WHERE event = of.event AND buyer = wanted.value AND state IN ('held', 'confirmed')
+    SELECT 1 FROM bookings WHERE event = of.event AND buyer = wanted.value AND state IN ('waiting', 'held', 'confirmed')
 ) AND owned NOTNULL
 """
+_NEXT_QUANTITY = "SELECT min(quantity) FROM bookings WHERE event = ? AND state = 'waiting' AND quantity > ?"
+_FIRST_IN_LINE = f"{_SELECT_BOOKINGS} WHERE event = ? AND state = 'waiting' AND quantity = ? ORDER BY version LIMIT ?"
 _REMOVED = "SELECT event FROM json_each(?), removals WHERE event = value"
 
 _encode = msgspec.json.Encoder().encode
@@ -55,6 +58,12 @@ def load(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, e
         for row in _select(connection, _SELECT_BOOKINGS, wanted):
             bookings[row[0]] = booking_of(row)
         reads.events.update([booking.event for booking in bookings.values()])
+    if rooms := reads.room(events, working_set):
+        _load_lines(connection, working_set, rooms)
+        # Those whose turn comes must not have more than the limit by then.
+        for booking in working_set.bookings.values():
+            if booking.state == "waiting" and booking.buyer is not None:
+                reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
     if reads.page:
         _load_page(connection, reads, working_set, reads.page)
     if reads.redemptions or reads.redemptions_of:
@@ -69,6 +78,17 @@ def _select(connection: apsw.Connection, select: str, ids: Iterable[str]) -> Ite
     if len(ids := list(ids)) == 1:
         return connection.execute(f"{select} WHERE id = ?", ids)
     return connection.execute(f"{select} WHERE id IN (SELECT value FROM json_each(?))", (_json(ids),))
+
+
+def _load_lines(connection: apsw.Connection, working_set: WorkingSet, rooms: Mapping[str, int]) -> None:
+    for event, room in rooms.items():
+        waiting: list[Booking] = []
+        quantity = connection.execute(_NEXT_QUANTITY, (event, 0)).get
+        while quantity is not None and quantity <= room:
+            rows = connection.execute(_FIRST_IN_LINE, (event, quantity, room // quantity))
+            waiting += (working_set.bookings.setdefault(row[0], booking_of(row)) for row in rows)
+            quantity = connection.execute(_NEXT_QUANTITY, (event, quantity)).get
+        working_set.lines[event] = Line(waiting, room)
 
 
 def _load_page(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, page: Page) -> None:

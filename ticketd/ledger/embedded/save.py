@@ -39,7 +39,7 @@ INSERT INTO removals SELECT value FROM json_each(NEW.removals) WHERE true ON CON
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
     available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
     opens = excluded.opens, closes = excluded.closes, paused = excluded.paused, per_buyer = excluded.per_buyer,
-    amendments = excluded.amendments, original = excluded.original;
+    amendments = excluded.amendments, original = excluded.original, waiting = excluded.waiting;
 INSERT INTO bookings ({_PLAIN_COLUMNS}, state) SELECT {_values(_PLAIN_PLACES)}, 'confirmed'
 FROM json_each(NEW.plain) WHERE true;
 {_insert("bookings", BOOKING_COLUMNS)}

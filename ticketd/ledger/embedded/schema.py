@@ -3,7 +3,7 @@
 from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 
 APPLICATION_ID = 0x7469636B  # "tick", which identifies the file as a ledger
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 # Changes of a booking that move no ticket: no count of its event shows that one of them is missing.
 STILL = ("extend", "reissue")
@@ -23,10 +23,10 @@ SHORT_BYTES_MAX = 500
 
 # A booking is one row in one B-tree, and its tickets stand in it, as a JSON array. What becomes of a ticket is written
 # only when it happens: in the changes of the booking, or as a row of redemptions. The index `holds` has active holds
-# only, and `buyers` has bookings with a buyer, so a plain booking does not touch them. `removals` are events that were
-# removed. `ledger` is one row: the number of commits, the number when the log was last folded into the file, a total
-# that shows whether rows are missing or old (the number of rows in all other tables, the versions of all events, and
-# the number of changes that are STILL), and the mark of a move. Times are in milliseconds since 1970.
+# only, `line` those that wait, and `buyers` bookings with a buyer, so a plain booking does not touch them. `removals`
+# are events that were removed. `ledger` is one row: the number of commits, the number when the log was last folded into
+# the file, a total that shows whether rows are missing or old (the number of rows in all other tables, the versions of
+# all events, and the number of changes that are STILL), and the mark of a move. Times are in milliseconds since 1970.
 SCHEMA = f"""
 CREATE TABLE events (
     number INTEGER PRIMARY KEY,
@@ -45,13 +45,14 @@ CREATE TABLE events (
     per_buyer INTEGER,
     amendments INTEGER NOT NULL CHECK (amendments BETWEEN 0 AND version),
     original TEXT,
+    waiting INTEGER NOT NULL DEFAULT 0 CHECK (waiting >= 0),
     CHECK (sold + held + available = capacity)
 ) STRICT;
 CREATE TABLE bookings (
     id TEXT PRIMARY KEY,
     event TEXT NOT NULL,
     quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
-    state TEXT NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'confirmed', 'released', 'expired', 'cancelled')),
     available INTEGER NOT NULL CHECK (available >= 0),
     version INTEGER NOT NULL CHECK (version > 0),
     booked_at INTEGER NOT NULL,
@@ -64,11 +65,13 @@ CREATE TABLE bookings (
     ) STORED,
     tickets TEXT NOT NULL,
     changes TEXT,
-    CHECK ((seconds IS NULL) = (expires IS NULL)),
-    CHECK (state <> 'held' OR expires IS NOT NULL)
+    CHECK (seconds NOTNULL OR expires IS NULL),
+    CHECK (state <> 'held' OR expires NOTNULL),
+    CHECK (state <> 'waiting' OR (seconds NOTNULL AND expires IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
-CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('held', 'confirmed');
+CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
 CREATE TABLE redemptions (
     booking TEXT NOT NULL,
     ticket TEXT NOT NULL,

@@ -21,6 +21,7 @@ from ticketd.wire.requests.selling import (
     Redeem,
     Reissue,
     Release,
+    Wait,
 )
 from ticketd.wire.requests.serving import Auth, Backup, Help, Ping, Ready, Stats
 
@@ -47,5 +48,6 @@ __all__ = [
     "Request",
     "Show",
     "Stats",
+    "Wait",
     "Watch",
 ]

@@ -12,6 +12,7 @@ from ticketd.model import (
     BUYER_BYTES_MAX,
     CAPACITY_MAX,
     HOLD_SECONDS_DEFAULT,
+    WAIT_SECONDS_DEFAULT,
     Buyer,
     Capacity,
     Date,
@@ -67,6 +68,9 @@ BuyerRef = Annotated[
     Buyer, Meta(description="who buys: an order number or an address; needed if the event limits tickets per buyer")
 ]
 HoldSeconds = Annotated[Seconds, Meta(description=f"for how long; {HOLD_SECONDS_DEFAULT} if left out")]
+OfferSeconds = Annotated[
+    Seconds, Meta(description=f"for how long they are kept once it is its turn; {WAIT_SECONDS_DEFAULT} if left out")
+]
 MoreSeconds = Annotated[Seconds, Meta(description="for how long from now; the daemon limits how long in all")]
 Late = Annotated[
     bool, Meta(title="true or false", description="also if the hold has run out and its tickets are still there")

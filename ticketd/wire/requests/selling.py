@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from ticketd.model import HOLD_SECONDS_DEFAULT, REASON_BYTES_MAX, utc
+from ticketd.model import HOLD_SECONDS_DEFAULT, REASON_BYTES_MAX, WAIT_SECONDS_DEFAULT, utc
 from ticketd.wire.replies import BookingReply, EventReply, TicketReply
 from ticketd.wire.requests import fields
 from ticketd.wire.requests.base import Request
@@ -74,6 +74,24 @@ class Hold(Request, tag="hold"):
         fields.check_buyer(self.buyer)
 
 
+class Wait(Request, tag="wait"):
+    """Wait in line for tickets of an event; they are held once it is the turn of this booking."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
+    replies = (BookingReply,)
+    writes: ClassVar[bool] = True
+    minted: ClassVar[str | None] = "booking"
+
+    event: fields.EventId
+    quantity: fields.HowMany
+    seconds: fields.OfferSeconds = WAIT_SECONDS_DEFAULT
+    booking: fields.NewBookingId | UnsetType = UNSET
+    buyer: fields.BuyerRef | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        fields.check_buyer(self.buyer)
+
+
 class Extend(Request, tag="extend"):
     """Keep what is held for longer."""
 
@@ -97,7 +115,7 @@ class Confirm(Request, tag="confirm"):
 
 
 class Release(Request, tag="release"):
-    """Put what is held back on sale."""
+    """Put what is held back on sale, or leave the waiting list."""
 
     roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)

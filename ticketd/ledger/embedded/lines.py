@@ -1,0 +1,61 @@
+"""Owns the waiting lists in memory: who stands where, and when tickets can next be offered."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from ticketd.model import Booking, Event
+from ticketd.rules.waiting import next_turn
+from ticketd.rules.working_set import WorkingSet
+
+
+class Lines:
+    """The lines of all events. Of each committed booking that waits, only its version is kept: 8 bytes."""
+
+    def __init__(self, waiting: Iterable[tuple[str, int]], events: Iterable[Event]) -> None:
+        """Start from committed bookings that wait, each with its event and version, in the order of versions."""
+        self._versions: dict[str, array[int]] = {}
+        for event, version in waiting:
+            self._versions.setdefault(event, array("q")).append(version)
+        # By event, in milliseconds since 1970. What was available before the start may not have been offered yet.
+        self._turns = {event.id: event.opens or 0 for event in events if event.waiting and event.available}
+
+    @property
+    def next_turn(self) -> int | None:
+        """When tickets can next be offered to those who wait; None if that takes a request."""
+        return min(self._turns.values(), default=None)
+
+    def due(self, now: int) -> set[str]:
+        """Return the events of which tickets can be offered by now."""
+        return {event for event, turn in self._turns.items() if turn <= now}
+
+    def show_positions(self, working_set: WorkingSet) -> None:
+        """Add to a working set where its bookings stand that wait."""
+        for booking in working_set.bookings.values():
+            if booking.state == "waiting":
+                place = bisect_left(self._versions[booking.event], booking.version)
+                working_set.positions[booking.id] = place + 1
+
+    def apply(self, working_set: WorkingSet) -> None:
+        """Take over what a commit has changed, or a batch that had nothing to change."""
+        for id in working_set.lines:
+            event = working_set.events[id]
+            turn = working_set.now if id in working_set.unserved else next_turn(event, working_set.now)
+            if turn is None:
+                self._turns.pop(id, None)
+            else:
+                self._turns[id] = turn
+        if working_set.lines:
+            for booking in working_set.changed_bookings.values():
+                if booking.waited:
+                    self._take(booking)
+
+    def _take(self, booking: Booking) -> None:
+        versions = self._versions.setdefault(booking.event, array("q"))
+        place = bisect_left(versions, booking.version)
+        known = place < len(versions) and versions[place] == booking.version
+        if booking.state == "waiting":
+            # At the end: what changes the line of an event takes its next versions.
+            versions.insert(place, booking.version)
+        elif known:
+            del versions[place]
