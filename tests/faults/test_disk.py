@@ -19,7 +19,7 @@ from ticketd.ledger.base import Answers, CannotOpenError, Done, OutcomeUnknownEr
 from ticketd.ledger.embedded import opening
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.model import Event, ticket_parts
-from ticketd.rules import bookings, door
+from ticketd.rules import door, new_bookings
 from ticketd.rules.commands import TABLE
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
@@ -136,7 +136,7 @@ def test_the_power_cut_attack_catches_a_missing_capacity_check(
         assert isinstance(request, Book)
         event = working_set.events[request.event]
         event.available += max(0, request.quantity - event.available)
-        return bookings.book(working_set, request)
+        return new_bookings.book(working_set, request)
 
     monkeypatch.setitem(TABLE, Book, TABLE[Book]._replace(decide=greedy))
     with pytest.raises(Exception, match="CHECK constraint"):

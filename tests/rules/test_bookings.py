@@ -33,9 +33,9 @@ from tests.rules.cases import (
     working_set_after,
 )
 from ticketd.model import Change, Event, redeemed_at
-from ticketd.rules.bookings import is_refused, refuse
 from ticketd.rules.commands import decide_all
 from ticketd.rules.memory import Memory
+from ticketd.rules.new_bookings import is_refused, refuse
 from ticketd.rules.showing import ticket_ids
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (

@@ -20,8 +20,8 @@ from tests.rules.cases import (
     working_set_after,
 )
 from ticketd.model import Event, milliseconds
-from ticketd.rules.bookings import is_refused, refuse
 from ticketd.rules.memory import Memory
+from ticketd.rules.new_bookings import is_refused, refuse
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply
 from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Create, Extend, Hold, Release

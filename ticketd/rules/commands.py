@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from ticketd.model import ticket_parts
-from ticketd.rules import bookings, costs, door, events, reading, tickets, waiting
+from ticketd.rules import bookings, costs, door, events, new_bookings, reading, tickets, waiting
 from ticketd.rules.memory import Memory
 from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply
@@ -176,26 +176,26 @@ TABLE: dict[type, Row] = {
     ),
     Create: Row(decide=events.create, reads=_new_event, event=attrgetter("id"), verb="created"),
     Book: Row(
-        decide=bookings.book,
+        decide=new_bookings.book,
         reads=_new_booking,
         event=_EVENT_ID,
         cost=costs.of_quantity,
         verb="booked",
         sells=True,
-        answer=bookings.refuse,
-        in_memory=bookings.is_refused,
+        answer=new_bookings.refuse,
+        in_memory=new_bookings.is_refused,
         shows_events=True,
     ),
     Hold: Row(
-        decide=bookings.hold,
+        decide=new_bookings.hold,
         reads=_new_booking,
         event=_EVENT_ID,
         verb="held",
-        answer=bookings.refuse,
-        in_memory=bookings.is_refused,
+        answer=new_bookings.refuse,
+        in_memory=new_bookings.is_refused,
         shows_events=True,
     ),
-    Wait: Row(decide=waiting.wait, reads=_new_booking, event=_EVENT_ID, verb="waiting"),
+    Wait: Row(decide=new_bookings.wait, reads=_new_booking, event=_EVENT_ID, verb="waiting"),
     Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=costs.of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,

@@ -1,78 +1,23 @@
-"""Decides ``wait``, and offers what becomes available to those who wait, in the same batch. Pure.
+"""Offers what becomes available to those who wait in line, in the same batch. Pure.
 
 After each request, as long as an event is on sale, the first booking in its line whose whole quantity is available gets
 its tickets: they are held for it. So a large party may be overtaken by smaller ones, and what stays available is fewer
 than any of them waits for: it may be sold to anybody.
 """
 
-from ticketd.model import WAITING_MAX, Booking, Change, Event
-from ticketd.rules.bookings import earlier_reply, over_limit, refusal_of_terms
-from ticketd.rules.line import Line
-from ticketd.rules.showing import booking_reply, no_event
+from ticketd.model import Booking, Change, Event
 from ticketd.rules.working_set import WorkingSet
-from ticketd.wire.replies import ErrorReply, Reply
-from ticketd.wire.requests import Wait
-
-
-def wait(working_set: WorkingSet, request: Wait) -> Reply:
-    """Put a booking at the end of the line. It gets its tickets at once if they are there and nobody else can."""
-    id = str(request.booking)
-    if earlier := earlier_reply(working_set, request, request.seconds):
-        return earlier
-    event = working_set.events.get(request.event)
-    if event is None:
-        return no_event(request.event)
-    if refusal := refusal_of_terms(working_set, event, request, request.seconds) or _refusal(event, request):
-        return refusal
-    buyer = request.buyer or None
-    if buyer is not None:
-        if not working_set.grant(event, buyer, request.quantity):
-            return over_limit(working_set, event, buyer)
-        working_set.own(event.id, buyer, request.quantity)
-    event.shift(waiting=1)
-    booking = Booking(
-        id,
-        event.id,
-        request.quantity,
-        "waiting",
-        [],
-        event.available,
-        event.version,
-        working_set.now,
-        request.seconds,
-        None,
-        buyer,
-        working_set.actor,
-    )
-    working_set.put_event(event)
-    working_set.put_booking(booking)
-    working_set.lines.setdefault(event.id, Line()).add(booking)
-    _serve(working_set, event)
-    reply = booking_reply(booking)
-    if booking.state == "waiting":
-        reply.position = event.waiting
-    return reply
-
-
-def _refusal(event: Event, request: Wait) -> ErrorReply | None:
-    """Return why nobody can wait for so many tickets of an event, or None."""
-    if request.quantity > event.capacity:
-        message = f"event {event.id} has {event.capacity} tickets in all, fewer than {request.quantity}"
-        return ErrorReply("sold_out", message, available=event.available, version=event.version)
-    if event.waiting >= WAITING_MAX:
-        message = f"{event.waiting:,} bookings wait for event {event.id} already; try again later"
-        return ErrorReply("waiting_list_full", message, available=event.available, version=event.version)
-    return None
 
 
 def serve_all(working_set: WorkingSet) -> None:
     """Offer what is available of all events with a line to those who wait."""
     for id in working_set.lines:
         if event := working_set.events.get(id):
-            _serve(working_set, event)
+            serve(working_set, event)
 
 
-def _serve(working_set: WorkingSet, event: Event) -> None:
+def serve(working_set: WorkingSet, event: Event) -> None:
+    """Offer what is available of an event to those who wait in its line."""
     line = working_set.lines[event.id]
     while event.available and event.waiting and event.is_on_sale(working_set.now):
         booking = line.first(event.available)

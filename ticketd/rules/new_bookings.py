@@ -1,0 +1,224 @@
+"""Decides ``book``, ``hold`` and ``wait``: new bookings, and why there is none."""
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import UNSET
+
+from ticketd.model import WAITING_MAX, Booking, BookingState, Event, time_of
+from ticketd.rules.line import Line
+from ticketd.rules.memory import Memory
+from ticketd.rules.showing import booking_reply, no_event
+from ticketd.rules.waiting import serve
+from ticketd.rules.working_set import WorkingSet
+from ticketd.wire.replies import ErrorReply, Reply
+from ticketd.wire.requests import Book, Hold, Wait
+
+NewBooking = Book | Hold | Wait
+
+
+def book(working_set: WorkingSet, request: Book) -> Reply:
+    """Sell tickets."""
+    made = _make(working_set, request, "confirmed", None, _not_there)
+    return booking_reply(made) if isinstance(made, Booking) else made
+
+
+def hold(working_set: WorkingSet, request: Hold) -> Reply:
+    """Reserve tickets for ``seconds``."""
+    made = _make(working_set, request, "held", request.seconds, _not_there)
+    return booking_reply(made) if isinstance(made, Booking) else made
+
+
+def wait(working_set: WorkingSet, request: Wait) -> Reply:
+    """Put a booking at the end of the line. It gets its tickets at once if they are there, and nobody else can."""
+    made = _make(working_set, request, "waiting", request.seconds, _no_line)
+    if not isinstance(made, Booking):
+        return made
+    event = working_set.events[made.event]
+    working_set.lines.setdefault(event.id, Line()).add(made)
+    serve(working_set, event)
+    reply = booking_reply(made)
+    if made.state == "waiting":
+        reply.position = event.waiting
+    return reply
+
+
+def _make(
+    working_set: WorkingSet,
+    request: NewBooking,
+    state: BookingState,
+    seconds: int | None,
+    refuse: Callable[[WorkingSet, Event, NewBooking], ErrorReply | None],
+) -> Booking | Reply:
+    """Return a new booking; or the refusal, or the reply to the same request earlier."""
+    id, quantity = str(request.booking), request.quantity
+    if known := working_set.bookings.get(id):
+        return _earlier_reply(known, request, seconds)
+    event = working_set.events.get(request.event)
+    if event is None:
+        return no_event(request.event)
+    if refusal := _not_for_sale(event, request, working_set.now) or refuse(working_set, event, request):
+        return refusal
+    if seconds is not None and seconds > working_set.hold_seconds_total_max:
+        longest = working_set.hold_seconds_total_max
+        return ErrorReply("bad_request", f"seconds must be at most {longest} here, the longest that a hold may last")
+    buyer = None if request.buyer is UNSET else request.buyer
+    if buyer is not None:
+        if not working_set.grant(event, buyer, quantity):
+            return over_limit(working_set, event, buyer)
+        working_set.own(event.id, buyer, quantity)
+    now = working_set.now
+    tickets: list[str] = []
+    expires: int | None = None
+    if state == "confirmed":
+        event.shift(available=-quantity, sold=quantity)
+        tickets = new_tickets(working_set, quantity)
+    elif state == "held":
+        event.shift(available=-quantity, held=quantity)
+        expires = now + (seconds or 0) * 1_000
+    else:
+        event.shift(waiting=1)
+    booking = Booking(
+        id,
+        event.id,
+        quantity,
+        state,
+        tickets,
+        event.available,
+        event.version,
+        now,
+        seconds,
+        expires,
+        buyer,
+        working_set.actor,
+    )
+    working_set.put_event(event)
+    working_set.put_booking(booking)
+    return booking
+
+
+def _earlier_reply(known: Booking, request: NewBooking, seconds: int | None) -> Reply:
+    """Return the reply if the booking exists already: the first one again, or a conflict."""
+    same = (known.event, known.quantity, known.seconds, known.buyer or UNSET, known.waited)
+    if same == (request.event, request.quantity, seconds, request.buyer, type(request) is Wait):
+        return booking_reply(known, int(_was_held_at_once(known)), replayed=True)
+    other = "" if same[3] == request.buyer else ", for another buyer"
+    return ErrorReply(
+        "booking_conflict",
+        f"booking {known.id} exists already: {_parameters(known)}{other}; use a new booking id",
+    )
+
+
+def _was_held_at_once(booking: Booking) -> bool:
+    """Whether the tickets of a booking that joined the line were there when it came."""
+    if not booking.waited or not booking.changes:
+        return False
+    first = booking.changes[0]
+    return first.what == "offer" and first.version == booking.version + 1 and first.at == booking.booked_at
+
+
+def _parameters(booking: Booking) -> str:
+    if booking.seconds is None:
+        return f"{booking.quantity} of event {booking.event}, booked"
+    how = "waited for, then held" if booking.waited else "held"
+    return f"{booking.quantity} of event {booking.event}, {how} for {booking.seconds} s"
+
+
+def _not_for_sale(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
+    if not event.is_on_sale(now):
+        return _not_on_sale(event, now)
+    if event.per_buyer is not None and request.buyer is UNSET:
+        message = (
+            f"event {event.id} limits how many tickets a buyer may have, so name the buyer, such as an order number"
+        )
+        return ErrorReply("bad_request", message)
+    return None
+
+
+def _not_on_sale(event: Event, now: int) -> ErrorReply:
+    opens = None if event.opens is None or event.opens <= now else time_of(event.opens)
+    if event.closes is not None and event.closes <= now:
+        when = f"closed at {msgspec.to_builtins(time_of(event.closes))}"
+    elif opens:
+        when = f"opens at {msgspec.to_builtins(opens)}"
+    else:
+        when = "is paused; try again later"
+    message = f"the sale of event {event.id} {when}"
+    return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
+
+
+def _not_there(working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
+    """Return why the public cannot have so many tickets of an event now, or None."""
+    if refusal := _sold_out(event, request):
+        return refusal
+    return line_first(event) if event.id in working_set.unserved else None
+
+
+def _sold_out(event: Event, request: NewBooking) -> ErrorReply | None:
+    if request.quantity > event.available:
+        left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
+        return ErrorReply("sold_out", f"event {event.id} has {left}", available=event.available, version=event.version)
+    return None
+
+
+def _no_line(_working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
+    """Return why nobody can wait for so many tickets of an event, or None."""
+    if request.quantity > event.capacity:
+        message = f"event {event.id} has {event.capacity} tickets in all, fewer than {request.quantity}"
+        return ErrorReply("sold_out", message, available=event.available, version=event.version)
+    if event.waiting >= WAITING_MAX:
+        message = f"{event.waiting:,} bookings wait for event {event.id} already; try again later"
+        return ErrorReply("waiting_list_full", message, available=event.available, version=event.version)
+    return None
+
+
+def line_first(event: Event) -> ErrorReply:
+    """Return the refusal while tickets go to those who wait in line, too many for one batch."""
+    message = f"tickets of event {event.id} go to those who wait in line first; try again"
+    return ErrorReply("busy", message, retry_after=0.1)
+
+
+def over_limit(working_set: WorkingSet, event: Event, buyer: str) -> ErrorReply:
+    """Return the refusal for a buyer who would have more tickets of an event than its limit."""
+    owned = working_set.owned.get((event.id, buyer), 0)
+    left = max(0, (event.per_buyer or 0) - owned)
+    most = f"event {event.id} sells at most {event.per_buyer} tickets to a buyer"
+    return ErrorReply(
+        "buyer_limit",
+        f"{most}; this buyer has {owned}, and may have {left or 'no'} more",
+        available=event.available,
+        version=event.version,
+        left=left,
+    )
+
+
+def new_tickets(working_set: WorkingSet, quantity: int) -> list[str]:
+    """Mint the last parts of the ids of a booking's tickets."""
+    if quantity == 1:
+        return [working_set.new_ticket()]
+    tickets = [working_set.new_ticket() for _ in range(quantity)]
+    # Random digits can repeat.
+    while len(set(tickets)) < quantity:
+        tickets = [working_set.new_ticket() for _ in range(quantity)]
+    return tickets
+
+
+def is_refused(memory: Memory, request: Book | Hold) -> bool:
+    """Whether memory alone can refuse a booking. Only one without an id: any other may be a replay."""
+    if request.booking is not UNSET:
+        return False
+    event = memory.event(request.event)
+    refused = event is None or _refusal(event, request, memory.now()) is not None
+    return refused and memory.is_settled(request.event)
+
+
+def refuse(memory: Memory, request: Book | Hold) -> Reply:
+    """Return the refusal for a booking for which ``is_refused`` holds."""
+    event = memory.event(request.event)
+    refusal = _refusal(event, request, memory.now()) if event else no_event(request.event)
+    # It is no longer refused: its sale has opened since ``is_refused``.
+    return refusal or ErrorReply("busy", "the sale begins at this moment; try again", retry_after=0.1)
+
+
+def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
+    return _not_for_sale(event, request, now) or _sold_out(event, request)
