@@ -89,11 +89,12 @@ class ReadSet:
         }
 
     def room(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
-        """Return how many tickets may be offered to those who wait, of each event that has a line and is read.
+        """Return how many tickets may be offered to those who wait, of each event that has a line.
 
         What is due, and the bookings that are named, must be in the working set already.
         """
-        waited_for = [event for id in self.events if (event := events.get(id)) and event.waiting]
+        ids = self.events.union([booking.event for booking in working_set.bookings.values()])
+        waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
         if not waited_for:
             return {}
         room = {

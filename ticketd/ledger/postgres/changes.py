@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ticketd.ledger.base import CannotOpenError, Changes
 from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection
 from ticketd.ledger.postgres.known import Known
-from ticketd.ledger.postgres.load import NOW
+from ticketd.ledger.postgres.load import NEXT_OFFER, NOW
 from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, STANDBY_IS_AWAY, TRY_SECONDS_MAX, Pool, standby_away
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
@@ -24,7 +24,8 @@ LATE_SECONDS_MAX = 60.0
 # of the event are the same in all rows. One of them has those of the events $2 that are there.
 _CHANGES = f"""
 SELECT {NOW}, pg_snapshot_xmin(pg_current_snapshot())::text,
-    (SELECT min(expires) FROM bookings WHERE state = 'held'), (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
+    least((SELECT min(expires) FROM bookings WHERE state = 'held'), {NEXT_OFFER}),
+    (SELECT schema_version FROM ledger), {STANDBY_IS_AWAY},
     ARRAY(SELECT ARRAY[event, changed::text] FROM removals WHERE changed >= $1::text::xid8),
     ARRAY(SELECT id FROM events WHERE id = ANY($2::text[])), {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN events ON events.changed >= $1::text::xid8 ORDER BY number

@@ -20,7 +20,7 @@ FENCED = "TD002"
 NOT_DURABLE = "TD003"
 
 _TYPES = {
-    EVENT_COLUMNS: "text text timestamptz int int int int bigint int bigint bigint boolean int int jsonb",
+    EVENT_COLUMNS: "text text timestamptz int int int int bigint int bigint bigint boolean int int jsonb int",
     BOOKING_COLUMNS: "text text int text jsonb int bigint bigint int bigint text text jsonb",
     REDEMPTION_COLUMNS: "text text int text bigint text text",
 }
@@ -73,6 +73,8 @@ _NOW = "floor(extract(epoch FROM clock_timestamp()) * 1000)"
 #   12: a row for each of its changed bookings: 0 id, 1 new state, 2 tickets, 3 new changes, 4 expires; 2 and 4 are null
 #       if they stay
 #   13: how many tickets a buyer may have, as decided
+#   14: how many bookings must wait in line, since who waits may be first
+#   15: the difference of waiting
 # - in_redemptions: the rows of new redemptions.
 # - in_expired: an object. By the id of each event whose due holds end, the change that ends them.
 # - in_deleted: a row for each event that is deleted: 0 id, 1 the version that it must have, or null if the batch has
@@ -141,12 +143,13 @@ BEGIN
         WITH changed AS (
             UPDATE events SET capacity = capacity + (value ->> 3)::int, available = available + (value ->> 4)::int,
                 held = held + (value ->> 5)::int, sold = sold + (value ->> 6)::int,
-                version = version + (value ->> 7)::int, changed = pg_current_xact_id(), {_amended()}
+                version = version + (value ->> 7)::int, waiting = waiting + (value ->> 15)::int,
+                changed = pg_current_xact_id(), {_amended()}
             FROM (
                 SELECT value, nullif(value -> 8, 'null') AS amended FROM jsonb_array_elements(in_shifts)
             ) AS shifts
             WHERE id = value ->> 0 AND version = coalesce((value ->> 1)::bigint, version)
-                AND available + least((value ->> 2)::int, 0) >= 0
+                AND available + least((value ->> 2)::int, 0) >= 0 AND waiting = (value ->> 14)::int
                 AND (held = 0 OR in_expired ? id OR NOT EXISTS (
                     SELECT FROM bookings WHERE state = 'held' AND event = events.id AND expires <= in_now
                 ))
@@ -199,7 +202,8 @@ BEGIN
                     SELECT coalesce(sum(jsonb_array_length(change -> 4)), 0)
                     FROM jsonb_array_elements(changes) AS change WHERE change ->> 0 = 'cancel'
                 )), 0)
-                FROM bookings WHERE event = value ->> 0 AND buyer = value ->> 1 AND state IN ('held', 'confirmed')
+                FROM bookings
+                WHERE event = value ->> 0 AND buyer = value ->> 1 AND state IN ('waiting', 'held', 'confirmed')
             ) END;
         IF FOUND THEN
             RAISE EXCEPTION 'a buyer has too many tickets' USING ERRCODE = '{STALE}';

@@ -30,7 +30,7 @@ class Known:
     def working_set(self, reads: ReadSet, now: int) -> WorkingSet | None:
         """Return what a batch reads, or None if not all of it is known. ``now`` is in milliseconds since 1970.
 
-        How many tickets a buyer has is not known: it seems to be none.
+        Nothing is known of those who wait in line. How many tickets a buyer has is not known: it seems to be none.
         """
         if reads.removals:
             return None
@@ -44,6 +44,8 @@ class Known:
         events = {id: copy(self.events[id]) for id in reads.events | held.keys() if id in self.events}
         if any(id not in events or events[id].held < quantity for id, quantity in held.items()):
             # Others have ended these holds.
+            return None
+        if any(event.waiting for event in events.values()):
             return None
         working_set.events = events
         return working_set

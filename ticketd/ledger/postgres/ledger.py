@@ -192,10 +192,13 @@ class PostgresLedger:
             changed=changed,
             removed=answers.removed,
             expired=Counter(swept.expired) + Counter(answers.expired),
+            offered=[*swept.offered, *answers.offered],
         )
 
     async def _sweep(self) -> Answers:
-        """End the due holds of up to EVENTS_PER_SWEEP_MAX events, and return the events, without replies."""
+        """End the due holds of up to EVENTS_PER_SWEEP_MAX events, offer what is available to those who wait in line,
+        and return the events, without replies.
+        """
         # If an event is locked or has changed, another daemon ends its due holds.
         with suppress(EventsLockedError):
             async with self._pool.lend() as connection:
@@ -280,5 +283,7 @@ class PostgresLedger:
         for booking in batch.bookings:
             if booking.state == "held" and booking.expires is not None:
                 self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
+        if batch.is_unserved:
+            self.next_expiry = 0
         self._looks.note(batch.answers.removed, batch.created)
         return self._known.remember(batch.answers, batch.bookings)

@@ -13,7 +13,8 @@ import msgspec
 from ticketd.ids import new_ticket
 from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
-from ticketd.model import TICKETS_PER_BOOKING_MAX, Redemption
+from ticketd.model import TICKETS_PER_BOOKING_MAX, Booking, Redemption
+from ticketd.rules.line import Line
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, TICKETS_PER_PAGE, Page, ReadSet, WorkingSet
 
 
@@ -47,13 +48,54 @@ SELECT {_BOOKING}, {_EVENT}, {BEGAN}, CASE WHEN events.held > 0 THEN (
 FROM unnest($1::text[]) AS wanted LEFT JOIN bookings ON bookings.id = wanted
 LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event]) ORDER BY events.number
 """
-# Up to $1 events whose holds are due, and when the next other hold expires. An event that is locked is skipped: whoever
-# has locked it ends its holds. The events are read on the snapshot of the holds; what is locked may be newer.
+# Whether tickets of an event can be offered to somebody in its line now, or when its sale opens.
+_CAN_OFFER = f"""
+    waiting > 0 AND available > 0 AND NOT paused AND (closes IS NULL OR closes > greatest({BEGAN}, coalesce(opens, 0)))
+    AND EXISTS (SELECT FROM bookings WHERE state = 'waiting' AND event = events.id AND quantity <= events.available)
+"""
+# When the next offer can be made, in milliseconds since 1970.
+NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {_CAN_OFFER})"
+# The first bookings in line of each quantity, of the events $1 up to $2 tickets.
+_LINES = f"""
+SELECT {_columns("waits", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::integer[]) AS wanted (event, room), LATERAL (
+    WITH RECURSIVE sizes AS (
+        SELECT min(quantity) AS quantity FROM bookings WHERE state = 'waiting' AND event = wanted.event
+        UNION ALL
+        SELECT (
+            SELECT min(quantity) FROM bookings
+            WHERE state = 'waiting' AND event = wanted.event AND quantity > sizes.quantity
+        )
+        FROM sizes WHERE quantity < room
+    )
+    SELECT first.* FROM sizes, LATERAL (
+        SELECT * FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity = sizes.quantity
+        ORDER BY version LIMIT wanted.room / sizes.quantity
+    ) AS first
+    WHERE sizes.quantity <= room
+) AS waits
+"""
+# The places in line of the events $1, at the versions $2.
+_POSITIONS = """
+SELECT event, version, position FROM (
+    SELECT event, version, row_number() OVER (PARTITION BY event ORDER BY version) AS position
+    FROM bookings WHERE state = 'waiting' AND event = ANY($1::text[])
+) AS line WHERE version = ANY($2::bigint[])
+"""
+# Up to $1 events whose holds are due, or of which tickets can be offered, and when the next other hold expires or offer
+# can be made. An event that is locked is skipped: whoever has locked it does this. The events are read on the snapshot
+# of the holds; what is locked may be newer.
 _LOAD_DUE = f"""
 WITH holds AS (
     SELECT event, sum(quantity) AS due FROM bookings WHERE state = 'held' AND expires <= {BEGAN} GROUP BY event
+    UNION ALL
+    SELECT id, 0 FROM events WHERE {_CAN_OFFER} AND coalesce(opens, 0) <= {BEGAN} AND NOT EXISTS (
+        SELECT FROM bookings WHERE state = 'held' AND expires <= {BEGAN} AND event = events.id
+    )
 )
-SELECT {BEGAN}, (SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > {BEGAN}), due, {EVENT_COLUMNS}
+SELECT {BEGAN}, least(
+    (SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > {BEGAN}),
+    (SELECT min(opens) FROM events WHERE {_CAN_OFFER} AND opens > {BEGAN})
+), due, {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN (
     SELECT due, {EVENT_COLUMNS} FROM holds JOIN events ON id = event WHERE id = ANY(ARRAY(
         SELECT id FROM events WHERE id = ANY(ARRAY(SELECT event FROM holds)) LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -83,7 +125,7 @@ _SEARCHED = f"SELECT id FROM bookings WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {
 _OWNED = f"""
 SELECT {_columns("own", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::text[]) AS wanted (event, buyer), LATERAL (
     SELECT * FROM bookings
-    WHERE event = wanted.event AND buyer = wanted.buyer AND state IN ('held', 'confirmed')
+    WHERE event = wanted.event AND buyer = wanted.buyer AND state IN ('waiting', 'held', 'confirmed')
     LIMIT {TICKETS_PER_BOOKING_MAX}
 ) AS own
 """
@@ -124,11 +166,28 @@ async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool)
         working_set.now, due = row[-2:]
         if due and ends_due:
             working_set.due[row[_BOOKING_WIDTH]] = due
+    if ends_due:
+        await _load_lines(connection, reads, working_set)
     if reads.buyers or reads.buyers_of:
         await _load_owned(connection, reads, working_set)
     if reads.removals:
         working_set.removed = {event for [event] in await connection.fetch(_REMOVED, list(reads.removals))}
     return working_set
+
+
+async def _load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
+    # If a line changes after its event was read, the event has changed too, and nothing of the batch will be saved.
+    room = reads.room(working_set.events, working_set)
+    if not room:
+        return
+    lines: dict[str, list[Booking]] = {event: [] for event in room}
+    for booking in map(booking_of, await connection.fetch(_LINES, list(room), list(room.values()))):
+        lines[booking.event].append(working_set.bookings.setdefault(booking.id, booking))
+    working_set.lines = {event: Line(waiting, room[event]) for event, waiting in lines.items()}
+    # Those whose turn comes must not have more than the limit by then.
+    for booking in working_set.bookings.values():
+        if booking.state == "waiting" and booking.buyer is not None:
+            reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
 
 
 async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
@@ -146,21 +205,38 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
     """Return what ``load`` does, but as it was committed: no hold is ended."""
-    return await load(connection, reads, ends_due=False)
+    working_set = await load(connection, reads, ends_due=False)
+    if waiting := [booking for booking in working_set.bookings.values() if booking.state == "waiting"]:
+        events, versions = [booking.event for booking in waiting], [booking.version for booking in waiting]
+        rows = await connection.fetch(_POSITIONS, events, versions)
+        positions = {(event, version): position for event, version, position in rows}
+        for booking in waiting:
+            # It may have left the line meanwhile.
+            if position := positions.get((booking.event, booking.version)):
+                working_set.positions[booking.id] = position
+    return working_set
 
 
 async def load_due(connection: PooledConnection, events_max: int) -> tuple[WorkingSet, int | None]:
-    """Return up to ``events_max`` events with holds that are due, and when the next hold expires, or None if none does.
+    """Return up to ``events_max`` events with holds that are due, or with tickets for those who wait in line, and when
+    the next hold expires, or the next offer can be made; None if neither is known.
 
-    That is in milliseconds since 1970. If there may be more events whose holds are due, it is now.
+    That is in milliseconds since 1970. If there may be more such events, it is now.
     """
     working_set = WorkingSet(new_ticket, 0)
     rows = await connection.fetch(_LOAD_DUE, events_max)
     working_set.now, next_expiry = rows[0][:2]
     for _, _, due, *event in rows:
+        if due is None:
+            break
+        _add_event(working_set, event)
         if due:
-            _add_event(working_set, event)
             working_set.due[event[0]] = due
+    reads = ReadSet()
+    reads.events = set(working_set.events)
+    await _load_lines(connection, reads, working_set)
+    if reads.buyers:
+        await _load_owned(connection, reads, working_set)
     return working_set, working_set.now if len(rows) == events_max else next_expiry
 
 

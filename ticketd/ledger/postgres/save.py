@@ -85,6 +85,11 @@ class Batch:
         return self._working_set.changed_bookings.values()
 
     @property
+    def is_unserved(self) -> bool:
+        """Whether more could be offered to those who wait in line than the batch offers."""
+        return bool(self._working_set.unserved)
+
+    @property
     def created(self) -> Collection[str]:
         """The ids of the events that it creates."""
         return [id for id in self._working_set.changed_events if self._is_new(id)]
@@ -99,6 +104,7 @@ class Batch:
             changed=self.changed,
             removed=changes.deleted_events,
             expired=changes.due if self.changed else {},
+            offered=changes.offered,
         )
 
     async def save(self, connection: PooledConnection, id: str) -> bool:
@@ -208,6 +214,8 @@ class Batch:
                     new.get(id, ()),
                     changed.get(id, ()),
                     after.per_buyer,
+                    known.waiting,
+                    after.waiting - known.waiting,
                 )
             )
         return rows
@@ -251,7 +259,11 @@ class Batch:
 
     def _events_that_must_be_unchanged(self) -> set[str]:
         """Return the events of which nothing may have changed since the batch was decided, not even by sales."""
-        unchanged = {*self._working_set.due, *(reply.id for reply in self._replies if isinstance(reply, EventReply))}
+        unchanged = {
+            *self._working_set.due,
+            *self._working_set.lines,
+            *(reply.id for reply in self._replies if isinstance(reply, EventReply)),
+        }
         if any(isinstance(reply, ErrorReply) and reply.available is not None for reply in self._replies):
             # It may have been refused because too few tickets were left.
             unchanged.update(self._events_before)

@@ -23,7 +23,7 @@ from ticketd.model import CAPACITY_MAX, TICKETS_PER_BOOKING_MAX
 log = logging.getLogger(__name__)
 
 SCHEMA = "ticketd"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # The key of the advisory lock under which the tables are created: two daemons may start at once.
 _LOCK = 0x7469636B
 
@@ -51,15 +51,17 @@ CREATE TABLE events (
     per_buyer integer,
     amendments integer NOT NULL CHECK (amendments BETWEEN 0 AND version),
     original jsonb,
+    waiting integer NOT NULL DEFAULT 0 CHECK (waiting >= 0),
     changed xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CHECK (sold >= sold_elsewhere),
     CHECK (sold + held + available = capacity)
 ) WITH (fillfactor = 50);
+CREATE INDEX lines ON events (id) WHERE waiting > 0;
 CREATE TABLE bookings (
     id text COLLATE "C" PRIMARY KEY,
     event text COLLATE "C" NOT NULL,
     quantity integer NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
-    state text NOT NULL CHECK (state IN ('held', 'confirmed', 'released', 'expired', 'cancelled')),
+    state text NOT NULL CHECK (state IN ('waiting', 'held', 'confirmed', 'released', 'expired', 'cancelled')),
     tickets jsonb NOT NULL,
     available integer NOT NULL CHECK (available >= 0),
     version bigint NOT NULL CHECK (version > 0),
@@ -69,11 +71,14 @@ CREATE TABLE bookings (
     buyer text COLLATE "C",
     actor text,
     changes jsonb,
-    CHECK ((seconds IS NULL) = (expires IS NULL)),
-    CHECK (state <> 'held' OR expires IS NOT NULL)
+    CONSTRAINT expires_if_held CHECK (
+        (seconds IS NOT NULL OR expires IS NULL) AND (state <> 'held' OR expires IS NOT NULL)
+        AND (state <> 'waiting' OR (seconds IS NOT NULL AND expires IS NULL))
+    )
 );
 CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
-CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('held', 'confirmed');
+CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
 CREATE TABLE redemptions (
     booking text COLLATE "C" NOT NULL,
     ticket text COLLATE "C" NOT NULL,
@@ -116,6 +121,22 @@ MIGRATIONS = {
     1: """
 ALTER TABLE bookings ADD COLUMN IF NOT EXISTS actor text;
 ALTER TABLE redemptions ADD COLUMN IF NOT EXISTS actor text;
+""",
+    # The waiting list.
+    2: """
+ALTER TABLE events ADD COLUMN waiting integer NOT NULL DEFAULT 0 CHECK (waiting >= 0);
+CREATE INDEX lines ON events (id) WHERE waiting > 0;
+ALTER TABLE bookings DROP CONSTRAINT bookings_state_check, DROP CONSTRAINT bookings_check,
+    DROP CONSTRAINT bookings_check1,
+    ADD CONSTRAINT bookings_state_check
+        CHECK (state IN ('waiting', 'held', 'confirmed', 'released', 'expired', 'cancelled')),
+    ADD CONSTRAINT expires_if_held CHECK (
+        (seconds IS NOT NULL OR expires IS NULL) AND (state <> 'held' OR expires IS NOT NULL)
+        AND (state <> 'waiting' OR (seconds IS NOT NULL AND expires IS NULL))
+    );
+CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
+DROP INDEX buyers;
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
 """,
 }
 
