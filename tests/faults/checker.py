@@ -101,6 +101,8 @@ class Checker:
         self._claims = Claims(history, lives, self._tickets)
         self._claim = self._claims.claim
         self._door = Door(self._claims, self._slack)
+        # Extensions whose outcome is unknown, by the booking and the version that each has made.
+        self._extended: dict[Operation, tuple[str, int]] = {}
         self._booking_ids = sorted(lives)
         self._asked: dict[tuple[str, str], list[Operation]] = defaultdict(list)
         for operation in history:
@@ -152,12 +154,22 @@ class Checker:
                 if not asks_for(request, change):
                     raise contradiction(f"this is not what was asked for: {change.what} of {booking}", operation)
             fresh = [operation for operation in shown if operation.changed]
-            asked = self._asked[cmd, booking]
-            lost = [operation for operation in asked if operation.unknown and asks_for(operation.request, change)]
-            doer = one(what, fresh, lost, change.shown_by)
+            doer = one(what, fresh, [] if fresh else self._lost(cmd, change), change.shown_by)
         if change.at and not (doer.since - self._slack <= change.at and (doer.unknown or self._in_time(doer, change))):
             raise contradiction(f"{what} was not then", doer)
         return doer
+
+    def _lost(self, cmd: str, change: Change) -> Sequence[Operation]:
+        """Return those who asked for a change and were not answered. Each of them made one change at most."""
+        booking = change.facts["id"]
+        lost = [of for of in self._asked[cmd, booking] if of.unknown and asks_for(of.request, change)]
+        if cmd != "extend":
+            return lost
+        # Only a hold can be changed twice by the same request: the first to ask made the first change.
+        made = (booking, change.version)
+        mine = [of for of in sorted(lost, key=lambda of: of.invoked) if self._extended.get(of, made) == made][:1]
+        self._extended.update(dict.fromkeys(mine, made))
+        return mine
 
     def _in_time(self, doer: Operation, change: Change) -> bool:
         return change.at is None or change.at <= doer.until + self._slack

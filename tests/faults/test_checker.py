@@ -52,6 +52,43 @@ def test_the_checker_accepts_a_retry_after_a_lost_reply(recorded: Recorded) -> N
     check(recorded.history, recorded.events)
 
 
+def extended(times: int, lost: int) -> tuple[list[Operation], Row]:
+    """Return the history of a hold that was extended so often, by requests of which so many were not answered."""
+    event = {"id": "1", "name": "Event 1", "date": "2027-03-11T20:00:00Z", "capacity": 9, "held": 0, "sold": 0}
+    hold: Row = {"id": "b", "event": "1", "quantity": 1, "state": "held", "tickets": []}
+    hold["booked_at"] = "2027-03-11T19:00:00Z"
+    first = {**hold, "available": 8, "version": 1, "expires": "2027-03-11T19:01:00Z"}
+    changes = [
+        {
+            "what": "extend",
+            "at": f"2027-03-11T19:00:{second:02}Z",
+            "available": 8,
+            "version": 1 + second,
+            "expires": f"2027-03-11T19:01:{second:02}Z",
+        }
+        for second in range(1, times + 1)
+    ]
+    last = {**hold, **{name: changes[-1][name] for name in ("available", "version", "expires")}, "changes": changes}
+    hold_request = {"cmd": "hold", "event": "1", "quantity": 1, "seconds": 60, "booking": "b"}
+    extend = {"cmd": "extend", "booking": "b", "seconds": 60}
+    return [
+        Operation("anybody", 0, 0, hold_request, 0, 1, {"reply": "booking", **first}),
+        *(Operation("anybody", 0, number, extend, 1 + number) for number in range(1, lost + 1)),
+        Operation("anybody", 0, 9, {"cmd": "show", "id": "b"}, 50, 51, {"reply": "booking", **last}),
+    ], {**event, "available": 9, "version": 0}
+
+
+def test_each_of_two_extensions_without_a_reply_may_have_been_done() -> None:
+    history, event = extended(2, lost=2)
+    check(history, [event])
+
+
+def test_an_extension_without_a_reply_was_not_done_twice() -> None:
+    history, event = extended(2, lost=1)
+    with pytest.raises(AssertionError, match="nobody can have done it"):
+        check(history, [event])
+
+
 def sale(size: int, capacity: int) -> tuple[list[Operation], Row]:
     """Return the history of 100 connections that book, look and ask again all at the same time, and the event."""
     event = {"id": "1", "name": "Event 1", "date": "2027-03-11T20:00:00Z", "capacity": capacity, "held": 0}
