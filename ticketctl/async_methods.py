@@ -41,6 +41,7 @@ from ticketd.wire.requests import (
     Request,
     Show,
     Stats,
+    Wait,
     Watch,
 )
 
@@ -143,6 +144,15 @@ class AsyncMethods:
         )
         return reply
 
+    async def wait(
+        self, event: str, quantity: int, *, seconds: int = 900, booking: str | None = None, buyer: str | None = None
+    ) -> BookingReply:
+        """Wait for tickets of an event: they are held for this booking when its turn comes."""
+        reply: BookingReply = await self.call(
+            Wait(event, quantity, seconds=seconds, booking=given(booking), buyer=given(buyer))
+        )
+        return reply
+
     async def extend(self, booking: str, seconds: int) -> BookingReply:
         """Keep what is held for longer."""
         reply: BookingReply = await self.call(Extend(booking, seconds))
@@ -154,7 +164,7 @@ class AsyncMethods:
         return reply
 
     async def release(self, booking: str) -> BookingReply:
-        """Put what is held back on sale."""
+        """Put what is held back on sale, or leave the waiting list."""
         reply: BookingReply = await self.call(Release(booking))
         return reply
 
@@ -208,7 +218,7 @@ class AsyncMethods:
         return reply
 
     async def delete(self, event: str) -> EventReply:
-        """Remove an event whose tickets were never sold or held."""
+        """Remove an event of which no ticket was ever sold, held or waited for."""
         reply: EventReply = await self.call(Delete(event))
         return reply
 

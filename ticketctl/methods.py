@@ -41,6 +41,7 @@ from ticketd.wire.requests import (
     Request,
     Show,
     Stats,
+    Wait,
     Watch,
 )
 
@@ -141,6 +142,15 @@ class Methods:
         )
         return reply
 
+    def wait(
+        self, event: str, quantity: int, *, seconds: int = 900, booking: str | None = None, buyer: str | None = None
+    ) -> BookingReply:
+        """Wait for tickets of an event: they are held for this booking when its turn comes."""
+        reply: BookingReply = self.call(
+            Wait(event, quantity, seconds=seconds, booking=given(booking), buyer=given(buyer))
+        )
+        return reply
+
     def extend(self, booking: str, seconds: int) -> BookingReply:
         """Keep what is held for longer."""
         reply: BookingReply = self.call(Extend(booking, seconds))
@@ -152,7 +162,7 @@ class Methods:
         return reply
 
     def release(self, booking: str) -> BookingReply:
-        """Put what is held back on sale."""
+        """Put what is held back on sale, or leave the waiting list."""
         reply: BookingReply = self.call(Release(booking))
         return reply
 
@@ -204,7 +214,7 @@ class Methods:
         return reply
 
     def delete(self, event: str) -> EventReply:
-        """Remove an event whose tickets were never sold or held."""
+        """Remove an event of which no ticket was ever sold, held or waited for."""
         reply: EventReply = self.call(Delete(event))
         return reply
 

@@ -52,6 +52,7 @@ from ticketd.wire.requests import (
     Request,
     Show,
     Stats,
+    Wait,
     Watch,
 )
 
@@ -70,6 +71,7 @@ REQUESTS: list[Request] = [
     Create("Jazz Café", JAZZ, 100, "jazz", 90, JAZZ - timedelta(days=500), JAZZ, True, 5),
     Book("1", 2, "bought", "order 5", tag="a-1"),
     Hold("1", 3, 86_400, "held", "order 6"),
+    Wait("1", 3, 86_400, "waits", "order 7"),
     Extend("held", 86_400),
     Confirm("held", late=True),
     Release("held"),

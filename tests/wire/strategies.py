@@ -32,6 +32,7 @@ from ticketd.wire.requests import (
     Request,
     Show,
     Stats,
+    Wait,
     Watch,
 )
 from ticketd.wire.window import checked_window
@@ -81,6 +82,7 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
         )
     ),
     Book: st.builds(Book, event=IDS, quantity=QUANTITIES, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
+    Wait: st.builds(Wait, event=IDS, quantity=QUANTITIES, seconds=SECONDS, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
     Hold: st.builds(Hold, event=IDS, quantity=QUANTITIES, seconds=SECONDS, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
     Extend: st.builds(Extend, booking=IDS, seconds=SECONDS),
     Confirm: st.builds(Confirm, booking=IDS, late=st.booleans()),

@@ -4,11 +4,12 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.wire.strategies import BUYERS, DATES, IDS, JAZZ, NAMES, OR_NOT, TICKET_IDS
 from ticketd.access_file import NAME_CHARS_MAX
 from ticketd.errors import Code, TicketError
-from ticketd.model import BookingState, TicketState, ticket_id
+from ticketd.model import WAITING_MAX, BookingState, TicketState, ticket_id
 from ticketd.rules.showing import ANNULMENTS_MAX, EXTENSIONS_MAX, REISSUES_MAX
 from ticketd.wire import codec
 from ticketd.wire.codec import encode
@@ -161,10 +162,11 @@ def test_a_client_takes_the_longest_bookings_there_are(bookings: int, record: Bo
 
 
 def test_a_client_takes_the_longest_events_and_tickets_there_are() -> None:
-    event = EventFacts("x" * 64, '"' * 200, PRECISE, 10**9, 10**9, 10**9, 10**9, 2**63, PRECISE, PRECISE, True, 1_000)
+    facts = EventFacts("x" * 64, '"' * 200, PRECISE, 10**9, 10**9, 10**9, 10**9, 2**63, PRECISE, PRECISE, True, 1_000)
+    event = structs.replace(facts, waiting=WAITING_MAX)
     assert len(encode(EventsReply([event] * EVENTS_PER_PAGE_MAX, more=True))) + LONGEST_TAG < REPLY_BYTES_MAX
     # As protocol.md says, with the commas between them.
-    assert len(encode(event)) + 1 <= 740
+    assert len(encode(event)) + 1 <= 760
     assert len(encode(LONGEST)) + 1 <= 80
     history = [
         RedemptionFacts("redeem", PRECISE, None, LONGEST_NAME),

@@ -31,6 +31,7 @@ from ticketd.wire.requests import (
     Request,
     Show,
     Stats,
+    Wait,
     Watch,
 )
 from ticketd.wire.requests.fields import TICKETS_PER_CANCEL_MAX
@@ -70,6 +71,7 @@ def test_every_command_says_which_replies_answer_it() -> None:
         (create(capacity=9, available=0), Create("Jazz", JAZZ, 9, available=0)),
         (create(capacity=9, available=9), Create("Jazz", JAZZ, 9, available=9)),
         (frame("hold", event="1", quantity=2), Hold("1", 2, 300)),
+        (frame("wait", event="1", quantity=2), Wait("1", 2, 900)),
         (frame("hold", event="1", quantity=1000, seconds=86_400, booking="b"), Hold("1", 1000, 86_400, "b")),
         (frame("confirm", booking="b"), Confirm("b")),
         (frame("release", booking="b"), Release("b")),

@@ -95,14 +95,15 @@ def _as_kept(name: str, value: object) -> object:
 
 
 def delete(working_set: WorkingSet, request: Delete) -> Reply:
-    """Remove an event whose tickets were never sold or held."""
+    """Remove an event of which no ticket was ever sold, held or waited for."""
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)
     if event.sold or event.held or event.version != event.amendments:
         return ErrorReply(
             "event_in_use",
-            f"tickets of event {event.id} were sold or held, so it stays; to stop its sale, amend {event.id} --paused",
+            f"tickets of event {event.id} were sold, held or waited for, so it stays;"
+            f" to stop its sale, amend {event.id} --paused",
             available=event.available,
             version=event.version,
         )

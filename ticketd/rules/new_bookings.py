@@ -8,7 +8,7 @@ from msgspec import UNSET
 from ticketd.model import WAITING_MAX, Booking, BookingState, Event, time_of
 from ticketd.rules.line import Line
 from ticketd.rules.memory import Memory
-from ticketd.rules.showing import booking_reply, no_event
+from ticketd.rules.showing import booking_reply, joins_line, no_event
 from ticketd.rules.waiting import serve
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import ErrorReply, Reply
@@ -157,24 +157,27 @@ def _not_there(working_set: WorkingSet, event: Event, request: NewBooking) -> Er
 def _sold_out(event: Event, request: NewBooking) -> ErrorReply | None:
     if request.quantity > event.available:
         left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
-        return ErrorReply("sold_out", f"event {event.id} has {left}", available=event.available, version=event.version)
+        # Nobody can wait for more tickets than there are in all.
+        hint = f"; {joins_line(event, request.quantity)}" if request.quantity <= event.capacity else ""
+        message = f"event {event.id} has {left}{hint}"
+        return ErrorReply("sold_out", message, available=event.available, version=event.version)
     return None
 
 
 def _no_line(_working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
     """Return why nobody can wait for so many tickets of an event, or None."""
     if request.quantity > event.capacity:
-        message = f"event {event.id} has {event.capacity} tickets in all, fewer than {request.quantity}"
+        message = f"event {event.id} has {event.capacity} tickets in all, so nobody can wait for {request.quantity}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
     if event.waiting >= WAITING_MAX:
-        message = f"{event.waiting:,} bookings wait for event {event.id} already; try again later"
+        message = f"{event.waiting:,} bookings wait for event {event.id}, and no more may; try again later"
         return ErrorReply("waiting_list_full", message, available=event.available, version=event.version)
     return None
 
 
 def line_first(event: Event) -> ErrorReply:
     """Return the refusal while tickets go to those who wait in line, too many for one batch."""
-    message = f"tickets of event {event.id} go to those who wait in line first; try again"
+    message = f"what is left of event {event.id} goes to its waiting list first; nothing was done, try again"
     return ErrorReply("busy", message, retry_after=0.1)
 
 
@@ -183,9 +186,10 @@ def over_limit(working_set: WorkingSet, event: Event, buyer: str) -> ErrorReply:
     owned = working_set.owned.get((event.id, buyer), 0)
     left = max(0, (event.per_buyer or 0) - owned)
     most = f"event {event.id} sells at most {event.per_buyer} tickets to a buyer"
+    has = "has, or waits for," if event.waiting else "has"
     return ErrorReply(
         "buyer_limit",
-        f"{most}; this buyer has {owned}, and may have {left or 'no'} more",
+        f"{most}; this buyer {has} {owned}, and may have {left or 'no'} more",
         available=event.available,
         version=event.version,
         left=left,

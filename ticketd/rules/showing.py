@@ -198,18 +198,24 @@ def no_ticket(ticket: str) -> ErrorReply:
 def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
     """Return the refusal of a command that the state of the booking does not allow."""
     event = working_set.events[booking.event]
-    again = "hold again, with a new id"
     if booking.quantity <= event.available:
-        again += f", or confirm {booking.id} --late"
+        again = f"hold again, with a new id, or confirm {booking.id} --late"
+    else:
+        again = f"{joins_line(event, booking.quantity)}, with a new id"
     code, message = {
         "confirmed": ("already_confirmed", f"booking {booking.id} is confirmed; cancel takes it back"),
         "released": ("already_released", f"booking {booking.id} was released; hold or book again, with a new id"),
         "cancelled": ("already_cancelled", f"booking {booking.id} is cancelled; book again, with a new id"),
         "expired": ("hold_expired", f"booking {booking.id} ran out, {event.available} left; {again}"),
         "held": ("bad_request", f"booking {booking.id} is only held; confirm or release it"),
-        "waiting": ("bad_request", f"booking {booking.id} is still waiting; show {booking.id} tells its position"),
+        "waiting": ("bad_request", f"booking {booking.id} still waits; show tells its position, release ends the wait"),
     }[booking.state]
     return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
+
+
+def joins_line(event: Event, quantity: int) -> str:
+    """Return the part of a message that says how to wait for tickets that are not there."""
+    return f"wait {event.id} {quantity} joins the waiting list"
 
 
 def too_often(id: str, what: str, times: int) -> ErrorReply:

@@ -69,7 +69,7 @@ BuyerRef = Annotated[
 ]
 HoldSeconds = Annotated[Seconds, Meta(description=f"for how long; {HOLD_SECONDS_DEFAULT} if left out")]
 OfferSeconds = Annotated[
-    Seconds, Meta(description=f"for how long they are kept once it is its turn; {WAIT_SECONDS_DEFAULT} if left out")
+    Seconds, Meta(description=f"for how long they are held then; {WAIT_SECONDS_DEFAULT} if left out")
 ]
 MoreSeconds = Annotated[Seconds, Meta(description="for how long from now; the daemon limits how long in all")]
 Late = Annotated[

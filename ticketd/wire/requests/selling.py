@@ -75,7 +75,7 @@ class Hold(Request, tag="hold"):
 
 
 class Wait(Request, tag="wait"):
-    """Wait in line for tickets of an event; they are held once it is the turn of this booking."""
+    """Wait for tickets of an event: they are held for this booking when its turn comes."""
 
     roles: ClassVar[frozenset[Role]] = frozenset({"seller"})
     replies = (BookingReply,)
@@ -215,7 +215,7 @@ _AMENDED = [name for name in Amend.__struct_fields__ if name != "event" and name
 
 
 class Delete(Request, tag="delete"):
-    """Remove an event whose tickets were never sold or held."""
+    """Remove an event of which no ticket was ever sold, held or waited for."""
 
     roles: ClassVar[frozenset[Role]] = frozenset({"manager"})
     replies = (EventReply,)
