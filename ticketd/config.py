@@ -59,7 +59,8 @@ class Limits(Struct, frozen=True):
     ] = HOLD_SECONDS_TOTAL_MAX_DEFAULT
     events_max: Annotated[Count, Meta(description="events in the catalogue")] = 100_000
     sales_per_second_max: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="requests of one token in a second to book or hold; 0 is no limit")
+        int,
+        Meta(ge=0, le=1_000_000, description="requests of one token in a second to book, hold or wait; 0 is no limit"),
     ] = 0
     rows_per_event_max: Annotated[Count, Meta(description="bookings and tickets of one event in one commit")] = 1_024
     rows_per_commit_max: Annotated[Count, Meta(description="bookings and tickets in one commit")] = 2_048

@@ -13,9 +13,9 @@ from ticketd.access_file import AccessList
 from ticketd.errors import TicketError
 from ticketd.serving.access import FAILURES_PER_SECOND_MAX, REFUSED_LOGGED_MAX, Access, Gate
 from ticketd.serving.strangers import Strangers
-from ticketd.wire.requests import Auth, Book, Hold, Ping, Request, Show
+from ticketd.wire.requests import Auth, Book, Hold, Ping, Request, Show, Wait
 
-BOOK, HOLD, SHOW = Book("1", 1), Hold("1", 1), Show("1")
+BOOK, HOLD, WAIT, SHOW = Book("1", 1), Hold("1", 1), Wait("1", 1), Show("1")
 
 
 class Clock:
@@ -142,7 +142,7 @@ def test_a_token_sells_so_often_a_second_and_no_more(most: int) -> None:
     began = clock.now
     for second in range(3):
         clock.now = began + second
-        codes = [refusal((one, two)[each % 2], (BOOK, HOLD)[each % 2]) for each in range(most + 2)]
+        codes = [refusal((one, two)[each % 2], (BOOK, HOLD, WAIT)[each % 3]) for each in range(most + 2)]
         assert codes == [*[None] * most, "busy", "busy"]
         # Whatever else is asked does not count, and others have sales of their own.
         assert refusal(one, SHOW) is refusal(one, Ping()) is None
@@ -154,7 +154,7 @@ def test_all_without_a_token_sell_as_one() -> None:
     access = Access(AccessList(anonymous="seller"), 4)
     gates = [Gate(access, f"192.0.2.{number}", clock) for number in range(8)]
     assert [refusal(gate, BOOK) for gate in gates] == [None] * 4 + ["busy"] * 4
-    with pytest.raises(TicketError, match="all without a token may book or hold 4 times"):
+    with pytest.raises(TicketError, match="all without a token may book, hold or wait 4 times"):
         gates[0].check(BOOK)
 
 

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from ticketd.access_file import AccessList, Token, digest
 from ticketd.errors import TicketError
 from ticketd.wire.replies import WelcomeReply
-from ticketd.wire.requests import Auth, Book, Hold, Request, Show
+from ticketd.wire.requests import Auth, Book, Hold, Request, Show, Wait
 from ticketd.wire.roles import SAY_WHO, WRONG_TOKEN, Role, any_of, may
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Who(NamedTuple):
 class Access:
     """Decides by an access list.
 
-    ``sales_per_second_max`` is for each name, in requests to book and hold; 0 is no limit.
+    ``sales_per_second_max`` is for each name, in requests to book, hold and wait; 0 is no limit.
     """
 
     def __init__(self, access: AccessList, sales_per_second_max: int = 0) -> None:
@@ -101,7 +101,7 @@ class Access:
         """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
         if not may(who.role, request.roles):
             raise _unauthorized(who, request)
-        if self._sales_per_second_max and type(request) in (Book, Hold):
+        if self._sales_per_second_max and type(request) in (Book, Hold, Wait):
             self._count_sale(who.name, now)
 
     def check_from_ledger(self, who: Who, request: Request) -> None:
@@ -129,7 +129,7 @@ class Access:
         until = max(self._sold_until.get(name, -math.inf), now - 1.0) + 1 / self._sales_per_second_max
         if until > now + _ROUNDING_SECONDS:
             most = self._sales_per_second_max
-            message = f"{name or 'all without a token'} may book or hold {most} times a second; nothing was done"
+            message = f"{name or 'all without a token'} may book, hold or wait {most} times a second; nothing was done"
             raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
         self._sold_until[name] = until
 
