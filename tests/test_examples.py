@@ -166,6 +166,30 @@ def test_a_buyer_who_paid_while_the_daemon_was_gone_gets_the_tickets(tmp_path: P
                 program.kill()
 
 
+def test_a_buyer_in_line_keeps_the_place_through_a_crash_and_gets_the_tickets(daemon: Daemon) -> None:
+    words = (sys.executable, "waiting.py", "1", "2", str(daemon.port), "127.0.0.1", "order-1")
+    in_line = "order order-1 is number 1 in line\n"
+    with daemon.connect() as connection:
+        connection.ask("book 1 5 --booking all")
+        for last in (False, True):
+            with subprocess.Popen(
+                words, cwd=EXAMPLES, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as program:
+                try:
+                    assert program.stderr
+                    assert program.stderr.readline() == in_line
+                    if last:
+                        connection.ask("cancel all")
+                        out, err = program.communicate(timeout=SECONDS_MAX)
+                        assert program.returncode == 0, err
+                finally:
+                    program.kill()
+            connection.ask("wait 1 2 --booking later")
+        assert err.replace(in_line, "").splitlines() == ["order order-1 is held", "order order-1 is paid"]
+        assert connection.ask("show order-1")["tickets"] == out.split()
+        assert connection.ask("show later")["state"] == "held"
+
+
 @needs_node
 def test_in_node_an_error_that_nobody_asked_for_is_no_reply(tmp_path: Path) -> None:
     script = """
