@@ -55,7 +55,6 @@ from ticketd.wire.requests import (
     Reissue,
     Release,
     Show,
-    Wait,
 )
 
 
@@ -65,17 +64,6 @@ def test_a_refusal_points_to_a_late_confirmation_only_if_the_tickets_are_there()
     there, *gone = [reply.message for reply in decide_all(late, requests) if isinstance(reply, ErrorReply)]
     assert there == "booking h ran out, 3 left; hold again, with a new id, or confirm h --late"
     assert set(gone) == {"booking h ran out, 0 left; wait jazz 2 joins the waiting list, with a new id"}
-
-
-def test_a_refusal_points_to_the_waiting_list_only_if_the_event_has_so_many_tickets() -> None:
-    requests = [Book("jazz", 2, "b"), Book("jazz", 4, "c"), Wait("jazz", 4, booking="w")]
-    fits, too_many, nobody = decide_all(working_set_after([JAZZ, HOLD]), requests)
-    assert fits == ErrorReply(
-        "sold_out", "event jazz has 1 left, fewer than 2; wait jazz 2 joins the waiting list", 1, 1
-    )
-    assert too_many == ErrorReply("sold_out", "event jazz has 1 left, fewer than 4", 1, 1)
-    message = "event jazz has 3 tickets in all, so nobody can wait for 4"
-    assert nobody == ErrorReply("sold_out", message, 1, 1)
 
 
 def test_the_rules_count_a_hold_until_exactly_its_expiry() -> None:

@@ -202,9 +202,11 @@ def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
         again = f"hold again, with a new id, or confirm {booking.id} --late"
     else:
         again = f"{joins_line(event, booking.quantity)}, with a new id"
+    left = [change.what for change in booking.changes or ()] == ["leave"]
+    released = "left the waiting list; begin again" if left else "was released; hold or book again"
     code, message = {
         "confirmed": ("already_confirmed", f"booking {booking.id} is confirmed; cancel takes it back"),
-        "released": ("already_released", f"booking {booking.id} was released; hold or book again, with a new id"),
+        "released": ("already_released", f"booking {booking.id} {released}, with a new id"),
         "cancelled": ("already_cancelled", f"booking {booking.id} is cancelled; book again, with a new id"),
         "expired": ("hold_expired", f"booking {booking.id} ran out, {event.available} left; {again}"),
         "held": ("bad_request", f"booking {booking.id} is only held; confirm or release it"),
