@@ -150,11 +150,8 @@ class Story:
             await self._replace(daemon)
         else:
             daemon.process.send_signal(signal.SIGSTOP)
-            async with asyncio.TaskGroup() as newcomers:
-                arrivals = newcomers.create_task(self._let_newcomers_ask(newcomers, asleep=daemon))
-                await self._see_sales(asleep=daemon)
-                arrivals.cancel()
-                daemon.process.send_signal(signal.SIGCONT)
+            await self._see_sales(asleep=daemon)
+            daemon.process.send_signal(signal.SIGCONT)
         await self._see_sales()
 
     async def _provoke(self) -> None:
@@ -217,8 +214,15 @@ class Story:
         assert seconds <= SALES_SECONDS_MAX, f"only {seconds:.1f} s after the promotion all daemons sold"
 
     async def _see_sales(self, asleep: Daemon | None = None) -> float:
-        """Wait until all daemons, but for one, have sold; return how many seconds it took."""
-        return await self._hear_of_all("sells", lambda operation: operation.changed, asleep)
+        """Wait until all daemons, but for one, have sold; return how many seconds it took.
+
+        Newcomers ask them: those of the crowd seldom leave the daemon that they talk to, and one may have none of them.
+        """
+        async with asyncio.TaskGroup() as newcomers:
+            arrivals = newcomers.create_task(self._let_newcomers_ask(newcomers, asleep))
+            seconds = await self._hear_of_all("sells", lambda operation: operation.changed, asleep)
+            arrivals.cancel()
+        return seconds
 
     async def _hear_of_all(self, what: str, said: Callable[[Operation], bool], asleep: Daemon | None = None) -> float:
         """Wait until all daemons, but for one, say this to what is asked from now on; return how many seconds it took.
