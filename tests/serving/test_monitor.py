@@ -97,6 +97,26 @@ def test_the_metrics_count_what_was_done(watched: Daemon) -> None:
     assert after["process_resident_memory_bytes"] > 1e7
 
 
+def test_the_metrics_show_who_waits_in_line(watched: Daemon) -> None:
+    names = ("ticketd_bookings_waiting", 'ticketd_event_bookings_waiting{event="line"}', "ticketd_offers_total")
+
+    def shown() -> list[float]:
+        now = metrics(watched)
+        return [now.get(name, 0) for name in names]
+
+    with watched.connect() as connection:
+        for line in (
+            "create Line 2027-03-11T20:00:00Z 1 --id line",
+            "book line 1 --booking l",
+            "wait line 1",
+            "wait line 1",
+        ):
+            assert connection.ask(line)["reply"] in ("event", "booking")
+        until(lambda: shown() == [2, 2, 0])
+        connection.ask("cancel l")
+        assert shown() == [1, 1, 1]
+
+
 def test_names_and_types_follow_the_conventions_of_prometheus(watched: Daemon) -> None:
     text = get(watched, "/metrics")[2]
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))

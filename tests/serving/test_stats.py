@@ -59,6 +59,33 @@ def test_refusals_of_holds_and_tickets_count_for_their_event(sale: Daemon) -> No
         assert busiest(connection, "door")["refused"] == {"already_redeemed": 1}
 
 
+def test_the_log_names_whose_turn_in_line_came(sale: Daemon) -> None:
+    with sale.connect() as connection:
+        create(connection, "turn", capacity=2)
+        connection.ask("book turn 2 --booking turn-1")
+        connection.ask("wait turn 1 --booking turn-2 --seconds 60")
+        connection.ask("wait turn 1 --booking turn-3 --buyer ann --seconds 60")
+        # Whoever named no buyer cannot be counted.
+        connection.ask("amend turn --per-buyer 1")
+        connection.ask("cancel turn-1")
+        assert connection.ask("show turn-3")["state"] == "held"
+        assert connection.ask("show turn-2")["state"] == "released"
+        sale.wait_line(r"left event=turn quantity=1 booking=turn-2 available=2 code=buyer_limit$")
+        sale.wait_line(r"offered event=turn quantity=1 booking=turn-3 available=1 expires=20\S+Z$")
+        assert busiest(connection, "turn") == {"id": "turn", "sold": 2, "held": 1}
+
+
+def test_a_summary_counts_the_offers_of_a_stampede(sale: Daemon) -> None:
+    with sale.connect() as connection:
+        create(connection, "many", capacity=1)
+        connection.ask("book many 1")
+        for number in range(CROWD // 10):
+            connection.ask(f"wait many 1 --booking many-{number} --seconds 60")
+        connection.ask(f"amend many --capacity {1 + CROWD // 10}")
+        until(lambda: sum(map(int, re.findall(r"committed .* offered=(\d+)", "\n".join(sale.lines)))) == CROWD // 10)
+        assert not [line for line in sale.lines if "offered event=many" in line]
+
+
 def test_a_storm_of_refusals_is_a_line_for_each_code_and_second(sale: Daemon) -> None:
     with sale.connect() as connection:
         create(connection, "storm", "--paused")

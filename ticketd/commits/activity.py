@@ -1,8 +1,9 @@
 """Owns the counts that ``stats`` and the metrics show, and logs what was committed and what was refused.
 
 Each change gets a log line of its own, up to LINES_PER_SECOND_MAX, and the holds of an event that ran out together get
-one. The other changes of a second are summed up in one line, unless each has to be named, and its refusals in one line
-for each code: a log record costs as much as a booking, so one record has the lines of all changes of a commit.
+one. Bookings whose turn in line came are logged after the requests of their commit. The other changes of a second are
+summed up in one line, unless each has to be named, and its refusals in one line for each code: a log record costs as
+much as a booking, so one record has the lines of all changes of a commit.
 """
 
 import logging
@@ -19,7 +20,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.queues import Batch, Submission
 from ticketd.commits.timings import Timings
 from ticketd.ledger.base import Answers
-from ticketd.model import time_of
+from ticketd.model import Booking, opt_time_of, time_of
 from ticketd.rules.commands import TABLE
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply, EventStats, Reply, SlowCommit, TicketReply
@@ -36,13 +37,16 @@ EVENTS_SHOWN_MAX = 100
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, and refused requests."""
+    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, bookings that got tickets
+    after they had waited in line, and refused requests.
+    """
 
     commits: int = 0
     changes: int = 0
     bookings: int = 0
     tickets: int = 0
     expired: int = 0
+    offered: int = 0
     refused: int = 0
 
     def add(self, more: "Counts") -> None:
@@ -52,6 +56,7 @@ class Counts:
         self.bookings += more.bookings
         self.tickets += more.tickets
         self.expired += more.expired
+        self.offered += more.offered
         self.refused += more.refused
 
 
@@ -88,9 +93,11 @@ class Activity:
         """
         self.log_summary(now)
         lines: list[str] | None = None
-        if self._lines + len(answers.replies) + len(answers.expired) + len(answers.offered) <= self._lines_max:
+        served = len(answers.offered) + len(answers.passed_over)
+        if self._lines + len(answers.replies) + len(answers.expired) + served <= self._lines_max:
             lines = [f"expired event={event_id} tickets={tickets}" for event_id, tickets in answers.expired.items()]
-        done = Counts(commits=1 if answers.changed else 0, expired=sum(answers.expired.values()))
+        expired = sum(answers.expired.values())
+        done = Counts(1 if answers.changed else 0, served, expired=expired, offered=len(answers.offered))
         sold: defaultdict[str, int] = defaultdict(int)
         held: defaultdict[str, int] = defaultdict(int)
         replies = iter(answers.replies)
@@ -116,10 +123,9 @@ class Activity:
                 if lines is not None:
                     lines.append(f"{row.verb} {_describe(request, reply)}{by}")
         for booking in answers.offered:
-            done.changes += 1
             held[booking.event] += booking.quantity
-            if lines is not None:
-                lines.append(f"offered event={booking.event} quantity={booking.quantity} booking={booking.id}")
+        if lines is not None:
+            lines += map(_describe_served, (*answers.offered, *answers.passed_over))
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
@@ -198,12 +204,13 @@ class Activity:
         if unlogged.changes or unlogged.expired:
             self._unlogged = Counts()
             log.info(
-                "committed changes=%d commits=%d bookings=%d tickets=%d expired=%d",
+                "committed changes=%d commits=%d bookings=%d tickets=%d expired=%d offered=%d",
                 unlogged.changes,
                 unlogged.commits,
                 unlogged.bookings,
                 unlogged.tickets,
                 unlogged.expired,
+                unlogged.offered,
             )
         by_code: Counter[str] = Counter()
         for (_, code), requests in self._refused.items():
@@ -246,6 +253,17 @@ def _describe(request: LedgerRequest, reply: Reply) -> str:
             return f"event={reply.event} ticket={reply.id} booking={reply.booking}"
         case _:
             return ""
+
+
+def _describe_served(booking: Booking) -> str:
+    """Return the line of a booking whose turn in line has come."""
+    assert booking.changes
+    # It may have changed again since.
+    turn = booking.changes[0]
+    which = f"event={booking.event} quantity={booking.quantity} booking={booking.id} available={turn.available}"
+    if turn.what == "leave":
+        return f"left {which} code=buyer_limit"
+    return f"offered {which} expires={_text(opt_time_of(turn.expires))}"
 
 
 def _text(value: str | int | datetime | None) -> str:

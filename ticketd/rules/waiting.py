@@ -54,6 +54,7 @@ def _leave(working_set: WorkingSet, event: Event, booking: Booking) -> None:
         working_set.own(event.id, booking.buyer, -booking.quantity)
     booking.state = "released"
     _record(working_set, event, booking, Change("leave", *_after(working_set, event)))
+    working_set.passed_over.append(booking)
 
 
 def _after(working_set: WorkingSet, event: Event) -> tuple[int, int, int]:

@@ -159,8 +159,9 @@ class WorkingSet:
         self.lines: dict[str, Line] = {}
         self.positions: dict[str, int] = {}
         self.unserved: set[str] = set()
-        # The bookings that got their tickets by an offer.
+        # The bookings whose turn in line came: they got their tickets, or left since their buyer may not have them.
         self.offered: list[Booking] = []
+        self.passed_over: list[Booking] = []
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []

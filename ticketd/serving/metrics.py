@@ -4,7 +4,7 @@ Names follow https://prometheus.io/docs/practices/naming/. What is counted since
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from operator import attrgetter
 
@@ -13,12 +13,12 @@ from prometheus_client.registry import Collector
 
 from ticketd import __version__
 from ticketd.commits.timings import BOUNDS_SECONDS, Histogram
-from ticketd.model import Event
 from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.serving.service import Service
 from ticketd.wire.replies import ReadyReply
 
 STATES = ("available", "held", "sold")
+_WAITING = attrgetter("waiting")
 _INTERNAL = ""
 
 
@@ -74,6 +74,7 @@ class Metrics(Collector):
         yield _counter("commits", "Commits that changed something", counts.commits)
         yield _counter("bookings", "Bookings that were sold", counts.bookings)
         yield _counter("tickets_sold", "Tickets that were sold, those that were cancelled later too", counts.tickets)
+        yield _counter("offers", "Bookings that got their tickets after they had waited in line", counts.offered)
         yield _histogram(
             "queue_wait_seconds", "How long the first request of each commit had waited in its queue", timings.queue
         )
@@ -86,21 +87,22 @@ class Metrics(Collector):
         yield _gauge("events", "Events in the catalogue", len(events))
         totals = {state: sum(map(attrgetter(state), events)) for state in STATES}
         yield _labelled(GaugeMetricFamily, "tickets", "Tickets of all events, by their state", "state", totals)
-        busiest = [catalogue.get(stats.id) for stats in self._service.committer.activity.busiest()]
-        yield _tickets_of(event for event in busiest if event)
-
-
-def _tickets_of(events: Iterable[Event]) -> Metric:
-    """Return the tickets of the busiest events: at most so many, since each is a time series of its own."""
-    tickets = GaugeMetricFamily(
-        "ticketd_event_tickets",
-        "Tickets of the 100 events with the most requests since the start, by their state",
-        labels=["event", "state"],
-    )
-    for event in events:
-        for state in STATES:
-            tickets.add_metric([event.id, state], getattr(event, state))
-    return tickets
+        yield _gauge("bookings_waiting", "Bookings that wait in line, of all events", sum(map(_WAITING, events)))
+        # At most so many, since each is a time series of its own.
+        shown = [catalogue.get(stats.id) for stats in self._service.committer.activity.busiest()]
+        busiest = [event for event in shown if event]
+        tickets = GaugeMetricFamily(
+            "ticketd_event_tickets",
+            "Tickets of the 100 events with the most requests since the start, by their state",
+            labels=["event", "state"],
+        )
+        for event in busiest:
+            for state in STATES:
+                tickets.add_metric([event.id, state], getattr(event, state))
+        yield tickets
+        text = "Bookings that wait in line, of each of these events"
+        waiting = {event.id: event.waiting for event in busiest}
+        yield _labelled(GaugeMetricFamily, "event_bookings_waiting", text, "event", waiting)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -193,6 +193,7 @@ class PostgresLedger:
             removed=answers.removed,
             expired=Counter(swept.expired) + Counter(answers.expired),
             offered=[*swept.offered, *answers.offered],
+            passed_over=[*swept.passed_over, *answers.passed_over],
         )
 
     async def _sweep(self) -> Answers:
