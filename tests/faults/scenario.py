@@ -6,9 +6,10 @@ nothing acknowledged is missing, nothing is there twice, and the counts agree.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 from tests.callbacks import commit, read
@@ -19,7 +20,20 @@ from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.model import TICKET_CHARS, Event, TicketState
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingFacts, BookingReply, BookingsReply, ErrorReply, EventReply, Reply, TicketReply
-from ticketd.wire.requests import Amend, Book, Bookings, Cancel, Confirm, Create, Hold, Redeem, Reissue, Release, Show
+from ticketd.wire.requests import (
+    Amend,
+    Book,
+    Bookings,
+    Cancel,
+    Confirm,
+    Create,
+    Hold,
+    Redeem,
+    Reissue,
+    Release,
+    Show,
+    Wait,
+)
 
 LEDGER = Path("/ledger/events.db")
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
@@ -97,6 +111,21 @@ class Morning:
         others = f"h-{number}{left[-TICKET_CHARS - 1 :]}"
         await self._ask(*(Redeem(ticket, scan=f"of {ticket}") for ticket in (used, gone, others, left)))
         self._read(Show(f"l-{number}"), Show(left))
+        if number % 4 == 0:
+            await self._wait_in_line(number)
+
+    async def _wait_in_line(self, number: int) -> None:
+        """Let a line form, in which two get tickets, two leave, and one stays."""
+        full, line = f"full-{number}", [f"w-{number}-{place}" for place in range(5)]
+        waits = [Wait(full, quantity, 20, id_, id_) for id_, quantity in zip(line, (2, 1, 3, 1, 4), strict=True)]
+        await self._ask(Create("Full", DATE, 4, full, per_buyer=4), Book(full, 4, f"f-{number}", "anna"), *waits)
+        some = self._tickets(f"f-{number}")
+        await self._ask(Cancel(f"f-{number}", some[:1]), Release(line[3]), Cancel(f"f-{number}", some[1:3]))
+        await self._ask(Confirm(line[1]))
+        # What ran out is not enough for the next one, who has too many when there is enough.
+        self.clock.move(21)
+        await self._ask(Amend(full, capacity=5, per_buyer=2))
+        self._read(Show(line[4]), Show(full))
 
     @property
     def _ledger_now(self) -> EmbeddedLedger:
@@ -169,6 +198,9 @@ class Morning:
                 assert again.replayed, f"{request} was acknowledged and is forgotten"
                 if not isinstance(request, Amend):
                     again.replayed = False
+                    if isinstance(reply, BookingReply):
+                        # A replay does not tell who was before it.
+                        reply.position = None
                     assert again == reply, f"{request} was answered {reply}, and now {again}"
 
 
@@ -182,14 +214,18 @@ async def audit(ledger: EmbeddedLedger) -> None:
     held: Counter[str] = Counter()
     sold: Counter[str] = Counter()
     issued: Counter[str] = Counter()
+    lines: defaultdict[str, list[tuple[int | None, int]]] = defaultdict(list)
     for booking in _all_bookings(ledger):
         held[booking.event] += booking.quantity if booking.state == "held" else 0
         sold[booking.event] += len(booking.tickets) - len(booking.cancelled)
+        if booking.state == "waiting":
+            lines[booking.event].append((booking.position, booking.version))
         issued.update(booking.tickets)
         _audit_tickets(ledger, booking)
     assert max(issued.values(), default=1) == 1, "two bookings have the same ticket"
     for event in events.values():
         _balance(event, held[event.id], sold[event.id])
+        _check_line(event, sorted(lines[event.id]))
 
 
 def _audit_tickets(ledger: EmbeddedLedger, booking: BookingFacts) -> None:
@@ -216,6 +252,12 @@ def _balance(event: Event, held: int, sold: int) -> None:
     assert event.sold + event.held + event.available == event.capacity, event
     assert min(event.sold, event.held, event.available) >= 0, event
     assert (event.held, event.sold - event.sold_elsewhere) == (held, sold), event
+
+
+def _check_line(event: Event, line: list[tuple[int | None, int]]) -> None:
+    """Check that everybody who waits has a place, in the order in which they joined."""
+    assert event.waiting == len(line), event
+    assert line == [(place, version) for place, (_, version) in enumerate(sorted(line, key=itemgetter(1)), 1)], line
 
 
 def _all_bookings(ledger: EmbeddedLedger) -> list[BookingFacts]:
