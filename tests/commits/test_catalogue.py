@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from ticketd.errors import TicketError
 from ticketd.model import Event
 from ticketd.rules.showing import event_reply
 from ticketd.wire.codec import decode_reply, encode
-from ticketd.wire.replies import EventFacts, EventsReply
+from ticketd.wire.replies import EventFacts, EventReply, EventsReply
 from ticketd.wire.requests import List
 from ticketd.wire.requests.fields import EVENTS_PER_PAGE_MAX
 
@@ -190,7 +191,9 @@ def test_each_publication_raises_the_revision() -> None:
 
 def test_watch_and_show_send_the_same_reply_for_an_event() -> None:
     catalogue = Catalogue([event("a"), event("b")])
-    catalogue.publish([event("b", 7)])
+    everything = Event("b", "B", DATE, 100, 90, 3, 7, 8, 1, 10, 20, paused=True, per_buyer=4, waiting=5)
+    assert len(msgspec.to_builtins(event_reply(everything, replayed=True))) == len(EventReply.__struct_fields__) + 1
+    catalogue.publish([everything])
     frames = [encode(event_reply(shown)) for shown in catalogue.events()]
     assert catalogue.event_lines(0, 2) == b"".join(frame + b"\n" for frame in frames)
     assert catalogue.event_line("b") == frames[1] + b"\n"

@@ -148,5 +148,6 @@ def _encoded(event: Event) -> bytes:
             opt_time_of(event.closes),
             event.paused,
             event.per_buyer,
+            event.waiting,
         )
     )
