@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import sqlite3
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -30,25 +31,31 @@ from ticketd.ledger.postgres.ledger import PostgresLedger
 from ticketd.ledger.postgres.offline import migrate_tables
 from ticketd.ledger.rows import TABLES
 from ticketd.model import milliseconds
-from ticketd.wire.requests import Book
+from ticketd.wire.requests import Book, Wait
 
 KEPT = Path(__file__).parent / "kept"
-# The last of its commits is in the log only.
+# The oldest one takes all steps. The last commit of each is in the log only.
 OLD_VERSION, OLD_COMMITS = 5, 34
-OLD = {end: (KEPT / f"schema-{OLD_VERSION}.db{end}").read_bytes() for end in ("", "-wal", "-seal")}
+OLD_VERSIONS = (OLD_VERSION, 6)
 # One of its holds ends on the next day.
 BEFORE_HOLD_ENDS = milliseconds(datetime(2026, 11, 27, 12, tzinfo=UTC))
 OLD_SQL = (KEPT / "schema-1.sql").read_text()
-# The columns that the old ledgers have.
-COLUMNS = {table.name: [name for name in table.columns.split(", ") if name != "actor"] for table in TABLES}
+# The columns that the old ledgers have. Those of schema 6 have names, too.
+NEW = {"actor", "waiting"}
+COLUMNS = {table.name: [name for name in table.columns.split(", ") if name not in NEW] for table in TABLES}
 SELECTS = {table.name: f"SELECT {', '.join(COLUMNS[table.name])} FROM {{}} ORDER BY {table.order}" for table in TABLES}
+ACTORS = ("SELECT id, actor FROM bookings", "SELECT ticket, number, actor FROM redemptions")
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
-def put_old(folder: Path) -> Path:
-    """Put the old ledger into a folder, and return its path."""
-    for end, data in OLD.items():
+def old_files(version: int) -> dict[str, bytes]:
+    return {end: (KEPT / f"schema-{version}.db{end}").read_bytes() for end in ("", "-wal", "-seal")}
+
+
+def put_old(folder: Path, version: int = OLD_VERSION) -> Path:
+    """Put an old ledger into a folder, and return its path."""
+    for end, data in old_files(version).items():
         (folder / f"events.db{end}").write_bytes(data)
     return folder / "events.db"
 
@@ -57,12 +64,20 @@ def rows_of(connection: apsw.Connection | sqlite3.Connection) -> Rows:
     return {name: [*connection.execute(select.format(name))] for name, select in SELECTS.items()}
 
 
-@pytest.fixture(scope="module")
-def old_rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    with closing(sqlite3.connect(put_old(tmp_path_factory.mktemp("old")))) as connection:
+def old_rows_of(path: Path) -> Rows:
+    """Return the rows of an old ledger; it is folded by that."""
+    with closing(sqlite3.connect(path)) as connection:
         rows = rows_of(connection)
     assert [len(rows[name]) for name in ("events", "bookings", "redemptions", "removals")] == [3, 11, 6, 2]
+    assert {row[COLUMNS["bookings"].index("state")] for row in rows["bookings"]} == {
+        *("held", "confirmed", "released", "expired", "cancelled")
+    }
     return rows
+
+
+@pytest.fixture(scope="module")
+def old_rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    return old_rows_of(put_old(tmp_path_factory.mktemp("old")))
 
 
 def version_of(path: Path) -> int:
@@ -83,37 +98,62 @@ async def faults_of(ledger: str) -> list[str]:
 # In a file
 
 
-async def test_an_older_ledger_is_migrated_and_sells(tmp_path: Path, old_rows: Rows) -> None:
-    path = put_old(tmp_path)
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+async def test_an_older_ledger_is_migrated_and_sells(version: int, tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    before = put_old(tmp_path / "before", version)
+    path = put_old(tmp_path, version)
     ledger = EmbeddedLedger(path, COMMIT_SECONDS_MAX, lambda: BEFORE_HOLD_ENDS)
-    await commit(ledger, Book("jazz", 1, "new"), "box-1")
+    await commit(ledger, Wait("blues", 3, 60, "waits"), "box-1")
     await ledger.close()
     assert version_of(path) == SCHEMA_VERSION
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT actor FROM bookings WHERE id = 'new'").fetchall() == [("box-1",)]
+    with closing(sqlite3.connect(path)) as connection, closing(sqlite3.connect(before)) as old:
+        waits = (
+            "SELECT state, actor, waiting FROM bookings JOIN events ON events.id = event WHERE bookings.id = 'waits'"
+        )
+        assert connection.execute(waits).fetchall() == [("waiting", "box-1", 1)]
         assert connection.execute("SELECT commits FROM ledger").fetchone() == (OLD_COMMITS + 2,)
-        rows = rows_of(connection)
-    rows["bookings"] = [row for row in rows["bookings"] if row[0] != "new"]
-    for name in ("bookings", "redemptions", "removals"):
-        assert rows[name] == old_rows[name]
+        connection.execute("DELETE FROM bookings WHERE id = 'waits'")
+        rows, old_rows = rows_of(connection), old_rows_of(before)
+        for name in ("bookings", "redemptions", "removals"):
+            assert rows[name] == old_rows[name]
+        for select in ACTORS if version > OLD_VERSION else ():
+            names = old.execute(select).fetchall()
+            assert connection.execute(select).fetchall() == names
+            assert len({row[-1] for row in names}) > 1
+        connection.rollback()
     assert await faults_of(str(path)) == ["whole"]
 
 
-def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
-    columns = []
-    for path in (put_old(tmp_path), tmp_path / "new.db"):
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+def test_a_migrated_ledger_has_the_tables_of_a_new_one(version: int, tmp_path: Path) -> None:
+    found = []
+    for path in (put_old(tmp_path, version), tmp_path / "new.db"):
         opened = open_ledger(path, Use(served=True))
-        names = [name for [name] in opened.connection.execute("SELECT name FROM sqlite_schema ORDER BY name")]
-        info = 'SELECT name, type, "notnull", pk, hidden FROM pragma_table_xinfo(?) ORDER BY name'
-        columns.append({name: [*opened.connection.execute(info, (name,))] for name in names})
+        schema = "SELECT name, sql FROM sqlite_schema WHERE sql NOTNULL"
+        found.append({name: parts_of(sql) for name, sql in opened.connection.execute(schema)})
         opened.files.close()
-    assert columns[0] == columns[1]
+    assert found[0] == found[1]
+    assert len(found[0]) == 8
+
+
+def parts_of(sql: str) -> set[str]:
+    """Return what a table or an index consists of. A column that is added comes after the others."""
+    begin, inside, end = re.fullmatch(r"([^(]*)\((.*)\)([^()]*|\s*WHERE .*)", sql, re.DOTALL).groups()  # type: ignore[union-attr]
+    parts, depth = [""], 0
+    for character in inside:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return {" ".join(part.replace('"', "").split()) for part in (begin, *parts, end)}
 
 
 @pytest.mark.parametrize(
     ("version", "says"),
     [
-        (SCHEMA_VERSION + 1, "and this ticketd knows none after 6; start a newer ticketd"),
+        (SCHEMA_VERSION + 1, "and this ticketd knows none after 7; start a newer ticketd"),
         (4, "which is too old to migrate; this ticketd migrates from schema 5 on; start the ticketd that wrote it"),
     ],
 )
@@ -135,34 +175,38 @@ def test_a_check_of_an_older_ledger_changes_nothing(tmp_path: Path) -> None:
     before = contents(tmp_path)
     refused = ticketd("check", str(path))
     assert refused.returncode == 5
-    assert "has schema 5, and this ticketd checks schema 6 only; start it on the ledger" in refused.stderr
+    assert "has schema 5, and this ticketd checks schema 7 only; start it on the ledger" in refused.stderr
     assert contents(tmp_path) == before
 
 
-def test_a_damaged_older_ledger_is_not_migrated(tmp_path: Path) -> None:
-    path = put_old(tmp_path)
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+def test_a_damaged_older_ledger_is_not_migrated(version: int, tmp_path: Path) -> None:
+    path = put_old(tmp_path, version)
     load_checksums()
     with closing(apsw.Connection(str(path))) as connection:
         load_digests(connection)
         connection.execute("DELETE FROM redemptions WHERE booking = 'annulled' AND number = 2")
     with pytest.raises(CannotOpenError, match=r"is damaged \(its rows and versions add up to"):
         open_ledger(path, Use())
-    assert version_of(path) == OLD_VERSION
+    assert version_of(path) == version
 
 
-def test_a_full_disk_leaves_the_older_ledger(tmp_path: Path, old_rows: Rows) -> None:
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+def test_a_full_disk_leaves_the_older_ledger(version: int, tmp_path: Path) -> None:
     class Full(RealDisk):
         def has_no_room(self, *, grows: bool) -> bool:
             return self.full and grows
 
-    path, disk = put_old(tmp_path), Full()
+    path, disk = put_old(tmp_path, version), Full()
+    with closing(apsw.Connection(str(path))) as connection:
+        old_rows = rows_of(connection)
     with plugged(disk):
         disk.full = True
         with pytest.raises(CannotOpenError, match="the disk is full"):
             open_ledger(path, Use())
         disk.full = False
         with closing(apsw.Connection(str(path))) as connection:
-            assert (connection.pragma("user_version"), rows_of(connection)) == (OLD_VERSION, old_rows)
+            assert (connection.pragma("user_version"), rows_of(connection)) == (version, old_rows)
         opened = open_ledger(path, Use())
         assert rows_of(opened.connection) == old_rows
         opened.files.close()
@@ -186,7 +230,8 @@ def test_an_older_file_is_not_mixed_with_the_log_of_the_new_one(tmp_path: Path) 
 
 
 def on_disk() -> Contents:
-    return {f"{LEDGER}{end}": Content(bytearray(data), bytearray(data), named=True) for end, data in OLD.items()}
+    files = old_files(OLD_VERSION).items()
+    return {f"{LEDGER}{end}": Content(bytearray(data), bytearray(data), named=True) for end, data in files}
 
 
 class Death:
