@@ -86,6 +86,7 @@ class Row(NamedTuple):
 
 def _event(reads: ReadSet, request: Amend) -> None:
     reads.events.add(request.event)
+    reads.amended.add(request.event)
     if request.per_buyer:
         reads.limited.add(request.event)
     if request.capacity:
@@ -113,8 +114,13 @@ def _new_booking(reads: ReadSet, request: Book | Hold | Wait) -> None:
         reads.buyers.setdefault(request.event, set()).add(request.buyer)
 
 
-def _booking(reads: ReadSet, request: Confirm | Extend | Release) -> None:
+def _booking(reads: ReadSet, request: Extend) -> None:
     reads.bookings.add(request.booking)
+
+
+def _booking_to_release(reads: ReadSet, request: Release) -> None:
+    reads.bookings.add(request.booking)
+    reads.freed.add(request.booking)
 
 
 def _booking_and_buyer(reads: ReadSet, request: Confirm) -> None:
@@ -125,6 +131,7 @@ def _booking_and_buyer(reads: ReadSet, request: Confirm) -> None:
 
 def _booking_and_redemptions(reads: ReadSet, request: Cancel) -> None:
     reads.bookings.add(request.booking)
+    reads.freed.add(request.booking)
     if request.tickets is UNSET:
         reads.redemptions_of.add(request.booking)
     else:
@@ -206,7 +213,7 @@ TABLE: dict[type, Row] = {
         verb="confirmed",
         sells=True,
     ),
-    Release: Row(decide=bookings.release, reads=_booking, booking=_BOOKING_ID, verb="released"),
+    Release: Row(decide=bookings.release, reads=_booking_to_release, booking=_BOOKING_ID, verb="released"),
     Cancel: Row(
         decide=tickets.cancel,
         reads=_booking_and_redemptions,

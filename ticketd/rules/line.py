@@ -16,19 +16,27 @@ _VERSION = attrgetter("version")
 class Line:
     """The bookings that wait for tickets of one event, in the order in which they joined: by their ``version``.
 
-    It need not be whole: the first ``room // quantity`` bookings of each quantity are enough, since a batch that starts
-    with it offers ``room`` tickets at most.
+    It need not be whole. If a batch offers ``room`` tickets at most, the first ``room // quantity`` bookings of each
+    quantity are read. More of them may wait behind these: see ``is_cut``.
     """
 
     def __init__(self, waiting: Iterable[Booking] = (), room: float = math.inf) -> None:
         self.room = room
         self._by_quantity: dict[int, deque[Booking]] = {}
         for booking in sorted(waiting, key=_VERSION):
-            self.add(booking)
+            self._by_quantity.setdefault(booking.quantity, deque()).append(booking)
+        # The quantities of which not all bookings may have been read.
+        self._cut = {quantity for quantity, queue in self._by_quantity.items() if (len(queue) + 1) * quantity > room}
 
     def add(self, booking: Booking) -> None:
         """Add a booking at the end."""
-        self._by_quantity.setdefault(booking.quantity, deque()).append(booking)
+        # Behind others that were not read, it has no turn in this batch.
+        if booking.quantity not in self._cut:
+            self._by_quantity.setdefault(booking.quantity, deque()).append(booking)
+
+    def is_cut(self, tickets: int) -> bool:
+        """Whether nobody knows who is the first that waits for so many tickets or fewer: it may not have been read."""
+        return any(quantity <= tickets and self._head(quantity) is None for quantity in self._cut)
 
     def first(self, tickets: int) -> Booking | None:
         """Return the first booking that waits for so many tickets or fewer."""

@@ -21,15 +21,15 @@ def serve(working_set: WorkingSet, event: Event) -> None:
     line = working_set.lines[event.id]
     while event.available and event.waiting and event.is_on_sale(working_set.now):
         booking = line.first(event.available)
-        if booking is None:
-            return
-        if booking.quantity > line.room:
+        if line.is_cut(event.available) or (booking and booking.quantity > line.room):
             working_set.unserved.add(event.id)
             return
-        line.room -= booking.quantity
+        if booking is None:
+            return
         if _is_over_limit(working_set, event, booking):
             _leave(working_set, event, booking)
         else:
+            line.room -= booking.quantity
             _offer(working_set, event, booking)
 
 

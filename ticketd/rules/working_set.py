@@ -57,7 +57,8 @@ class ReadSet:
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
     ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
-    ``capacities`` are the new capacities of events, the highest of each.
+    ``amended`` are events that may be amended, and ``capacities`` their new capacities, the highest of each. Of the
+    bookings ``freed``, tickets may become available.
     ``backup`` is the name of a backup that is to be written.
     """
 
@@ -71,7 +72,9 @@ class ReadSet:
         self.buyers_of: set[str] = set()
         self.limited: set[str] = set()
         self.removals: set[str] = set()
+        self.amended: set[str] = set()
         self.capacities: dict[str, int] = {}
+        self.freed: set[str] = set()
         self.page: Page | None = None
         self.backup: str | None = None
 
@@ -103,10 +106,14 @@ class ReadSet:
             + max(0, self.capacities.get(event.id, 0) - event.capacity)
             for event in waited_for
         }
-        # Each of these may become available: it may be cancelled, or released. If it waits itself, it may leave.
-        for booking in working_set.bookings.values():
-            if booking.event in room:
+        for id in self.freed:
+            # One that waits frees a place in the line.
+            if (booking := working_set.bookings.get(id)) and booking.event in room:
                 room[booking.event] += booking.quantity
+        for event in waited_for:
+            # Nothing can be offered, so nothing is read: redeeming at the doors must not cost more for a long line.
+            if not event.is_on_sale(working_set.now) and event.id not in self.amended:
+                room[event.id] = 0
         return {id: min(tickets, OFFERED_PER_BATCH_MAX) for id, tickets in room.items()}
 
 

@@ -195,7 +195,10 @@ class EmbeddedLedger:
         self._writer.close()
 
     def _load(self, reads: ReadSet, *, due: bool) -> WorkingSet:
-        """Return what is to be read. ``due`` says that due holds are to be ended; else they are still held."""
+        """Return what is to be read. ``due`` says that what is due is to be done.
+
+        Without it, holds that have run out are still held, and nothing is offered to those who wait in line.
+        """
         now = self.now()
         working_set = WorkingSet(new_ticket, now)
         working_set.events_left = self._events_max - len(self._events)
@@ -207,7 +210,7 @@ class EmbeddedLedger:
         if due and self._lines.next_turn is not None:
             reads.events |= self._lines.due(now)
         try:
-            load(self._connection, reads, working_set, self._events)
+            load(self._connection, reads, working_set, self._events, serves_lines=due)
         except UNREADABLE as error:
             # A disk that cannot be read must not be written to either.
             raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error

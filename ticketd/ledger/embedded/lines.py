@@ -40,7 +40,8 @@ class Lines:
         """Take over what a commit has changed, or a batch that had nothing to change."""
         for id in working_set.lines:
             event = working_set.events[id]
-            turn = working_set.now if id in working_set.unserved else next_turn(event, working_set.now)
+            # At once, even if the clock is set back.
+            turn = 0 if id in working_set.unserved else next_turn(event, working_set.now)
             if turn is None:
                 self._turns.pop(id, None)
             else:

@@ -48,17 +48,24 @@ _REMOVED = "SELECT event FROM json_each(?), removals WHERE event = value"
 _encode = msgspec.json.Encoder().encode
 
 
-def load(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, events: Mapping[str, Event]) -> None:
+def load(
+    connection: apsw.Connection,
+    reads: ReadSet,
+    working_set: WorkingSet,
+    events: Mapping[str, Event],
+    *,
+    serves_lines: bool,
+) -> None:
     """Load what a batch reads, and add the events of its bookings to its read set. ``events`` are all events.
 
-    Raises one of UNREADABLE.
+    ``serves_lines`` says that what is available is to be offered to those who wait. Raises one of UNREADABLE.
     """
     bookings = working_set.bookings
     if wanted := reads.bookings | reads.new_bookings if reads.bookings else reads.new_bookings:
         for row in _select(connection, _SELECT_BOOKINGS, wanted):
             bookings[row[0]] = booking_of(row)
         reads.events.update([booking.event for booking in bookings.values()])
-    if rooms := reads.room(events, working_set):
+    if serves_lines and (rooms := reads.room(events, working_set)):
         _load_lines(connection, working_set, rooms)
         # Those whose turn comes must not have more than the limit by then.
         for booking in working_set.bookings.values():
@@ -83,7 +90,7 @@ def _select(connection: apsw.Connection, select: str, ids: Iterable[str]) -> Ite
 def _load_lines(connection: apsw.Connection, working_set: WorkingSet, rooms: Mapping[str, int]) -> None:
     for event, room in rooms.items():
         waiting: list[Booking] = []
-        quantity = connection.execute(_NEXT_QUANTITY, (event, 0)).get
+        quantity = connection.execute(_NEXT_QUANTITY, (event, 0)).get if room else None
         while quantity is not None and quantity <= room:
             rows = connection.execute(_FIRST_IN_LINE, (event, quantity, room // quantity))
             waiting += (working_set.bookings.setdefault(row[0], booking_of(row)) for row in rows)

@@ -1,0 +1,132 @@
+"""A part of a line is enough: what is offered batch by batch is what would be offered if the whole line were read."""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.rules.cases import DATE
+from ticketd.model import Booking, Event, milliseconds
+from ticketd.rules.commands import read_set
+from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
+from ticketd.rules.waiting import serve
+from ticketd.rules.working_set import LedgerRequest, WorkingSet
+from ticketd.wire.requests import Amend, Cancel, Confirm, Extend, Hold, Redeem, Release, Show
+
+QUANTITY_MAX = 6
+CAPACITY = 1_000_000
+
+
+def waiting(quantities: list[int], *, limited: bool = False) -> list[Booking]:
+    """Return bookings that wait, in the order in which they joined. If they are ``limited``, each has a buyer."""
+    return [
+        Booking(
+            f"w{number}", "e", quantity, "waiting", [], 0, number + 1, 0, 60, None, f"b{number}" if limited else None
+        )
+        for number, quantity in enumerate(quantities)
+    ]
+
+
+def first_of_each(line: list[Booking], room: int) -> list[Booking]:
+    """Return the part of a line that a ledger reads."""
+    queues = defaultdict(list)
+    for booking in line:
+        queues[booking.quantity].append(booking)
+    return [booking for quantity, queue in queues.items() for booking in queue[: room // quantity]]
+
+
+def served(line: list[Booking], available: int, most: float, per_buyer: int | None = None) -> tuple[list[str], int]:
+    """Return who is offered tickets in batches that offer at most so many, in order, and what is available then."""
+    event = Event("e", "E", DATE, CAPACITY, available, 0, CAPACITY - available, len(line), CAPACITY - available)
+    event.waiting, event.per_buyer = len(line), per_buyer
+    offered: list[str] = []
+    while True:
+        working_set = WorkingSet(str, 1)
+        working_set.owned = {("e", str(booking.buyer)): booking.quantity for booking in line}
+        left = [booking for booking in line if booking.state == "waiting"]
+        room = min(event.available, most)
+        working_set.lines["e"] = Line(left if room == most == float("inf") else first_of_each(left, int(room)), room)
+        serve(working_set, event)
+        offered += [booking.id for booking in working_set.offered]
+        assert sum(booking.quantity for booking in working_set.offered) <= room
+        if not working_set.unserved:
+            return offered, event.available
+
+
+@example([6, 6, 1], 12, 6, None)
+@example([3] * 5, 15, 6, None)
+@example([3, 3, 1], 5, 6, 2)
+@given(
+    st.lists(st.integers(1, QUANTITY_MAX), max_size=20),
+    st.integers(0, 60),
+    st.integers(QUANTITY_MAX, 12),
+    st.none() | st.integers(1, QUANTITY_MAX),
+)
+def test_a_part_of_a_line_is_served_as_the_whole(
+    quantities: list[int], available: int, most: int, per_buyer: int | None
+) -> None:
+    limited = per_buyer is not None
+    whole = served(waiting(quantities, limited=limited), available, float("inf"), per_buyer)
+    assert served(waiting(quantities, limited=limited), available, most, per_buyer) == whole
+
+
+def test_who_joins_behind_others_that_were_not_read_does_not_overtake_them() -> None:
+    [first, second, joined] = waiting([2, 2, 2])
+    line = Line(first_of_each([first, second], 2), 2)
+    line.add(joined)
+    first.state = "released"
+    # The second one is first now, and was not read.
+    assert line.first(2) is None
+    assert line.is_cut(2)
+    assert not line.is_cut(1)
+
+
+# Of how many tickets a line is read.
+
+
+def room(event: Event, *requests: LedgerRequest, due: int = 0) -> int:
+    """Return the room for a batch. The bookings b, of 3 tickets, and w, of 2 that wait, are there."""
+    working_set = WorkingSet(str, milliseconds(DATE))
+    reads = read_set(requests)
+    held = Booking("b", "e", 3, "held", [], 0, 1, 0, 60, 60_000)
+    working_set.bookings = {
+        booking.id: booking for booking in (held, *waiting([2])) if booking.id in reads.bookings | reads.new_bookings
+    }
+    working_set.due = {"e": due} if due else {}
+    reads.events.add("e")
+    return reads.room({"e": event}, working_set)["e"]
+
+
+def event(available: int, *, paused: bool = False) -> Event:
+    sold = 5_000 - available
+    return Event("e", "E", DATE, 5_000, available, 0, sold, 9, sold, paused=paused, waiting=1)
+
+
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [
+        ([], 4),
+        ([Release("b")], 7),
+        ([Cancel("b")], 7),
+        # Whoever leaves the line makes room for the next one.
+        ([Release("w0")], 6),
+        ([Release("b"), Cancel("b"), Release("w0")], 9),
+        # These free nothing, and there are many of them.
+        ([Confirm("b"), Extend("b", 60), Redeem("b"), Show("b"), Hold("e", 3, 60, "b")], 4),
+        ([Amend("e", capacity=5_100), Amend("e", capacity=5_010)], 104),
+        ([Amend("e", capacity=100)], 4),
+        ([Amend("e", capacity=100_000)], OFFERED_PER_BATCH_MAX),
+    ],
+)
+def test_a_line_is_read_for_what_may_become_available(requests: list[LedgerRequest], expected: int) -> None:
+    assert room(event(4), *requests) == expected
+
+
+def test_a_line_is_read_for_holds_that_are_due() -> None:
+    assert room(event(0), due=5) == 5
+
+
+def test_a_line_is_not_read_while_nothing_is_on_sale() -> None:
+    assert room(event(4, paused=True), Redeem("b"), Release("b")) == 0
+    assert room(event(4, paused=True), Amend("e", paused=False)) == 4
