@@ -55,9 +55,11 @@ _CAN_OFFER = f"""
 """
 # When the next offer can be made, in milliseconds since 1970.
 NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {_CAN_OFFER})"
-# The first bookings in line of each quantity, of the events $1 up to $2 tickets.
+# The first bookings in line of each quantity, of the events $1 up to $2 tickets, and which version of an event it is.
 _LINES = f"""
-SELECT {_columns("waits", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::integer[]) AS wanted (event, room), LATERAL (
+SELECT events.id, events.version, {_columns("waits", BOOKING_COLUMNS)}
+FROM unnest($1::text[], $2::integer[]) AS wanted (event, room) JOIN events ON events.id = wanted.event
+LEFT JOIN LATERAL (
     WITH RECURSIVE sizes AS (
         SELECT min(quantity) AS quantity FROM bookings WHERE state = 'waiting' AND event = wanted.event
         UNION ALL
@@ -72,13 +74,14 @@ SELECT {_columns("waits", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::integer[
         ORDER BY version LIMIT wanted.room / sizes.quantity
     ) AS first
     WHERE sizes.quantity <= room
-) AS waits
+) AS waits ON true
 """
-# The places in line of the events $1, at the versions $2.
+# The places in the lines of the events $1, of those who joined at the versions $2. A line is read once, as far as the
+# last of them.
 _POSITIONS = """
-SELECT event, version, position FROM (
-    SELECT event, version, row_number() OVER (PARTITION BY event ORDER BY version) AS position
-    FROM bookings WHERE state = 'waiting' AND event = ANY($1::text[])
+SELECT wanted.event, version, position FROM unnest($1::text[]) AS wanted (event), LATERAL (
+    SELECT version, row_number() OVER (ORDER BY version) AS position FROM bookings
+    WHERE state = 'waiting' AND event = wanted.event AND version <= (SELECT max(each) FROM unnest($2::bigint[]) AS each)
 ) AS line WHERE version = ANY($2::bigint[])
 """
 # Up to $1 events whose holds are due, or of which tickets can be offered, and when the next other hold expires or offer
@@ -151,13 +154,15 @@ async def load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool =
     if own_snapshot:
         # Not by the driver's ``transaction``: if the connection freezes, that would wait for its end for ever.
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    working_set = await _load(connection, reads, ends_due=ends_due)
+    while not (working_set := await _load(connection, reads, ends_due=ends_due)):
+        pass
     if own_snapshot:
         await connection.execute("COMMIT")
     return working_set
 
 
-async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool) -> WorkingSet:
+async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool) -> WorkingSet | None:
+    """Return what ``load`` does, or None if an event has changed before its line was read."""
     working_set = WorkingSet(new_ticket, 0)
     ids = reads.events | reads.bookings | reads.new_bookings
     for row in await connection.fetch(_LOAD, list(ids)):
@@ -166,8 +171,8 @@ async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool)
         working_set.now, due = row[-2:]
         if due and ends_due:
             working_set.due[row[_BOOKING_WIDTH]] = due
-    if ends_due:
-        await _load_lines(connection, reads, working_set)
+    if ends_due and await _load_lines(connection, reads, working_set):
+        return None
     if reads.buyers or reads.buyers_of:
         await _load_owned(connection, reads, working_set)
     if reads.removals:
@@ -175,19 +180,27 @@ async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool)
     return working_set
 
 
-async def _load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
-    # If a line changes after its event was read, the event has changed too, and nothing of the batch will be saved.
+async def _load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> set[str]:
+    """Load the lines of the events in a working set, as far as it needs them, and the buyers in them into ``reads``.
+
+    Returns the events that have changed since they were read, whose lines are missing.
+    """
     room = reads.room(working_set.events, working_set)
-    if not room:
-        return
     lines: dict[str, list[Booking]] = {event: [] for event in room}
-    for booking in map(booking_of, await connection.fetch(_LINES, list(room), list(room.values()))):
-        lines[booking.event].append(working_set.bookings.setdefault(booking.id, booking))
-    working_set.lines = {event: Line(waiting, room[event]) for event, waiting in lines.items()}
+    changed = set()
+    if any(room.values()):
+        for event, version, *row in await connection.fetch(_LINES, list(room), list(room.values())):
+            if version != working_set.events[event].version:
+                changed.add(event)
+            elif row[0] is not None:
+                booking = booking_of(row)
+                lines[event].append(working_set.bookings.setdefault(booking.id, booking))
+    working_set.lines = {event: Line(waiting, room[event]) for event, waiting in lines.items() if event not in changed}
     # Those whose turn comes must not have more than the limit by then.
     for booking in working_set.bookings.values():
         if booking.state == "waiting" and booking.buyer is not None:
             reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
+    return changed
 
 
 async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
@@ -204,17 +217,24 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
 
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return what ``load`` does, but as it was committed: no hold is ended."""
-    working_set = await load(connection, reads, ends_due=False)
-    if waiting := [booking for booking in working_set.bookings.values() if booking.state == "waiting"]:
-        events, versions = [booking.event for booking in waiting], [booking.version for booking in waiting]
-        rows = await connection.fetch(_POSITIONS, events, versions)
-        positions = {(event, version): position for event, version, position in rows}
-        for booking in waiting:
-            # It may have left the line meanwhile.
-            if position := positions.get((booking.event, booking.version)):
-                working_set.positions[booking.id] = position
-    return working_set
+    """Return what ``load`` does, but as it was committed: no hold is ended. It shows where each stands who waits."""
+    while True:
+        working_set = await load(connection, reads, ends_due=False)
+        waiting = [booking for booking in working_set.bookings.values() if booking.state == "waiting"]
+        if waiting:
+            await _load_positions(connection, working_set, waiting)
+        if len(working_set.positions) == len(waiting):
+            return working_set
+        # Somebody has left the line since the bookings were read.
+
+
+async def _load_positions(connection: PooledConnection, working_set: WorkingSet, waiting: Sequence[Booking]) -> None:
+    events = {booking.event for booking in waiting}
+    rows = await connection.fetch(_POSITIONS, list(events), [booking.version for booking in waiting])
+    positions = {(event, version): position for event, version, position in rows}
+    for booking in waiting:
+        if position := positions.get((booking.event, booking.version)):
+            working_set.positions[booking.id] = position
 
 
 async def load_due(connection: PooledConnection, events_max: int) -> tuple[WorkingSet, int | None]:
@@ -234,7 +254,10 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
             working_set.due[event[0]] = due
     reads = ReadSet()
     reads.events = set(working_set.events)
-    await _load_lines(connection, reads, working_set)
+    for id in await _load_lines(connection, reads, working_set):
+        # Whoever has changed it has done the same.
+        del working_set.events[id]
+        working_set.due.pop(id, None)
     if reads.buyers:
         await _load_owned(connection, reads, working_set)
     return working_set, working_set.now if len(rows) == events_max else next_expiry
