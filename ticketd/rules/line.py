@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from ticketd.model import Booking
 
-# So many tickets of one event are offered in one batch at most; it bounds how much of a line is read.
+# So many tickets are offered in one batch at most, however many events they are of. No booking has more.
 OFFERED_PER_BATCH_MAX = 1_000
 
 _VERSION = attrgetter("version")
@@ -22,6 +22,8 @@ class Line:
 
     def __init__(self, waiting: Iterable[Booking] = (), room: float = math.inf) -> None:
         self.room = room
+        # Nobody is read who waits for more tickets.
+        self._tickets_read = room
         self._by_quantity: dict[int, deque[Booking]] = {}
         for booking in sorted(waiting, key=_VERSION):
             self._by_quantity.setdefault(booking.quantity, deque()).append(booking)
@@ -36,6 +38,8 @@ class Line:
 
     def is_cut(self, tickets: int) -> bool:
         """Whether nobody knows who is the first that waits for so many tickets or fewer: it may not have been read."""
+        if min(tickets, OFFERED_PER_BATCH_MAX) > self._tickets_read:
+            return True
         return any(quantity <= tickets and self._head(quantity) is None for quantity in self._cut)
 
     def first(self, tickets: int) -> Booking | None:

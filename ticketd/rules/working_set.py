@@ -5,6 +5,7 @@ ledger saves the changes.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -94,27 +95,30 @@ class ReadSet:
     def room(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
         """Return how many tickets may be offered to those who wait, of each event that has a line.
 
-        What is due, and the bookings that are named, must be in the working set already.
+        All together are at most OFFERED_PER_BATCH_MAX. Events that need least come first, so that none of them waits
+        for the many batches of a large one. What is due, and the bookings that are named, must be in the working set.
         """
         ids = self.events.union([booking.event for booking in working_set.bookings.values()])
         waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
         if not waited_for:
             return {}
-        room = {
-            event.id: event.available
-            + working_set.due.get(event.id, 0)
-            + max(0, self.capacities.get(event.id, 0) - event.capacity)
-            for event in waited_for
-        }
+        freed = Counter(working_set.due)
         for id in self.freed:
             # One that waits frees a place in the line.
-            if (booking := working_set.bookings.get(id)) and booking.event in room:
-                room[booking.event] += booking.quantity
+            if booking := working_set.bookings.get(id):
+                freed[booking.event] += booking.quantity
+        room: dict[str, int] = {}
         for event in waited_for:
-            # Nothing can be offered, so nothing is read: redeeming at the doors must not cost more for a long line.
+            added = self.capacities.get(event.id, 0) - event.capacity
+            room[event.id] = event.available + freed[event.id] + max(0, added)
             if not event.is_on_sale(working_set.now) and event.id not in self.amended:
+                # Nothing can be offered, so nothing is read: a long line must not make redeeming at the doors slower.
                 room[event.id] = 0
-        return {id: min(tickets, OFFERED_PER_BATCH_MAX) for id, tickets in room.items()}
+        left = OFFERED_PER_BATCH_MAX
+        for id in sorted(room, key=room.__getitem__):
+            room[id] = min(room[id], left)
+            left -= room[id]
+        return room
 
 
 class WorkingSet:
