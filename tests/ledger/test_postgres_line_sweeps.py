@@ -15,6 +15,7 @@ from tests.conftest import SECONDS_MAX
 from tests.faketime import Clock
 from tests.ledger.asking import BATCHES_MAX, outcome, serve_lines, told
 from tests.ledger.passed_over import passed_over, states
+from tests.ledger.test_postgres_line_told import SLOW_LOAD
 from tests.ledger.test_postgres_locks import selling, until_somebody_waits_for_a_lock
 from tests.ledgers import PostgresStorage, transact
 from tests.postgres import query
@@ -122,6 +123,23 @@ async def test_an_event_that_somebody_has_locked_delays_no_other_line(database: 
         await ledger.fetch_changes()
         assert ledger.next_expiry is not None and ledger.next_expiry <= clock()
         assert [booking.id for booking in (await transact(ledger, [])).offered] == ["first"]
+
+
+async def test_an_event_that_changes_meanwhile_delays_no_other_line(database: str, clock: Clock) -> None:
+    async with opened(database, clock) as ledger:
+        for event in ("rock", "pop"):
+            made = Create("Some", DATE, 1, event)
+            await told(ledger, made, Hold(event, 1, 60, f"{event}-held"), Wait(event, 1, 900, f"{event}-next"))
+        clock.move(60)
+        other = await asyncpg.connect(database)
+        await other.execute(SLOW_LOAD)
+        sweeping = asyncio.create_task(transact(ledger, []))
+        await until_somebody_waits_for_a_lock(other)
+        await other.execute("UPDATE ticketd.events SET version = version + 1, amendments = 1 WHERE id = 'pop'")
+        await other.execute("SELECT pg_advisory_unlock(7)")
+        assert [booking.id for booking in (await sweeping).offered] == ["rock-next"]
+        assert [booking.id for booking in (await transact(ledger, [])).offered] == ["pop-next"]
+        await other.close()
 
 
 # Batch by batch

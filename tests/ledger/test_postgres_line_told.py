@@ -17,7 +17,7 @@ from tests.ledgers import PostgresStorage, read, result_of, transact
 from ticketd.ledger.base import Answers, Ledger
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import ErrorReply
-from ticketd.wire.requests import Book, Cancel, Confirm, Create, Release, Show, Wait
+from ticketd.wire.requests import Book, Bookings, Cancel, Confirm, Create, Release, Show, Wait
 
 # Places
 
@@ -48,6 +48,11 @@ async def test_places_in_several_lines_are_shown_together(sold_out: tuple[Ledger
     asked = ["pop2", "rock2", "rock0", "pop0"]
     shown = [on_the_wire(reply) for reply in await read(here, [Show(id) for id in asked])]
     assert [reply.get("position") for reply in shown] == [3, 2, 1, 1]
+    [page] = await read(here, [Bookings()])
+    positions = {row["id"]: row.get("position") for row in on_the_wire(page)["bookings"]}
+    assert {id: positions[id] for id in (*asked, "rock1", "sold")} == dict(
+        zip((*asked, "rock1", "sold"), (3, 2, 1, 1, None, None), strict=True)
+    )
 
 
 # While the line changes

@@ -4,7 +4,7 @@ A booking is loaded with all of its redemptions: mostly there are no more than i
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from typing import Any
@@ -154,10 +154,16 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
     """Return what ``load`` does, but as it was committed: no hold is ended. It shows where each stands who waits."""
-    working_set = await load(connection, reads, ends_due=False)
+    return await _with_positions(connection, lambda: load(connection, reads, ends_due=False))
+
+
+async def _with_positions(
+    connection: PooledConnection, load_bookings: Callable[[], Awaitable[WorkingSet]]
+) -> WorkingSet:
+    working_set = await load_bookings()
     if not await load_positions(connection, working_set):
         async with _snapshot(connection):
-            working_set = await load(connection, reads, ends_due=False)
+            working_set = await load_bookings()
             await load_positions(connection, working_set)
     return working_set
 
@@ -189,10 +195,14 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
 
 
 async def load_page(connection: PooledConnection, page: Page) -> WorkingSet:
-    """Return a page of committed bookings with their events, on one snapshot. Its time is 0.
+    """Return a page of committed bookings with their events. Its time is 0.
 
     If it is of one event, that is there too, whether or not the page has bookings.
     """
+    return await _with_positions(connection, lambda: _load_page(connection, page))
+
+
+async def _load_page(connection: PooledConnection, page: Page) -> WorkingSet:
     working_set = WorkingSet(new_ticket, 0)
     searched = await connection.fetchval(_SEARCHED, page.after) if page.searches else None
     rows = await connection.fetch(_PAGE, page.after, page.limit, searched, page.event, page.buyer)
