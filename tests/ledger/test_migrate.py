@@ -95,6 +95,14 @@ def test_a_daemon_with_only_the_granted_rights_does_everything(granted: str, tmp
         assert ask("hold gala 1 --booking d")["state"] == "held"
         assert ask("extend d 3600")["state"] == "held"
         assert ask("release d")["state"] == "released"
+        assert ask("hold gala 11 --booking e")["code"] == "sold_out"
+        assert ask("hold gala 9 --booking e")["state"] == "held"
+        assert ask("wait gala 9 --booking f")["position"] == 1
+        assert ask("wait gala 3 --booking g")["position"] == 2
+        assert ask("release f")["state"] == "released"
+        assert ask("show g")["position"] == 1
+        assert ask("release e")["state"] == "released"
+        assert ask("release g")["state"] == "released"
         assert ask("create Mistake 2027-03-11T20:00:00Z 10 --id mistake")["reply"] == "event"
         assert ask("delete mistake")["reply"] == "event"
         assert ask("bookings")["bookings"][0]["id"] == "a"

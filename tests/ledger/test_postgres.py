@@ -106,6 +106,22 @@ def test_a_hold_expires_by_the_database_clock_without_its_daemon(database: str, 
         assert (event["available"], event["held"], event["version"]) == (100, 0, 2)
 
 
+def test_who_waits_at_a_daemon_that_dies_is_served_by_another(database: str, tmp_path: Path) -> None:
+    write_events(tmp_path, 2)
+    with daemons(tmp_path, database, 2) as (here, there), there.connect() as other:
+        assert other.ask("hold 1 2 --seconds 1")["available"] == 0
+        with here.connect() as waiter:
+            assert waiter.ask("wait 1 2 --booking w1 --seconds 1")["position"] == 1
+            assert waiter.ask("wait 1 1 --booking w2")["position"] == 2
+        here.kill()
+        # Nobody asks for anything: the hold runs out, and then the offer.
+        state = "SELECT state FROM ticketd.bookings WHERE id = 'w2'"
+        until(lambda: query(database, state)[0][0] == "held")
+        assert [change["what"] for change in other.ask("show w1")["changes"]] == ["offer", "expire"]
+        assert other.ask("book 1 1")["state"] == "confirmed"
+        assert other.ask("confirm w2")["available"] == 0
+
+
 def shows_version(connection: Connection, version: int) -> bool:
     return bool(connection.ask("show 1")["version"] == version)
 

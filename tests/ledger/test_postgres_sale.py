@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from tests.faketime import Clock
+from tests.ledger.asking import outcome, told
 from tests.ledger.facts import Row, on_the_wire
 from tests.ledger.test_postgres_locks import until_somebody_waits_for_a_lock
 from tests.ledgers import PostgresStorage, read, transact
@@ -53,15 +54,6 @@ async def pair(database: str) -> AsyncIterator[tuple[Ledger, Ledger]]:
             # As a daemon does at its start: so it knows the time, and need not ask before it decides.
             await ledger.events()
         yield ledgers[0], ledgers[1]
-
-
-async def told(ledger: Ledger, *requests: LedgerRequest) -> list[Row]:
-    return [on_the_wire(reply) for reply in (await transact(ledger, requests)).replies]
-
-
-async def outcome(ledger: Ledger, *requests: LedgerRequest) -> list[str]:
-    """Return the code of an error, the state of a booking, or the kind of a reply."""
-    return [reply.get("code") or reply.get("state") or reply["reply"] for reply in await told(ledger, *requests)]
 
 
 async def test_a_buyer_gets_no_more_from_two_daemons_at_once(database: str, pair: tuple[Ledger, Ledger]) -> None:

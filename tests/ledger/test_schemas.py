@@ -10,28 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import asyncpg
 import pytest
 
 from tests.faults.disk import Call, Content, Contents, DeadError, Disk, RealDisk, plugged
-from tests.faults.proxy import Fault, Proxy, Side
 from tests.faults.scenario import LEDGER
+from tests.ledger.asking import faults_of
 from tests.ledger.sale import change, commit, ticketd
-from tests.ledger.test_move_cut_short import SIDES
 from tests.ledgers import COMMIT_SECONDS_MAX
-from tests.postgres import query
 from ticketd.ledger.base import CannotOpenError
-from ticketd.ledger.check import check
 from ticketd.ledger.embedded.files import load_checksums, load_digests
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.schema import SCHEMA_VERSION
-from ticketd.ledger.postgres import schema as postgres_schema
-from ticketd.ledger.postgres.ledger import PostgresLedger
-from ticketd.ledger.postgres.offline import migrate_tables
 from ticketd.ledger.rows import TABLES
 from ticketd.model import milliseconds
-from ticketd.wire.requests import Book, Wait
+from ticketd.wire.requests import Wait
 
 KEPT = Path(__file__).parent / "kept"
 # The oldest one takes all steps. The last commit of each is in the log only.
@@ -39,7 +32,6 @@ OLD_VERSION, OLD_COMMITS = 5, 34
 OLD_VERSIONS = (OLD_VERSION, 6)
 # One of its holds ends on the next day.
 BEFORE_HOLD_ENDS = milliseconds(datetime(2026, 11, 27, 12, tzinfo=UTC))
-OLD_SQL = (KEPT / "schema-1.sql").read_text()
 # The columns that the old ledgers have. Those of schema 6 have names, too.
 NEW = {"actor", "waiting"}
 COLUMNS = {table.name: [name for name in table.columns.split(", ") if name not in NEW] for table in TABLES}
@@ -87,15 +79,6 @@ def version_of(path: Path) -> int:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-async def faults_of(ledger: str) -> list[str]:
-    said: list[str] = []
-    await check(ledger, said.append)
-    return [line for line in said if line.startswith("wrong")] or said[-1:]
-
-
-# In a file
 
 
 @pytest.mark.parametrize("version", OLD_VERSIONS)
@@ -275,80 +258,3 @@ def test_a_kill_or_power_cut_at_any_step_leaves_the_old_or_the_new_ledger(
             break
     assert found == {OLD_VERSION, SCHEMA_VERSION}
     assert number > 10
-
-
-# In PostgreSQL
-
-
-async def restore(url: str) -> None:
-    """Put the old tables into a database."""
-    connection = await asyncpg.connect(url)
-    await connection.execute(f"DROP SCHEMA IF EXISTS ticketd CASCADE; {OLD_SQL}")
-    await connection.close()
-
-
-def rows_in_database(url: str) -> Rows:
-    return {name: [tuple(row) for row in query(url, SELECTS[name].format(f"ticketd.{name}"))] for name in SELECTS}
-
-
-async def test_older_tables_are_migrated_at_the_start_and_sell(database: str) -> None:
-    await restore(database)
-    before = rows_in_database(database)
-    assert len(before["bookings"]) == 11
-    ledger = await PostgresLedger.open(database, COMMIT_SECONDS_MAX)
-    assert rows_in_database(database) == before
-    await commit(ledger, Book("jazz", 1, "new"), "box-1")
-    await ledger.close()
-    assert [*map(tuple, query(database, "SELECT actor FROM ticketd.bookings WHERE id = 'new'"))] == [("box-1",)]
-    assert await faults_of(database) == ["whole"]
-
-
-async def test_migrated_tables_are_those_of_a_new_ledger(database: str, another_database: str) -> None:
-    await restore(database)
-    found = []
-    for url in (database, another_database):
-        await migrate_tables(url, None)
-        columns = query(
-            url,
-            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
-            " WHERE table_schema = 'ticketd' ORDER BY 1, 2",
-        )
-        functions = query(
-            url,
-            "SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'ticketd'::regnamespace"
-            " ORDER BY 1",
-        )
-        triggers = query(url, "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal")
-        found.append([[tuple(row) for row in rows] for rows in (columns, functions, triggers)])
-    assert found[0] == found[1]
-
-
-async def test_a_check_of_older_tables_says_what_to_do(database: str) -> None:
-    await restore(database)
-    with pytest.raises(CannotOpenError, match="checks schema 2 only; run ticketd migrate"):
-        await faults_of(database)
-
-
-@pytest.mark.parametrize("side", SIDES)
-async def test_a_cut_connection_leaves_the_old_or_the_new_tables(
-    side: Side, database: str, chance: random.Random
-) -> None:
-    """It takes some seconds, although it cuts at every 15th message only."""
-    state = (
-        "SELECT schema_version, (SELECT count(*) FROM ticketd.bookings), EXISTS (SELECT FROM pg_attribute"
-        " WHERE attname = 'actor' AND attrelid = 'ticketd.bookings'::regclass) FROM ticketd.ledger"
-    )
-    with Proxy(database) as proxy:
-        for passed in itertools.count(chance.randrange(15), 15):
-            await restore(database)
-            proxy.inject([Fault(side, "message", passed, chance.choice([0.0, 0.5, 1.0]), "reset")])
-            with suppress(CannotOpenError):
-                await migrate_tables(proxy.url, None)
-            proxy.inject([])
-            unharmed = proxy.struck.empty()
-            while not proxy.struck.empty():
-                proxy.struck.get()
-            assert tuple(query(database, state)[0]) in ((1, 11, False), (postgres_schema.SCHEMA_VERSION, 11, True))
-            if unharmed:
-                break
-    assert passed > 10

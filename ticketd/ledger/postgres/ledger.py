@@ -54,7 +54,7 @@ Actors = Sequence[str | None] | None
 
 COMMITS_AT_ONCE = 4
 TRIES_MAX = 20
-# From then on, the events of a batch are locked before it is decided, if others keep changing them meanwhile.
+# After these, the events of a batch are locked before it is decided, since others keep changing them meanwhile.
 TRIES_WITHOUT_LOCKS = 3
 COMMIT_SECONDS_MAX = 2.0
 SWEEP_SECONDS_MAX = 5.0
@@ -215,17 +215,19 @@ class PostgresLedger:
         """Decide the requests on what is known, and save the changes. If that does not hold, load and try again."""
         batch = self._decide_on_known(requests, actors)
         locks: list[str] = []
-        for tries in range(TRIES_MAX):
+        for tries in range(1, TRIES_MAX + 1):
             async with self._pool.lend() as connection:
                 if batch is None:
                     async with self._pool.within(TRY_SECONDS_MAX):
-                        if tries >= TRIES_WITHOUT_LOCKS:
+                        if locks:
                             await lock(connection, locks)
                         batch = self._decide(await load(connection, read_set(requests)), requests, actors)
                 saved = await self._save(batch, connection) if batch.changed else await self._end(connection)
                 if saved:
                     return self._remember(batch)
-            locks = [event.id for event in batch.answers.events]
+            # Of an event with a line nothing may have changed meanwhile, and in a crowd something always has.
+            if tries >= TRIES_WITHOUT_LOCKS or batch.has_lines:
+                locks = [event.id for event in batch.answers.events]
             batch = None
         raise LedgerUnavailableError(
             f"gave up after {TRIES_MAX} tries: others keep changing the same rows in the database {self._pool.name}"
@@ -283,7 +285,8 @@ class PostgresLedger:
         """Remember what a batch has shown and done, for the decisions to come. Returns its answers."""
         for booking in batch.bookings:
             if booking.state == "held" and booking.expires is not None:
-                self.next_expiry = min(booking.expires, self.next_expiry or booking.expires)
+                known = self.next_expiry
+                self.next_expiry = booking.expires if known is None else min(booking.expires, known)
         if batch.is_unserved:
             self.next_expiry = 0
         self._looks.note(batch.answers.removed, batch.created)

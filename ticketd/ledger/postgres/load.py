@@ -4,7 +4,8 @@ A booking is loaded with all of its redemptions: mostly there are no more than i
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
 from typing import Any
 
@@ -12,24 +13,12 @@ import msgspec
 
 from ticketd.ids import new_ticket
 from ticketd.ledger.postgres.connection import PooledConnection
+from ticketd.ledger.postgres.lines import CAN_OFFER, load_lines, load_positions
+from ticketd.ledger.postgres.sql import BEGAN, columns
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
-from ticketd.model import TICKETS_PER_BOOKING_MAX, Booking, Redemption
-from ticketd.rules.line import Line
+from ticketd.model import TICKETS_PER_BOOKING_MAX, Redemption
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, TICKETS_PER_PAGE, Page, ReadSet, WorkingSet
 
-
-def _milliseconds(time: str) -> str:
-    # Rounded down, so that nothing runs out too early.
-    return f"floor(extract(epoch FROM {time}) * 1000)::bigint"
-
-
-def _columns(table: str, columns: str) -> str:
-    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
-
-
-# The times when the statement began, and now, in milliseconds since 1970.
-BEGAN = _milliseconds("statement_timestamp()")
-NOW = _milliseconds("clock_timestamp()")
 EVENTS = f"SELECT {EVENT_COLUMNS} FROM events WHERE id = ANY($1::text[])"
 _LOCK = "SELECT FROM events WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
 BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings WHERE id = ANY($1::text[])"
@@ -37,8 +26,8 @@ _REDEEMED = f"""(
     SELECT json_agg(json_build_array({REDEMPTION_COLUMNS}) ORDER BY ticket, number)
     FROM redemptions WHERE booking = bookings.id
 )"""
-_BOOKING = f"{_REDEEMED}, {_columns('bookings', BOOKING_COLUMNS)}"
-_EVENT = _columns("events", EVENT_COLUMNS)
+_BOOKING = f"{_REDEEMED}, {columns('bookings', BOOKING_COLUMNS)}"
+_EVENT = columns("events", EVENT_COLUMNS)
 # Each booking with its event, by one statement, so on one snapshot. An id may be of a booking, an event, or both. The
 # catalogue lists events that are new to it in this order.
 _LOAD = f"""
@@ -48,39 +37,6 @@ SELECT {_BOOKING}, {_EVENT}, {BEGAN}, CASE WHEN events.held > 0 THEN (
 FROM unnest($1::text[]) AS wanted LEFT JOIN bookings ON bookings.id = wanted
 LEFT JOIN events ON events.id = ANY(ARRAY[wanted, bookings.event]) ORDER BY events.number
 """
-# Whether tickets of an event can be offered to somebody in its line now, or when its sale opens.
-_CAN_OFFER = f"""
-    waiting > 0 AND available > 0 AND NOT paused AND (closes IS NULL OR closes > greatest({BEGAN}, coalesce(opens, 0)))
-    AND EXISTS (SELECT FROM bookings WHERE state = 'waiting' AND event = events.id AND quantity <= events.available)
-"""
-# When the next offer can be made, in milliseconds since 1970.
-NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {_CAN_OFFER})"
-# The first bookings in line of each quantity, of the events $1 up to $2 tickets.
-_LINES = f"""
-SELECT {_columns("waits", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::integer[]) AS wanted (event, room), LATERAL (
-    WITH RECURSIVE sizes AS (
-        SELECT min(quantity) AS quantity FROM bookings WHERE state = 'waiting' AND event = wanted.event
-        UNION ALL
-        SELECT (
-            SELECT min(quantity) FROM bookings
-            WHERE state = 'waiting' AND event = wanted.event AND quantity > sizes.quantity
-        )
-        FROM sizes WHERE quantity < room
-    )
-    SELECT first.* FROM sizes, LATERAL (
-        SELECT * FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity = sizes.quantity
-        ORDER BY version LIMIT wanted.room / sizes.quantity
-    ) AS first
-    WHERE sizes.quantity <= room
-) AS waits
-"""
-# The places in line of the events $1, at the versions $2.
-_POSITIONS = """
-SELECT event, version, position FROM (
-    SELECT event, version, row_number() OVER (PARTITION BY event ORDER BY version) AS position
-    FROM bookings WHERE state = 'waiting' AND event = ANY($1::text[])
-) AS line WHERE version = ANY($2::bigint[])
-"""
 # Up to $1 events whose holds are due, or of which tickets can be offered, and when the next other hold expires or offer
 # can be made. An event that is locked is skipped: whoever has locked it does this. The events are read on the snapshot
 # of the holds; what is locked may be newer.
@@ -88,13 +44,13 @@ _LOAD_DUE = f"""
 WITH holds AS (
     SELECT event, sum(quantity) AS due FROM bookings WHERE state = 'held' AND expires <= {BEGAN} GROUP BY event
     UNION ALL
-    SELECT id, 0 FROM events WHERE {_CAN_OFFER} AND coalesce(opens, 0) <= {BEGAN} AND NOT EXISTS (
+    SELECT id, 0 FROM events WHERE {CAN_OFFER} AND coalesce(opens, 0) <= {BEGAN} AND NOT EXISTS (
         SELECT FROM bookings WHERE state = 'held' AND expires <= {BEGAN} AND event = events.id
     )
 )
 SELECT {BEGAN}, least(
     (SELECT min(expires) FROM bookings WHERE state = 'held' AND expires > {BEGAN}),
-    (SELECT min(opens) FROM events WHERE {_CAN_OFFER} AND opens > {BEGAN})
+    (SELECT min(opens) FROM events WHERE {CAN_OFFER} AND opens > {BEGAN})
 ), due, {EVENT_COLUMNS}
 FROM (VALUES (1)) AS once LEFT JOIN (
     SELECT due, {EVENT_COLUMNS} FROM holds JOIN events ON id = event WHERE id = ANY(ARRAY(
@@ -123,7 +79,7 @@ WHERE bookings.before <= {TICKETS_PER_PAGE} ORDER BY bookings.id
 _SEARCHED = f"SELECT id FROM bookings WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
 # What buyers have of events: $1 and $2 are pairs. With a limit from the start, a buyer has no more than these.
 _OWNED = f"""
-SELECT {_columns("own", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::text[]) AS wanted (event, buyer), LATERAL (
+SELECT {columns("own", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::text[]) AS wanted (event, buyer), LATERAL (
     SELECT * FROM bookings
     WHERE event = wanted.event AND buyer = wanted.buyer AND state IN ('waiting', 'held', 'confirmed')
     LIMIT {TICKETS_PER_BOOKING_MAX}
@@ -147,17 +103,25 @@ async def load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool =
     ``ends_due`` says that due holds are to be ended; else they are still held.
     """
     # The event and what a buyer has must be read at the same moment: a refusal tells both.
-    own_snapshot = (reads.buyers or reads.buyers_of) and not connection.is_in_transaction()
-    if own_snapshot:
-        # Not by the driver's ``transaction``: if the connection freezes, that would wait for its end for ever.
-        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    working_set = await _load(connection, reads, ends_due=ends_due)
-    if own_snapshot:
-        await connection.execute("COMMIT")
+    async with AsyncExitStack() as stack:
+        if (reads.buyers or reads.buyers_of) and not connection.is_in_transaction():
+            await stack.enter_async_context(_snapshot(connection))
+        while not (working_set := await _load(connection, reads, ends_due=ends_due)):
+            pass
     return working_set
 
 
-async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool) -> WorkingSet:
+@asynccontextmanager
+async def _snapshot(connection: PooledConnection) -> AsyncIterator[None]:
+    """Read on one snapshot."""
+    # Not by the driver's ``transaction``: if the connection freezes, that would wait for its end for ever.
+    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    yield
+    await connection.execute("COMMIT")
+
+
+async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool) -> WorkingSet | None:
+    """Return what ``load`` does, or None if an event has changed before its line was read."""
     working_set = WorkingSet(new_ticket, 0)
     ids = reads.events | reads.bookings | reads.new_bookings
     for row in await connection.fetch(_LOAD, list(ids)):
@@ -166,28 +130,13 @@ async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool)
         working_set.now, due = row[-2:]
         if due and ends_due:
             working_set.due[row[_BOOKING_WIDTH]] = due
-    if ends_due:
-        await _load_lines(connection, reads, working_set)
+    if ends_due and await load_lines(connection, reads, working_set):
+        return None
     if reads.buyers or reads.buyers_of:
         await _load_owned(connection, reads, working_set)
     if reads.removals:
         working_set.removed = {event for [event] in await connection.fetch(_REMOVED, list(reads.removals))}
     return working_set
-
-
-async def _load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
-    # If a line changes after its event was read, the event has changed too, and nothing of the batch will be saved.
-    room = reads.room(working_set.events, working_set)
-    if not room:
-        return
-    lines: dict[str, list[Booking]] = {event: [] for event in room}
-    for booking in map(booking_of, await connection.fetch(_LINES, list(room), list(room.values()))):
-        lines[booking.event].append(working_set.bookings.setdefault(booking.id, booking))
-    working_set.lines = {event: Line(waiting, room[event]) for event, waiting in lines.items()}
-    # Those whose turn comes must not have more than the limit by then.
-    for booking in working_set.bookings.values():
-        if booking.state == "waiting" and booking.buyer is not None:
-            reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
 
 
 async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> None:
@@ -204,16 +153,18 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
 
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
-    """Return what ``load`` does, but as it was committed: no hold is ended."""
-    working_set = await load(connection, reads, ends_due=False)
-    if waiting := [booking for booking in working_set.bookings.values() if booking.state == "waiting"]:
-        events, versions = [booking.event for booking in waiting], [booking.version for booking in waiting]
-        rows = await connection.fetch(_POSITIONS, events, versions)
-        positions = {(event, version): position for event, version, position in rows}
-        for booking in waiting:
-            # It may have left the line meanwhile.
-            if position := positions.get((booking.event, booking.version)):
-                working_set.positions[booking.id] = position
+    """Return what ``load`` does, but as it was committed: no hold is ended. It shows where each stands who waits."""
+    return await _with_positions(connection, lambda: load(connection, reads, ends_due=False))
+
+
+async def _with_positions(
+    connection: PooledConnection, load_bookings: Callable[[], Awaitable[WorkingSet]]
+) -> WorkingSet:
+    working_set = await load_bookings()
+    if not await load_positions(connection, working_set):
+        async with _snapshot(connection):
+            working_set = await load_bookings()
+            await load_positions(connection, working_set)
     return working_set
 
 
@@ -234,17 +185,24 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
             working_set.due[event[0]] = due
     reads = ReadSet()
     reads.events = set(working_set.events)
-    await _load_lines(connection, reads, working_set)
+    for id in await load_lines(connection, reads, working_set):
+        # Whoever has changed it has done the same.
+        del working_set.events[id]
+        working_set.due.pop(id, None)
     if reads.buyers:
         await _load_owned(connection, reads, working_set)
     return working_set, working_set.now if len(rows) == events_max else next_expiry
 
 
 async def load_page(connection: PooledConnection, page: Page) -> WorkingSet:
-    """Return a page of committed bookings with their events, on one snapshot. Its time is 0.
+    """Return a page of committed bookings with their events. Its time is 0.
 
     If it is of one event, that is there too, whether or not the page has bookings.
     """
+    return await _with_positions(connection, lambda: _load_page(connection, page))
+
+
+async def _load_page(connection: PooledConnection, page: Page) -> WorkingSet:
     working_set = WorkingSet(new_ticket, 0)
     searched = await connection.fetchval(_SEARCHED, page.after) if page.searches else None
     rows = await connection.fetch(_PAGE, page.after, page.limit, searched, page.event, page.buyer)

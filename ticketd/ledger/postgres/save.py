@@ -85,6 +85,11 @@ class Batch:
         return self._working_set.changed_bookings.values()
 
     @property
+    def has_lines(self) -> bool:
+        """Whether somebody waits in line for tickets of its events."""
+        return bool(self._working_set.lines)
+
+    @property
     def is_unserved(self) -> bool:
         """Whether more could be offered to those who wait in line than the batch offers."""
         return bool(self._working_set.unserved)
@@ -172,15 +177,16 @@ class Batch:
         changes, before = self._working_set, self._bookings_before
         changing = before.keys() & {*changes.changed_bookings, *(each.booking for each in changes.new_redemptions)}
         locks = {changes.bookings[id].event for id in changing}
-        # What is refused or told again must still hold when the rest is done: requests take effect in their order.
-        known = changing if self.granted else before.keys()
+        known, absent = changing, set[str]()
+        if not self.granted:
+            # What is refused or told again must still hold when the rest is done: requests take effect in their order.
+            reads = read_set(self._requests)
+            known = known | before.keys() & (reads.bookings | reads.new_bookings)
+            absent = reads.bookings - before.keys() - changes.changed_bookings.keys()
         checks: list[Sequence[object]] = [
             (id, before[id].state, before[id].changes, before[id].redemptions) for id in known
         ]
-        if not self.granted:
-            absent = read_set(self._requests).bookings - before.keys() - changes.changed_bookings.keys()
-            checks += [(id, None) for id in absent]
-        return [*locks, *changes.changed_events], checks
+        return [*locks, *changes.changed_events], [*checks, *((id, None) for id in absent)]
 
     def _shifts(self) -> list[Sequence[object]]:
         """Return ``in_shifts``: see ``function``."""

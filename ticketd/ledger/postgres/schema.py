@@ -78,6 +78,7 @@ CREATE TABLE bookings (
 );
 CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
 CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
+CREATE INDEX positions ON bookings (event, version) WHERE state = 'waiting';
 CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
 CREATE TABLE redemptions (
     booking text COLLATE "C" NOT NULL,
@@ -135,6 +136,7 @@ ALTER TABLE bookings DROP CONSTRAINT bookings_state_check, DROP CONSTRAINT booki
         AND (state <> 'waiting' OR (seconds IS NOT NULL AND expires IS NULL))
     );
 CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
+CREATE INDEX positions ON bookings (event, version) WHERE state = 'waiting';
 DROP INDEX buyers;
 CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
 """,

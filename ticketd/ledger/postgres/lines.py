@@ -1,0 +1,81 @@
+"""Owns the waiting lists in PostgreSQL: which are read for a batch, who stands where, and when an offer can be made."""
+
+from ticketd.ledger.postgres.connection import PooledConnection
+from ticketd.ledger.postgres.sql import BEGAN, columns
+from ticketd.ledger.rows import BOOKING_COLUMNS, booking_of
+from ticketd.model import Booking
+from ticketd.rules.line import Line
+from ticketd.rules.working_set import ReadSet, WorkingSet
+
+# Whether tickets of an event can be offered to somebody in its line now, or when its sale opens.
+CAN_OFFER = f"""
+    waiting > 0 AND available > 0 AND NOT paused AND (closes IS NULL OR closes > greatest({BEGAN}, coalesce(opens, 0)))
+    AND EXISTS (SELECT FROM bookings WHERE state = 'waiting' AND event = events.id AND quantity <= events.available)
+"""
+# When the next offer can be made, in milliseconds since 1970.
+NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {CAN_OFFER})"
+# The first bookings in line of each quantity, of the events $1 up to $2 tickets, and which version of an event it is.
+_LINES = f"""
+SELECT events.id, events.version, {columns("waits", BOOKING_COLUMNS)}
+FROM unnest($1::text[], $2::integer[]) AS wanted (event, room) JOIN events ON events.id = wanted.event
+LEFT JOIN LATERAL (
+    WITH RECURSIVE sizes AS (
+        SELECT min(quantity) AS quantity FROM bookings WHERE state = 'waiting' AND event = wanted.event
+        UNION ALL
+        SELECT (
+            SELECT min(quantity) FROM bookings
+            WHERE state = 'waiting' AND event = wanted.event AND quantity > sizes.quantity
+        )
+        FROM sizes WHERE quantity < room
+    )
+    SELECT first.* FROM sizes, LATERAL (
+        SELECT * FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity = sizes.quantity
+        ORDER BY version LIMIT wanted.room / sizes.quantity
+    ) AS first
+    WHERE sizes.quantity <= room
+) AS waits ON true
+"""
+# The places in the lines of the events $1, of those who joined at the versions $2. A line is read once, as far as the
+# last of them.
+_POSITIONS = """
+SELECT wanted.event, version, position FROM unnest($1::text[]) AS wanted (event), LATERAL (
+    SELECT version, row_number() OVER (ORDER BY version) AS position FROM bookings
+    WHERE state = 'waiting' AND event = wanted.event AND version <= (SELECT max(each) FROM unnest($2::bigint[]) AS each)
+) AS line WHERE version = ANY($2::bigint[])
+"""
+
+
+async def load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> set[str]:
+    """Load the lines of the events in a working set, as far as it needs them, and the buyers in them into ``reads``.
+
+    Returns the events that have changed since they were read, whose lines are missing.
+    """
+    room = reads.room(working_set.events, working_set)
+    lines: dict[str, list[Booking]] = {event: [] for event in room}
+    changed = set()
+    if any(room.values()):
+        for event, version, *row in await connection.fetch(_LINES, list(room), list(room.values())):
+            if version != working_set.events[event].version:
+                changed.add(event)
+            elif row[0] is not None:
+                booking = booking_of(row)
+                lines[event].append(working_set.bookings.setdefault(booking.id, booking))
+    working_set.lines = {event: Line(waiting, room[event]) for event, waiting in lines.items() if event not in changed}
+    # Those whose turn comes must not have more than the limit by then.
+    for booking in working_set.bookings.values():
+        if booking.state == "waiting" and booking.buyer is not None:
+            reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
+    return changed
+
+
+async def load_positions(connection: PooledConnection, working_set: WorkingSet) -> bool:
+    """Load the places in line of all bookings that wait. Returns False if one has left since the bookings were read."""
+    waiting = [booking for booking in working_set.bookings.values() if booking.state == "waiting"]
+    if waiting:
+        events = {booking.event for booking in waiting}
+        rows = await connection.fetch(_POSITIONS, list(events), [booking.version for booking in waiting])
+        positions = {(event, version): position for event, version, position in rows}
+        for booking in waiting:
+            if position := positions.get((booking.event, booking.version)):
+                working_set.positions[booking.id] = position
+    return len(working_set.positions) == len(waiting)
