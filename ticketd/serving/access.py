@@ -5,6 +5,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -28,6 +29,8 @@ REFUSED_LOGGED_MAX = 20
 # More than what adding up parts of a second can lose.
 _ROUNDING_SECONDS = 1e-6
 MANAGERS: frozenset[Role] = frozenset({"manager"})
+# What counts as a sale.
+SALES: frozenset[type[Request]] = frozenset({Book, Hold, Wait})
 
 
 class Who(NamedTuple):
@@ -97,11 +100,15 @@ class Access:
             return Who(who.name, None, who.token)
         return Who(token.name, token.role, token)
 
+    def free(self, who: Who) -> frozenset[type[Request]]:
+        """Return the kinds of requests that somebody may send at any time, so that ``check`` would never refuse one."""
+        return allowed(who.role) - SALES if self._sales_per_second_max else allowed(who.role)
+
     def check(self, who: Who, request: Request, now: float) -> None:
         """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
         if not may(who.role, request.roles):
             raise _unauthorized(who, request)
-        if self._sales_per_second_max and type(request) in (Book, Hold, Wait):
+        if self._sales_per_second_max and type(request) in SALES:
             self._count_sale(who.name, now)
 
     def check_from_ledger(self, who: Who, request: Request) -> None:
@@ -132,6 +139,13 @@ class Access:
             message = f"{name or 'all without a token'} may book, hold or wait {most} times a second; nothing was done"
             raise TicketError("busy", message, retry_after=RETRY_AFTER_SECONDS)
         self._sold_until[name] = until
+
+
+@cache
+def allowed(role: Role | None) -> frozenset[type[Request]]:
+    """Return the kinds of requests that somebody with this role may send, but for ``auth``. A stranger has none."""
+    kinds = Request.__subclasses__()
+    return frozenset(kind for kind in kinds if kind is not Auth and role is not None and may(role, kind.roles))
 
 
 def _unauthorized(who: Who, request: Request) -> TicketError:
@@ -168,24 +182,23 @@ class Gate:
         self._user = user
         self._takes_tokens = takes_tokens
         self._on_known = on_known
-        self.who = access.arrival(user)
+        self._set_who(access.arrival(user))
 
-    @property
-    def is_stranger(self) -> bool:
-        """Whether they may do nothing but say who they are."""
-        return self.who.role is None
-
-    @property
-    def sees_names(self) -> bool:
-        """Whether they may see who did what."""
-        return may(self.who.role, MANAGERS)
+    def _set_who(self, who: Who) -> None:
+        self.who = who
+        # Whether they may do nothing but say who they are.
+        self.is_stranger = who.role is None
+        # Whether they may see who did what.
+        self.sees_names = may(who.role, MANAGERS)
+        # The kinds of requests that need no ``check``: most of those that come.
+        self.free = self._access.free(who)
 
     def authenticate(self, request: Auth) -> WelcomeReply:
         """Take a token. Raises TicketError (unauthorized or busy)."""
         if not self._takes_tokens:
             message = "this connection is not encrypted, and others could read your token; use TLS, or a new token"
             raise TicketError("unauthorized", message)
-        self.who = self._access.authenticate(request, self._address, self._now())
+        self._set_who(self._access.authenticate(request, self._address, self._now()))
         self._on_known()
         assert self.who.name and self.who.role
         return WelcomeReply(self.who.name, self.who.role)
@@ -205,5 +218,5 @@ class Gate:
     def refresh(self) -> bool:
         """Take what a new access list says of them. Return False if they had a role, and have none any more."""
         had_role = self.who.role is not None
-        self.who = self._access.renewed(self.who, self._user)
+        self._set_who(self._access.renewed(self.who, self._user))
         return not had_role or self.who.role is not None
