@@ -197,8 +197,10 @@ def _change_access(what: str, name: str | None, role: Role | None, file: str) ->
             print(f"user:{user}\t{theirs}")
         if access.anonymous:
             print(f"anonymous\t{access.anonymous}")
-        for user in access_file.unknown_users(access):
-            print(f"ticketd: this machine does not know the user {user}", file=sys.stderr)
+        known = access_file.user_numbers(access)
+        for user in access.users:
+            if user not in known:
+                print(f"ticketd: this machine does not know the user {user}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {

@@ -56,20 +56,19 @@ class Access:
         # Who was refused in which second, by address, name and code, and is in the log.
         self._refused_second = 0
         self._refused: set[tuple[str, str | None, str]] = set()
-        self.replace(access)
+        self.replace(access, {})
 
-    def replace(self, access: AccessList) -> None:
-        """Take another access list from now on."""
+    def replace(self, access: AccessList, users: Mapping[str, int]) -> None:
+        """Take another access list from now on. ``users`` are the numbers of its users, as far as they are known."""
         self._tokens = [(token, token.sha256.encode()) for token in access.tokens]
         self._by_name = {token.name: token for token in access.tokens}
         self._anonymous = access.anonymous
-        self._users: Mapping[str, Role] = access.users
+        self._users = {number: Who(f"user:{name}", access.users[name]) for name, number in users.items()}
 
-    def arrival(self, user: str | None) -> Who:
-        """Return who has connected: a user of this machine, or somebody unknown."""
-        if user is not None and user in self._users:
-            return Who(f"user:{user}", self._users[user])
-        return Who(None, self._anonymous)
+    def arrival(self, user: int | None) -> Who:
+        """Return who has connected: a user of this machine, by its number, or somebody unknown."""
+        known = None if user is None else self._users.get(user)
+        return known or Who(None, self._anonymous)
 
     def authenticate(self, request: Auth, address: str, now: float) -> Who:
         """Return who has this token. Raises TicketError (unauthorized, or busy after too many wrong ones)."""
@@ -91,7 +90,7 @@ class Access:
             self._failures.popitem(last=False)
         raise TicketError("unauthorized", f"{WRONG_TOKEN}; ask whoever runs the daemon for another one")
 
-    def renewed(self, who: Who, user: str | None) -> Who:
+    def renewed(self, who: Who, user: int | None) -> Who:
         """Return who somebody is after the list was replaced: somebody without a role if their token is gone."""
         if who.token is None:
             return self.arrival(user)
@@ -159,9 +158,9 @@ def _unauthorized(who: Who, request: Request) -> TicketError:
 class Gate:
     """What whoever is on one connection may do. ``now`` returns seconds.
 
-    ``address`` counts them, and ``peer`` is their name in the log. ``user`` is the user of this machine who has
-    connected by the unix socket, if that is known. ``takes_tokens`` is False if a token that is sent can be read on its
-    way. ``on_known`` is called when a stranger has said who they are.
+    ``address`` counts them, and ``peer`` is their name in the log. ``user`` is the number of the user of this machine
+    who has connected by the unix socket, if that is known. ``takes_tokens`` is False if a token that is sent can be
+    read on its way. ``on_known`` is called when a stranger has said who they are.
     """
 
     def __init__(
@@ -171,7 +170,7 @@ class Gate:
         now: Callable[[], float],
         *,
         peer: str = "",
-        user: str | None = None,
+        user: int | None = None,
         takes_tokens: bool = True,
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
