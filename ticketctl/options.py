@@ -115,7 +115,7 @@ def client_of(options: argparse.Namespace, parser: argparse.ArgumentParser, seco
 
             tls = Tls(authorities)
         if token_file:
-            token = read_token(token_file, may_be_read=options.plain_token)
+            token = read_token(token_file, allow_plaintext=options.plain_token)
     except ValueError as error:
         parser.exit(USAGE, f"ticketctl: {error}\n")
     return Client(host, port, tls=tls, token=token, timeout=timeout)
