@@ -158,7 +158,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
         if isinstance(ledger, CheckedLedger):
             tasks.create_task(ending.supervise("check of the ledger", ledger.check()))
         # End holds that ran out while the daemon was down, before the first client connects.
-        await committer.end_due_holds()
+        await committer.expiry.end()
         try:
             await file_sync.start(events_in_file)
             if ending.at_once:
