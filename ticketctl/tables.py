@@ -149,12 +149,18 @@ def _list(events: Sequence[EventFacts], zone: Zone) -> str:
 
 
 def _event(event: EventFacts, zone: Zone) -> str:
-    """Return an event in columns; those of its sale become a line below it if the terminal is too narrow."""
+    """Return an event in columns; those of its sale become a line below it if the terminal is too narrow.
+
+    If even the others do not fit, each has a line.
+    """
     used = [name for name in _SALE_COLUMNS if getattr(event, name)]
     wide = _columns([*_EVENT_COLUMNS, *used], [event], zone)
-    if not used or _fitted(wide, ()):
-        return _shown(wide, _NAME_CUT)
-    return _shown(_columns(_EVENT_COLUMNS, [event], zone), _NAME_CUT) + _sale_below(event, zone)
+    if fitted := _fitted(wide, _NAME_CUT if not used else ()):
+        return drawn(wide, fitted, _FIGURES)
+    columns = _columns(_EVENT_COLUMNS, [event], zone)
+    if fitted := _fitted(columns, _NAME_CUT):
+        return drawn(columns, fitted, _FIGURES) + _sale_below(event, zone)
+    return _aligned([(name, value) for name, (_, value) in wide.items()])
 
 
 def _sale_below(event: EventFacts, zone: Zone) -> str:
