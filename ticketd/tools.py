@@ -99,7 +99,10 @@ def parse(arguments: list[str]) -> list[Any]:
         "what", nargs="?", metavar="add|list|remove", help="add or remove a token, or list all who have a role"
     )
     access.add_argument("name", nargs="?", metavar="NAME", help="what the token is called, in logs too")
-    access.add_argument("--role", choices=get_args(Role), help="what it may do, for add")
+    roles = get_args(Role)
+    access.add_argument(
+        "--role", metavar="ROLE", choices=roles, help=f"what it may do, for add: {', '.join(roles[:-1])} or {roles[-1]}"
+    )
     access.add_argument("--access", metavar="FILE", help="the access file (TICKETD_ACCESS, or else access.json)")
     for word in takewhile("--".__ne__, arguments[1:]):
         _check_flag(word, commands.choices[arguments[0]])
