@@ -18,6 +18,8 @@ from ticketd.cli import main
 from ticketd.tools import COMMANDS
 
 FOLDER = Path(__file__).parent.parent / "man"
+# Nothing that somebody types is broken by a hyphen, or stretched.
+_PLAIN = (".nh", ".ad l")
 
 
 def pages() -> dict[str, str]:
@@ -28,6 +30,7 @@ def pages() -> dict[str, str]:
 def _ticketctl() -> Iterator[str]:
     parser = options_parser()
     yield f'.TH TICKETCTL 1 "" "ticketd {__version__}" "User Commands"'
+    yield from _PLAIN
     yield from _section("NAME", ["ticketctl - sell tickets with ticketd, from a terminal or a script"])
     yield from _section("SYNOPSIS", [str(parser.usage)])
     yield from _section("DESCRIPTION", [_joined(str(parser.description))])
@@ -53,6 +56,7 @@ def _ticketctl() -> Iterator[str]:
 def _ticketd() -> Iterator[str]:
     parser = _helped()
     yield f'.TH TICKETD 8 "" "ticketd {__version__}" "System Administration"'
+    yield from _PLAIN
     yield from _section("NAME", ["ticketd - sell a finite number of tickets to a crowd"])
     yield from _section("SYNOPSIS", "\n.br\n".join(map(str.strip, str(parser.usage).splitlines())).split("\n"))
     yield from _section("DESCRIPTION", [str(parser.description).replace("`", "")])
