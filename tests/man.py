@@ -6,7 +6,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from unittest import mock
@@ -18,6 +18,8 @@ from ticketd.cli import main
 from ticketd.tools import COMMANDS
 
 FOLDER = Path(__file__).parent.parent / "man"
+# Nothing that somebody types is broken by a hyphen, or stretched.
+_PLAIN = (".nh", ".ad l")
 
 
 def pages() -> dict[str, str]:
@@ -28,6 +30,7 @@ def pages() -> dict[str, str]:
 def _ticketctl() -> Iterator[str]:
     parser = options_parser()
     yield f'.TH TICKETCTL 1 "" "ticketd {__version__}" "User Commands"'
+    yield from _PLAIN
     yield from _section("NAME", ["ticketctl - sell tickets with ticketd, from a terminal or a script"])
     yield from _section("SYNOPSIS", [str(parser.usage)])
     yield from _section("DESCRIPTION", [_joined(str(parser.description))])
@@ -39,7 +42,9 @@ def _ticketctl() -> Iterator[str]:
         for field in command.fields:
             yield from _entry(field.name, f"{field.description}; {field.must_be}")
         yield ".RE"
-    yield from _section("ENVIRONMENT", _environment(parser))
+    helps = {action: re.search(r"TICKETD_\w+", action.help or "") for action in parser._actions}
+    variables = {match[0]: action for action, match in helps.items() if match}
+    yield from _section("ENVIRONMENT", _environment(variables))
     yield from _section("EXIT STATUS", [_joined(STATUSES.removeprefix("exit status: "))])
     yield ".SH EXAMPLES"
     for line in EXAMPLES.splitlines()[1:]:
@@ -51,6 +56,7 @@ def _ticketctl() -> Iterator[str]:
 def _ticketd() -> Iterator[str]:
     parser = _helped()
     yield f'.TH TICKETD 8 "" "ticketd {__version__}" "System Administration"'
+    yield from _PLAIN
     yield from _section("NAME", ["ticketd - sell a finite number of tickets to a crowd"])
     yield from _section("SYNOPSIS", "\n.br\n".join(map(str.strip, str(parser.usage).splitlines())).split("\n"))
     yield from _section("DESCRIPTION", [str(parser.description).replace("`", "")])
@@ -63,6 +69,9 @@ def _ticketd() -> Iterator[str]:
         yield from _arguments(command, command._actions)
         epilog = _joined(str(command.epilog))
         yield from [".PP", f"{epilog[0].upper()}{epilog[1:]}."]
+    # Each flag with a value.
+    variables = {f"TICKETD_{action.dest.upper()}": action for action in parser._actions if action.nargs != 0}
+    yield from _section("ENVIRONMENT", _environment(variables))
     yield from _section("EXIT STATUS", [str(parser.epilog).removeprefix("exit status: ")])
     yield from _section("SEE ALSO", [".BR ticketctl (1)"])
 
@@ -90,10 +99,9 @@ def _arguments(parser: argparse.ArgumentParser, actions: Iterable[argparse.Actio
         yield from _entry(typed, parser._get_formatter()._expand_help(action))
 
 
-def _environment(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        if match := re.search(r"TICKETD_\w+", action.help or ""):
-            yield from _entry(match[0], f"the value of {action.option_strings[-1]}, if that is not given")
+def _environment(variables: Mapping[str, argparse.Action]) -> Iterator[str]:
+    for name, action in variables.items():
+        yield from _entry(name, f"the value of {action.option_strings[-1]}, if that is not given")
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The manual pages: those in man/ are the ones that the programs describe, and the wheel installs them."""
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -21,19 +22,24 @@ def test_the_wheel_installs_every_manual_page() -> None:
     assert installed == {f"share/man/man{name[-1]}": [f"man/{name}"] for name in sorted(pages())}
 
 
+@pytest.mark.parametrize("columns", [80, 60])
 @pytest.mark.parametrize("name", ["ticketctl.1", "ticketd.8"])
-def test_a_manual_page_can_be_read(name: str) -> None:
+def test_a_manual_page_can_be_read(name: str, columns: int) -> None:
     if not shutil.which("groff"):
         pytest.skip("there is no groff")
     done = subprocess.run(
-        ["groff", "-man", "-Tascii", "-ww", "-rLL=80n", "-P-cbou"],
+        ["groff", "-man", "-Tascii", "-ww", f"-rLL={columns}n", "-P-cbou"],
         input=(FOLDER / name).read_bytes(),
         capture_output=True,
         timeout=30,
         check=True,
     )
     assert done.stderr == b""
-    shown = " ".join(done.stdout.decode().split())
+    text = done.stdout.decode()
+    assert max(map(len, text.splitlines())) <= columns
+    # A hyphen that is not typed must not stand in what is.
+    assert not re.search(r"[A-Za-z]-$", text, re.MULTILINE)
+    shown = " ".join(text.split())
     if name == "ticketctl.1":
         assert [command.name for command in known().values() if command.usage not in shown.replace("- ", "-")] == []
     else:

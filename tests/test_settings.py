@@ -1,5 +1,6 @@
 """Flags, environment variables and the config file: which of them counts, and what is said of one that is wrong."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import running, write_events
+from tests.man import pages
 from ticketd import __version__
 from ticketd.config import STATUS_ENDED, STATUS_USAGE, Limits, Options, Settings
 from ticketd.settings import parse
@@ -195,6 +197,13 @@ def test_all_settings_are_printed_and_may_be_set(write: Write, capsys: pytest.Ca
     ]
     text = "\n".join(line.removeprefix("# ") for line in lines if not line.endswith("="))
     assert parse(["--config", write(text.replace("unix-mode", "# unix-mode"))]) == parse([])
+
+
+def test_the_manual_page_has_a_variable_for_each_setting_with_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    values = re.findall(r"^# ([a-z-]+) =(?! false| true)", printed(capsys), re.MULTILINE)
+    variables = {f"TICKETD_{name.upper().replace('-', '_')}" for name in ("config", *values)}
+    [section] = re.findall(r"^\.SH ENVIRONMENT$(.*?)^\.SH", pages()["ticketd.8"], re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"TICKETD_\w+", section)) == variables
 
 
 def test_what_is_printed_says_where_it_is_from_and_no_passwords(

@@ -1,6 +1,6 @@
 """Draws a report on a terminal: a bar for each hour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +14,10 @@ from ticketd.wire.replies import EventReply
 # How each part of a bar looks, and its color. What tells them apart is the shape, since not everybody sees colors.
 _PARTS = {"sold": ("█", "red"), "held": ("▒", "yellow"), "cancelled": ("░", "green"), "redeemed": ("▪", "blue")}
 
-# How long the longest bar may be, and how much of the terminal the rest of its row takes.
+# How long the longest bar shall be at least, and how long it may be.
 _CELLS_MIN, _CELLS_MAX = 10, 60
-_OTHER_CELLS = 70
+# Between two columns.
+_GAP_CELLS = 2
 
 
 def draw(hours: Sequence[Hour], event: EventReply, zone: Zone) -> None:
@@ -27,18 +28,29 @@ def draw(hours: Sequence[Hour], event: EventReply, zone: Zone) -> None:
     if not hours:
         console.print("no bookings")
         return
-    table = Table(box=None, pad_edge=False, header_style="", footer_style="", show_footer=True)
-    table.add_column("HOUR", "total", no_wrap=True)
+    columns = {"HOUR": [*(zone.show(hour.hour) for hour in hours), "total"]}
     for what, (shape, _) in _PARTS.items():
-        total = sum(getattr(hour, what) for hour in hours)
-        table.add_column(f"{shape} {what.upper()}", str(total), justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
+        figures = [getattr(hour, what) for hour in hours]
+        columns[f"{shape} {what.upper()}"] = [str(figure) for figure in (*figures, sum(figures))]
+    if console.width - _cells(columns) < _CELLS_MIN:
+        # Without the name of the zone, and with those of the columns above them.
+        console.print("  ".join(columns).removeprefix("HOUR").strip().lower())
+        columns = {heading.partition(" ")[0]: texts for heading, texts in columns.items()}
+        columns["HOUR"] = [text.rpartition(" ")[0] or text for text in columns["HOUR"]]
+    cells = max(0, min(_CELLS_MAX, console.width - _cells(columns)))
     most = max(1, *map(_all, hours))
-    cells = max(_CELLS_MIN, min(_CELLS_MAX, console.width - _OTHER_CELLS))
-    for hour in hours:
-        figures = [str(getattr(hour, what)) for what in _PARTS]
-        table.add_row(zone.show(hour.hour), *figures, _bar(hour, most, cells))
+    table = Table(box=None, pad_edge=False, header_style="", footer_style="", show_footer=True)
+    for heading, (*_, last) in columns.items():
+        table.add_column(heading, last, justify="left" if heading == "HOUR" else "right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for hour, *texts in zip(hours, *columns.values(), strict=False):
+        table.add_row(*texts, _bar(hour, most, cells))
     console.print(table)
+
+
+def _cells(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return how much of a row these columns take, with the gaps after them."""
+    return sum(max(map(len, [heading, *texts])) + _GAP_CELLS for heading, texts in columns.items())
 
 
 def _all(hour: Hour) -> int:

@@ -1,6 +1,6 @@
-"""Fits the columns of a table into the width of a terminal. Pure."""
+"""Lays out the columns of a table: fits them into the width of a terminal, and draws them as lines. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 # Between two columns.
 GAP_CELLS = 2
@@ -35,3 +35,34 @@ def fit(widths: Mapping[str, int], steps: Sequence[Step], room: int) -> dict[str
 def total(widths: Mapping[str, int]) -> int:
     """Return how many cells columns of these widths take together."""
     return sum(widths.values()) + GAP_CELLS * (len(widths) - 1)
+
+
+def widths_of(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return the width, in cells, that each column takes for its texts."""
+    return {name: max(map(_width, texts)) for name, texts in columns.items()}
+
+
+def drawn(columns: Mapping[str, Sequence[str]], widths: Mapping[str, int], to_the_right: Collection[str]) -> str:
+    """Return the columns that have a width, as lines. What is too long is cut. These stand ``to_the_right``."""
+    aligned = [
+        [_padded(text, width, right=name in to_the_right) for text in columns[name]] for name, width in widths.items()
+    ]
+    return "\n".join((" " * GAP_CELLS).join(row).rstrip() for row in zip(*aligned, strict=True))
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    if _width(text) > width:
+        while _width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def _width(text: str) -> int:
+    # Most names are ASCII, and a command starts faster without the tables of wcwidth.
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(text))

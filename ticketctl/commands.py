@@ -14,6 +14,7 @@ from ticketctl.auto import AUTO
 from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
 from ticketctl.door import DOOR
 from ticketctl.export import EXPORT
+from ticketctl.facts import last_of
 from ticketctl.importing import IMPORT
 from ticketctl.output import (
     CANNOT_CONNECT,
@@ -31,7 +32,6 @@ from ticketctl.output import (
 from ticketctl.own import OwnCommand, OwnField
 from ticketctl.patience import ask_patiently
 from ticketctl.report import REPORT
-from ticketctl.tables import last_of
 from ticketctl.times import Reader, past, rfc3339
 from ticketctl.tokens import refuse_typed
 from ticketctl.watch import WATCH, follow

@@ -24,7 +24,7 @@ from ticketctl.output import (
     unknown,
 )
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.protocol import BUSY_CODES, NOT_DONE_CODES
+from ticketctl.protocol import AGAIN_AFTER_SECONDS, BUSY_CODES, NOT_DONE_CODES
 from ticketctl.times import Zone
 from ticketctl.tokens import who_am_i
 from ticketd.errors import TicketError
@@ -35,8 +35,7 @@ from ticketd.wire.requests import Redeem, Show
 from ticketd.wire.requests.fields import EventId
 from ticketd.wire.roles import may
 
-# How long to wait before a scan is sent again, unless the daemon says how long.
-AGAIN_AFTER_SECONDS = 0.5
+# A scan is sent again after this long, even if the daemon says that it will take longer.
 AGAIN_AFTER_SECONDS_MAX = 5.0
 # Codes after which a scan is sent again with its id.
 AGAIN_CODES = BUSY_CODES | {"idle_timeout", "outcome_unknown"}

@@ -16,9 +16,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ticketctl import pages
 from ticketctl.cells import cell
 from ticketctl.client import CannotConnectError, Client, RefusedError
+from ticketctl.facts import redeemers, redemptions
 from ticketctl.output import CANNOT_CONNECT, DONE, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.tables import redeemers, redemptions
 from ticketd.errors import TicketError
 from ticketd.model import Id, TicketState, printable
 from ticketd.wire.codec import encode

@@ -48,11 +48,11 @@ class Where(NamedTuple):
 
 
 class Token:
-    """A secret that says who somebody is. ``may_be_read`` allows to send it where others can read it."""
+    """A secret that says who somebody is. ``allow_plaintext``: also without TLS, for others to read."""
 
-    def __init__(self, secret: str, may_be_read: bool = False) -> None:
+    def __init__(self, secret: str, allow_plaintext: bool = False) -> None:
         self._secret = secret
-        self.may_be_read = may_be_read
+        self.allow_plaintext = allow_plaintext
 
     @property
     def secret(self) -> str:
@@ -113,7 +113,7 @@ def check_private(where: Where, token: Token | None, peer: Any) -> None:
 
     ``peer`` is the address at the other end, as sockets tell it.
     """
-    if token is None or token.may_be_read or where.tls or where.host.startswith(UNIX_PREFIX):
+    if token is None or token.allow_plaintext or where.tls or where.host.startswith(UNIX_PREFIX):
         return
     address: str = peer[0]
     if not (address.startswith("127.") or address == "::1"):

@@ -7,9 +7,10 @@ import msgspec
 
 from ticketctl import pages
 from ticketctl.client import CannotConnectError, Client, RefusedError
+from ticketctl.facts import last_of
 from ticketctl.output import CANNOT_CONNECT, DONE, Output, status_of
 from ticketctl.render import booking_line
-from ticketctl.tables import BookingsTable, last_of
+from ticketctl.tables import BookingsTable
 from ticketd.model import printable
 from ticketd.wire.codec import encode
 from ticketd.wire.replies import BookingsReply

@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -27,6 +26,7 @@ from ticketctl.output import (
 )
 from ticketctl.own import OwnCommand
 from ticketctl.protocol import TIMEOUT_SECONDS
+from ticketctl.render import summaries
 from ticketctl.times import Zone
 from ticketctl.tokens import read_token
 from ticketd import __version__
@@ -85,14 +85,8 @@ def options_parser() -> argparse.ArgumentParser:
 
 def help_text(parser: argparse.ArgumentParser, commands: Mapping[str, Command | OwnCommand]) -> str:
     """Return the help, with a list of these commands, in the width of the terminal."""
-    names = max(map(len, commands))
-    columns = max(40, shutil.get_terminal_size().columns)
-    lines = [
-        textwrap.fill(
-            f"{name:<{names}}  {command.summary}", columns, initial_indent="  ", subsequent_indent=" " * (names + 4)
-        )
-        for name, command in commands.items()
-    ]
+    columns = shutil.get_terminal_size().columns
+    lines = summaries([(name, command.summary) for name, command in commands.items()], columns, 2)
     listed = "\n".join(["commands, which help COMMAND explains:", *lines])
     return parser.format_help().replace("\noptions:\n", f"\n{listed}\n\noptions:\n")
 
@@ -115,7 +109,7 @@ def client_of(options: argparse.Namespace, parser: argparse.ArgumentParser, seco
 
             tls = Tls(authorities)
         if token_file:
-            token = read_token(token_file, may_be_read=options.plain_token)
+            token = read_token(token_file, allow_plaintext=options.plain_token)
     except ValueError as error:
         parser.exit(USAGE, f"ticketctl: {error}\n")
     return Client(host, port, tls=tls, token=token, timeout=timeout)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from ticketctl.client import CannotConnectError, Client, RefusedError
-from ticketctl.tables import last_of
+from ticketctl.facts import last_of
 from ticketd.wire.replies import BookingsReply, ErrorReply, EventFacts, EventsReply, Reply
 from ticketd.wire.requests import Bookings, List, Request
 

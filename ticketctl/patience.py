@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable
 
 from ticketctl.client import CannotConnectError, Client
+from ticketctl.protocol import AGAIN_AFTER_SECONDS
 from ticketd.wire.replies import ErrorReply, Reply
 from ticketd.wire.requests import Ping
-
-# How long to wait before another try.
-AGAIN_AFTER_SECONDS = 0.5
 
 
 def ask_patiently(ask: Callable[[], Reply], seconds: float) -> Reply:

@@ -28,7 +28,7 @@ RECEIVE_BYTES = 64 * 1024
 REQUESTS_IN_FLIGHT_MAX = 64
 # How often a repeatable request is sent if connections break.
 ATTEMPTS_MAX = 2
-# How long to wait before a request is sent again to a daemon that is busy, if it does not say how long; and at least.
+# How long to wait before another try with a daemon that is busy or gone, if it does not say how long; and at least.
 AGAIN_AFTER_SECONDS = 0.5
 AGAIN_AFTER_SECONDS_MIN = 0.01
 

@@ -6,7 +6,7 @@ Control characters are escaped, whatever a server sends, so that none of them re
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -85,20 +85,27 @@ def _shown_in(zone: Zone, utc: str) -> str:
         return utc
 
 
-def usages(commands: Iterable[CommandHelp], columns: int | None = None) -> list[str]:
+def _usages(commands: Sequence[CommandHelp], columns: int | None) -> list[str]:
     """Return a line for each command, with the summaries in one column. A very long usage does not move the column.
 
-    If these lines do not fit into the columns of a terminal, the summaries stand below, and both are wrapped.
+    If these lines do not fit into the columns of a terminal, they have the names instead of the usages.
     """
-    commands = list(commands)
     width = max((len(command.usage) for command in commands if len(command.usage) <= _USAGE_CHARS_MAX), default=0)
     lines = [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]
     if columns is None or max(map(len, lines), default=0) <= columns:
         return lines
+    lines = summaries([(command.command, command.summary) for command in commands], columns)
+    return [*lines, "", "help COMMAND shows what a command takes"]
+
+
+def summaries(commands: Iterable[tuple[str, str]], columns: int, indent: int = 0) -> list[str]:
+    """Return commands, each with its summary, in two columns, wrapped to the columns of a terminal."""
+    commands = list(commands)
+    width = max((len(name) for name, _ in commands), default=0)
     return [
         line
-        for command in commands
-        for line in (*wrapped(command.usage, columns, 8), *wrapped(command.summary, columns, 4, 4))
+        for name, summary in commands
+        for line in wrapped(f"{name:<{width}}  {summary}", columns, indent + width + 2, indent)
     ]
 
 
@@ -157,7 +164,7 @@ def _tabbed(values: Iterable[Any]) -> str:
 
 def _help(reply: HelpReply, columns: int | None, zone: Zone) -> str:
     if len(reply.commands) != 1:
-        return "\n".join(usages(reply.commands, columns))
+        return "\n".join(_usages(reply.commands, columns))
     command = reply.commands[0]
     lines = [*wrapped(command.usage, columns, 8), *wrapped(command.summary, columns, 2, 2)]
     for field in command.fields:

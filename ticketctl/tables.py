@@ -1,4 +1,4 @@
-"""Replies as people see them on a terminal: in columns and sentences, with times in their zone.
+"""Replies as people see them on a terminal: in columns that fit its width, or in sentences, with times in their zone.
 
 Knows the layout of each kind of reply, and nothing of where it goes. What it returns has no control characters.
 """
@@ -6,31 +6,32 @@ Knows the layout of each kind of reply, and nothing of where it goes. What it re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import Any
 
 from msgspec.structs import asdict
 
+from ticketctl import sentences
 from ticketctl.cells import cell
-from ticketctl.columns import Step, fit, total
+from ticketctl.columns import Step, drawn, fit, total, widths_of
+from ticketctl.facts import last_of
 from ticketctl.sale import phase
 from ticketctl.times import Zone
-from ticketd.model import printable
 from ticketd.wire.replies import (
     BookingFacts,
     BookingReply,
     BookingsReply,
-    ChangeFacts,
     EventFacts,
     EventReply,
     EventsReply,
     EventStats,
-    RedemptionFacts,
     Reply,
     SlowCommit,
     StatsReply,
     TicketReply,
 )
+
+# What stands below the name of each column: one text for each row.
+_Columns = dict[str, list[str]]
 
 _EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
 # Columns that are shown if an event has something there.
@@ -47,20 +48,20 @@ _FIGURES = (
 # Times in these columns are shown to the second: they are in the midst of a sale.
 _TO_THE_SECOND = ("booked_at", "expires", "at")
 # How a list of events becomes narrower. Ids are whole, since people type them.
-_NARROWER: Sequence[Step] = (
+_NARROWER_EVENTS: Sequence[Step] = (
     *(("name", 20), ("held", 0), ("sold", 0), ("name", 12), ("capacity", 0), ("sale", 0), ("date", 0)),
     *(("name", 6), ("name", 0), ("available", 0)),
 )
 # Of one event all is shown, as far as its name can be cut.
 _NAME_CUT: Sequence[Step] = (("name", 16),)
-_DONE = {
-    "extend": "extended",
-    "confirm": "confirmed",
-    "release": "released",
-    "expire": "expired",
-    "cancel": "cancelled",
-    "reissue": "reissued",
-}
+# The same for bookings: most ids have 36 characters.
+_NARROWER_BOOKINGS: Sequence[Step] = (
+    *(("buyer", 20), ("by", 0), ("expires", 0), ("buyer", 10), ("booked_at", 0), ("event", 0), ("buyer", 0)),
+    *(("quantity", 0), ("state", 0)),
+)
+# How columns of bookings are called where room is scarce.
+_SHORT = {"quantity": "QTY", "booked_at": "BOOKED"}
+_NARROWER_STATS: Sequence[Step] = (("refused", 20), ("expired", 0), ("queues", 0), ("requests", 0))
 
 
 def table(reply: Reply, zone: Zone) -> str:
@@ -71,11 +72,11 @@ def table(reply: Reply, zone: Zone) -> str:
         case EventReply():
             return _event(reply, zone) + ("\n(as before)" if reply.replayed else "")
         case BookingReply():
-            return _booking(reply, zone)
+            return sentences.of_booking(reply, zone)
         case BookingsReply():
             return (BookingsTable(zone).rows(reply.bookings) if reply.bookings else "no bookings") + more(reply)
         case TicketReply():
-            return _ticket(reply, zone)
+            return sentences.of_ticket(reply, zone)
         case StatsReply():
             return _stats(reply, zone)
         case _:
@@ -88,41 +89,47 @@ def more(reply: EventsReply | BookingsReply) -> str:
     return f"\n(more after {cell(after)})" if reply.more and after else ""
 
 
-def last_of(reply: EventsReply | BookingsReply) -> str | None:
-    """Return the id after which the next page begins, or None if a server does not say that."""
-    if isinstance(reply, BookingsReply):
-        # Older daemons do not send it. They send no empty page with more after it.
-        return reply.last or (reply.bookings[-1].id if reply.bookings else None)
-    return reply.events[-1].id if reply.events else None
-
-
-def redemptions(booking: BookingFacts) -> dict[str, datetime | None]:
-    """Return those tickets of a booking that were redeemed, and when."""
-    # Whatever a server sends: a ticket without its time was redeemed too.
-    return dict(zip_longest(booking.redeemed, booking.redeemed_at))
-
-
-def redeemers(booking: BookingFacts) -> dict[str, str | None]:
-    """Return those tickets of a booking of which the daemon tells who redeemed them, and who that was."""
-    return dict(zip(booking.redeemed, booking.redeemed_by, strict=False))
-
-
 class BookingsTable:
-    """Bookings under the names of their columns, some after the other: columns only grow."""
+    """Bookings under the names of their columns, some after the other.
+
+    Columns only grow. Once they are too wide for the terminal, less is shown of each booking. Whenever other columns
+    are shown than before, their names stand above them.
+    """
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
-        self._widths = list(map(len, _BOOKING_COLUMNS))
-        self._began = False
+        self._is_narrow = False
+        self._widths: dict[str, int] = {}
+        self._named: list[str] = []
 
     def rows(self, bookings: Sequence[BookingFacts]) -> str:
-        """Return the rows of these bookings; above the first ones are the names of the columns."""
-        rows = [_row(booking, _BOOKING_COLUMNS, self._zone) for booking in bookings]
-        if not self._began:
-            rows.insert(0, [name.upper() for name in _BOOKING_COLUMNS])
-            self._began = True
-        self._widths = [max(self._widths[at], *(_width(row[at]) for row in rows)) for at in range(len(self._widths))]
-        return _lines(_BOOKING_COLUMNS, rows, self._widths)
+        """Return the rows of these bookings, at least one."""
+        columns = self._columns(bookings)
+        if not self._is_narrow and total(self._widths) > _room():
+            self._is_narrow, self._widths = True, {}
+            columns = self._columns(bookings)
+        widths = fit(self._widths, _NARROWER_BOOKINGS, _room()) if self._is_narrow else self._widths
+        if self._named == list(widths):
+            columns = {name: texts[1:] for name, texts in columns.items()}
+        self._named = list(widths)
+        return drawn(columns, widths, _FIGURES)
+
+    def _columns(self, bookings: Sequence[BookingFacts]) -> _Columns:
+        """Return what stands in each column, and let them grow."""
+        columns = _columns(_BOOKING_COLUMNS, bookings, self._zone)
+        if self._is_narrow:
+            columns = {name: self._shortened(name, texts) for name, texts in columns.items()}
+            # What no booking has had so far needs no room.
+            columns = {name: texts for name, texts in columns.items() if name in self._widths or any(texts[1:])}
+        self._widths = {name: max(width, self._widths.get(name, 0)) for name, width in widths_of(columns).items()}
+        return columns
+
+    def _shortened(self, name: str, texts: list[str]) -> list[str]:
+        heading, *values = texts
+        if name in ("booked_at", "expires"):
+            # Without the seconds, and the name of the zone.
+            values = [value[: len("2027-07-11 20:00")] for value in values]
+        return [_SHORT.get(name, heading), *values]
 
 
 def _list(events: Sequence[EventFacts], zone: Zone) -> str:
@@ -130,7 +137,7 @@ def _list(events: Sequence[EventFacts], zone: Zone) -> str:
     used = [name for name in _SALE_COLUMNS if any(getattr(event, name) for event in events)]
     wide = _columns([*_EVENT_COLUMNS, *used], events, zone)
     if fitted := _fitted(wide, _NAME_CUT):
-        return _shown(wide, fitted)
+        return drawn(wide, fitted, _FIGURES)
     now = datetime.now(UTC)
     narrow = _columns(_EVENT_COLUMNS, events, zone)
     # Without the name of the zone.
@@ -138,17 +145,22 @@ def _list(events: Sequence[EventFacts], zone: Zone) -> str:
     narrow["sale"] = ["SALE", *(phase(event, now) for event in events)]
     if not any(narrow["sale"][1:]):
         del narrow["sale"]
-    return _shown(narrow, fit(_widths(narrow), _NARROWER, _room()))
+    return _shown(narrow, _NARROWER_EVENTS)
 
 
 def _event(event: EventFacts, zone: Zone) -> str:
-    """Return an event in columns; those of its sale become a line below it if the terminal is too narrow."""
+    """Return an event in columns; those of its sale become a line below it if the terminal is too narrow.
+
+    If even the others do not fit, each has a line.
+    """
     used = [name for name in _SALE_COLUMNS if getattr(event, name)]
     wide = _columns([*_EVENT_COLUMNS, *used], [event], zone)
-    if not used or _fitted(wide, ()):
-        return _shown(wide, fit(_widths(wide), _NAME_CUT, _room()))
+    if fitted := _fitted(wide, _NAME_CUT if not used else ()):
+        return drawn(wide, fitted, _FIGURES)
     columns = _columns(_EVENT_COLUMNS, [event], zone)
-    return _shown(columns, fit(_widths(columns), _NAME_CUT, _room())) + _sale_below(event, zone)
+    if fitted := _fitted(columns, _NAME_CUT):
+        return drawn(columns, fitted, _FIGURES) + _sale_below(event, zone)
+    return _aligned([(name, value) for name, (_, value) in wide.items()])
 
 
 def _sale_below(event: EventFacts, zone: Zone) -> str:
@@ -158,74 +170,21 @@ def _sale_below(event: EventFacts, zone: Zone) -> str:
     return f"\n  {said}" if said else ""
 
 
-def _booking(booking: BookingReply, zone: Zone) -> str:
-    what = f"{booking.quantity} ticket{'s' if booking.quantity > 1 else ''} of event {booking.event}"
-    whose = f" for {booking.buyer}" if booking.buyer else ""
-    again = ", as before" if booking.replayed else ""
-    until = f" until {zone.show(booking.expires, seconds=True)}" if booking.expires else ""
-    lines = [f"booking {booking.id}: {what}{whose}, {booking.state}{until}{again}; {booking.available} left after it"]
-    redeemed, by = redemptions(booking), redeemers(booking)
-    lines += [
-        f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}{_by(by.get(ticket))}"
-        for ticket in booking.tickets
-    ]
-    lines.append(f"  made at {zone.show(booking.booked_at, seconds=True)}{_by(booking.by)}")
-    lines += [f"  {_change(change, zone)}" for change in booking.changes]
-    return "\n".join(map(printable, lines))
-
-
-def _ticket_state(ticket: str, booking: BookingReply, redeemed: Mapping[str, datetime | None], zone: Zone) -> str:
-    if ticket in redeemed:
-        at = redeemed[ticket]
-        when = f" at {zone.show(at, seconds=True)}" if at else ""
-        return f", redeemed{when}{' by this scan' if ticket in booking.admitted else ''}"
-    return ", cancelled" if ticket in booking.cancelled else ""
-
-
-def _change(change: ChangeFacts, zone: Zone) -> str:
-    said = f"{_DONE[change.what]} at {zone.show(change.at, seconds=True)}{_by(change.by)}"
-    if change.expires:
-        return f"{said}, until {zone.show(change.expires, seconds=True)}"
-    if change.what == "reissue":
-        return f"{said}: {' is now '.join(change.tickets)}"
-    return f"{said}: {', '.join(change.tickets)}" if change.tickets else said
-
-
-def _ticket(ticket: TicketReply, zone: Zone) -> str:
-    at = f" at {zone.show(ticket.redeemed_at, seconds=True)}" if ticket.redeemed_at else ""
-    again = ", as before" if ticket.replayed else ""
-    by = _by(ticket.by)
-    head = f"ticket {ticket.id}: event {ticket.event}, booking {ticket.booking}, {ticket.state}{at}{by}{again}"
-    return "\n".join(map(printable, [head, *(f"  {_redemption(each, zone)}" for each in ticket.history)]))
-
-
-def _redemption(redemption: RedemptionFacts, zone: Zone) -> str:
-    why = f": {redemption.reason}" if redemption.reason else ""
-    what = "redeemed" if redemption.what == "redeem" else "annulled"
-    return f"{what} at {zone.show(redemption.at, seconds=True)}{_by(redemption.by)}{why}"
-
-
-def _by(name: str | None) -> str:
-    """Return who did something, if the daemon tells."""
-    return f" by {name}" if name else ""
-
-
 def _stats(stats: StatsReply, zone: Zone) -> str:
     parts = [_aligned([(name, cell(value)) for name, value in asdict(stats).items() if name not in _STATS_LISTS])]
     if stats.busiest:
-        rows = [[name.upper() for name in _STATS_COLUMNS], *(_stats_row(event) for event in stats.busiest)]
-        busiest = dict(zip(_STATS_COLUMNS, zip(*rows, strict=True), strict=True))
-        parts.append(f"the busiest events since the daemon started:\n{_shown(busiest, _widths(busiest))}")
+        busiest = _columns(_STATS_COLUMNS, stats.busiest, zone)
+        busiest["refused"] = ["REFUSED", *map(_refused, stats.busiest)]
+        parts.append(f"the busiest events since the daemon started:\n{_shown(busiest, _NARROWER_STATS)}")
     if stats.slowest:
         slowest = _columns(SlowCommit.__struct_fields__, stats.slowest, zone)
-        parts.append(f"the slowest commits of the last hour:\n{_shown(slowest, _widths(slowest))}")
+        parts.append(f"the slowest commits of the last hour:\n{_shown(slowest, _NARROWER_STATS)}")
     return "\n\n".join(parts)
 
 
-def _stats_row(event: EventStats) -> list[str]:
+def _refused(event: EventStats) -> str:
     most_first = sorted(event.refused.items(), key=lambda item: (-item[1], item[0]))
-    refused = ", ".join(f"{count} {code}" for code, count in most_first)
-    return [cell(value) for value in (event.id, event.sold, event.held, event.expired, refused)]
+    return cell(", ".join(f"{count} {code}" for code, count in most_first))
 
 
 def _aligned(fields: Sequence[tuple[str, str]]) -> str:
@@ -233,34 +192,9 @@ def _aligned(fields: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in fields)
 
 
-def _columns(names: Sequence[str], items: Iterable[Any], zone: Zone) -> dict[str, list[str]]:
+def _columns(names: Iterable[str], items: Sequence[Any], zone: Zone) -> _Columns:
     """Return what stands in each column, below its name."""
-    rows = [_row(item, names, zone) for item in items]
-    return {name: [name.upper(), *(row[at] for row in rows)] for at, name in enumerate(names)}
-
-
-def _widths(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    return {name: max(map(_width, texts)) for name, texts in columns.items()}
-
-
-def _fitted(columns: Mapping[str, Sequence[str]], steps: Sequence[Step]) -> dict[str, int] | None:
-    """Return the widths of the columns once the steps are taken, or None if that is still too wide."""
-    widths = fit(_widths(columns), steps, _room())
-    return widths if total(widths) <= _room() else None
-
-
-def _room() -> int:
-    return shutil.get_terminal_size().columns
-
-
-def _shown(columns: Mapping[str, Sequence[str]], widths: Mapping[str, int]) -> str:
-    """Return the columns that have a width, as lines."""
-    names = list(widths)
-    return _lines(names, zip(*(columns[name] for name in names), strict=True), list(widths.values()))
-
-
-def _row(item: Any, columns: Sequence[str], zone: Zone) -> list[str]:
-    return [_table_cell(column, getattr(item, column), zone) for column in columns]
+    return {name: [name.upper(), *(_table_cell(name, getattr(item, name), zone) for item in items)] for name in names}
 
 
 def _table_cell(column: str, value: Any, zone: Zone) -> str:
@@ -273,30 +207,16 @@ def _value(name: str, value: Any, zone: Zone) -> str:
     return zone.show(value, seconds=name in _TO_THE_SECOND) if isinstance(value, datetime) else cell(value)
 
 
-def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> str:
-    return "\n".join(
-        "  ".join(
-            _padded(text, width, right=column in _FIGURES)
-            for column, text, width in zip(columns, row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+def _shown(columns: _Columns, steps: Sequence[Step]) -> str:
+    """Return the columns as lines, as narrow as the steps make them if the terminal is."""
+    return drawn(columns, fit(widths_of(columns), steps, _room()), _FIGURES)
 
 
-def _padded(text: str, width: int, *, right: bool) -> str:
-    if _width(text) > width:
-        while _width(text) > width - 1:
-            text = text[:-1]
-        text += "…"
-    space = " " * (width - _width(text))
-    return space + text if right else text + space
+def _fitted(columns: _Columns, steps: Sequence[Step]) -> Mapping[str, int] | None:
+    """Return the widths of the columns once the steps are taken, or None if that is still too wide."""
+    widths = fit(widths_of(columns), steps, _room())
+    return widths if total(widths) <= _room() else None
 
 
-def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    # Most names are ASCII, and a command starts faster without the tables of wcwidth.
-    if text.isascii():
-        return len(text)
-    from wcwidth import wcswidth
-
-    return max(0, wcswidth(text))
+def _room() -> int:
+    return shutil.get_terminal_size().columns

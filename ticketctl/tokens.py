@@ -22,8 +22,8 @@ _TELLS = re.compile(r"\bauth\b|(?<![\w.-])[\w-]{43}(?![\w.-])", re.IGNORECASE | 
 class _FileToken(Token):
     """The token in a file. It is read again for each connection, since it may have been replaced."""
 
-    def __init__(self, file: str, may_be_read: bool) -> None:
-        super().__init__(_secret_in(file), may_be_read)
+    def __init__(self, file: str, allow_plaintext: bool) -> None:
+        super().__init__(_secret_in(file), allow_plaintext)
         self._file = file
 
     @property
@@ -36,13 +36,13 @@ class _FileToken(Token):
         return self._secret
 
 
-def read_token(file: str, *, may_be_read: bool = False) -> Token:
+def read_token(file: str, *, allow_plaintext: bool = False) -> Token:
     """Return the token in a file. Raises ValueError, whose message tells nothing of the secret.
 
-    ``may_be_read`` allows to send it where others can read it. The file must be for its owner alone. It is read again
-    for each connection.
+    ``allow_plaintext`` allows to send it without TLS, where others can read it. The file must be for its owner alone.
+    It is read again for each connection.
     """
-    return _FileToken(file, may_be_read)
+    return _FileToken(file, allow_plaintext)
 
 
 def _secret_in(file: str) -> str:

@@ -18,7 +18,7 @@ from ticketctl.failures import NotTicketdError
 from ticketctl.interrupt import Interrupter, OverError, ReaderGoneError
 from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, status_of
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.patience import AGAIN_AFTER_SECONDS
+from ticketctl.protocol import AGAIN_AFTER_SECONDS
 from ticketctl.render import render
 from ticketctl.times import Zone
 from ticketd.errors import TicketError

@@ -126,17 +126,21 @@ def _in_words(error: Exception) -> str:
     return f"{where.replace('$.', '').replace('`', '')} must be {kind.__metadata__[0].title}"
 
 
-def unknown_users(access: AccessList) -> list[str]:
-    """Return those users of the list who have no account on this machine. A number is a user without a name."""
-    return [user for user in access.users if not user.isdigit() and not _is_user(user)]
+def user_numbers(access: AccessList) -> dict[str, int]:
+    """Return the numbers of those users of the list whom this machine knows. It waits for whoever knows the names.
+
+    A number in the list is a user without a name.
+    """
+    return {user: number for user in access.users if (number := _user_number(user)) is not None}
 
 
-def _is_user(name: str) -> bool:
+def _user_number(user: str) -> int | None:
+    if user.isdigit():
+        return int(user)
     try:
-        pwd.getpwnam(name)
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
-        return False
-    return True
+        return None
 
 
 def write(path: Path, access: AccessList) -> None:

@@ -25,7 +25,7 @@ STATUS_BUG = 7
 RETRY_AFTER_SECONDS = 1.0
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400, extra={"metavar": "SECONDS"})]
 Bytes = Annotated[int, Meta(ge=1_024, le=16_777_216)]
 
 

@@ -128,6 +128,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     ledger_files = () if is_database_url(options.ledger) else files_of(Path(options.ledger))
     file, disk_thread = EventsFile(options.events, ledger_files), DiskThread("events-file")
     security = Security(options)
+    await security.look_up_users()
     # Before there is a ledger: whoever is refused has changed nothing.
     new_monitor = _load_monitor() if options.metrics else None
     sockets = await open_sockets(options, security)
@@ -151,13 +152,13 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
     async with asyncio.TaskGroup() as tasks:
         telling = tasks.create_task(ending.supervise("watchdog", manager.keep_alive()))
         committing = tasks.create_task(ending.supervise("committer", committer.run(), vital=True))
-        refreshing = syncing = None
+        refreshing = syncing = reloading = None
         if isinstance(ledger, SharedLedger):
             refreshing = tasks.create_task(ending.supervise("refresher", refresh(ledger, catalogue, committer.health)))
         if isinstance(ledger, CheckedLedger):
             tasks.create_task(ending.supervise("check of the ledger", ledger.check()))
         # End holds that ran out while the daemon was down, before the first client connects.
-        await committer.end_due_holds()
+        await committer.expiry.end()
         try:
             await file_sync.start(events_in_file)
             if ending.at_once:
@@ -165,7 +166,7 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             # First, since it may be refused: before anybody has bought anything.
             watched = f" metrics={await listen_for_metrics(monitor, sockets.metrics)}" if monitor else ""
             addresses = await listen(server, sockets.service, options, security)
-            security.reload_on_signal(server)
+            reloading = tasks.create_task(ending.supervise("reload", security.reload_on_signal(server)))
         except (CannotListenError, CannotOpenError, EventsFileError) as error:
             cannot_serve = error
         else:
@@ -195,6 +196,8 @@ async def run(options: Options, write_line: Callable[[str], None]) -> int:
             await _wait_for_file(syncing, file, began + limits.drain_seconds_max * FILE_SHARE)
         if refreshing:
             refreshing.cancel()
+        if reloading:
+            reloading.cancel()
         committer.close()
         await _close_ledger(ledger, committing, ending, began + limits.drain_seconds_max * LEDGER_SHARE)
         telling.cancel()

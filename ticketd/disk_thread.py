@@ -1,5 +1,5 @@
-"""Owns a thread that waits for the disk, so that the loop never does. A disk that hangs does not keep the process
-from ending."""
+"""Owns a thread that waits for the disk, or for whatever else may hang, so that the loop never does. That does not keep
+the process from ending."""
 
 import asyncio
 import threading

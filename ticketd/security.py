@@ -7,12 +7,14 @@ import ssl
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ticketd import access_file, certificate
 from ticketd.access_file import AccessFileError, AccessList
 from ticketd.certificate import CertificateError
 from ticketd.config import Options
+from ticketd.disk_thread import DiskThread
 from ticketd.serving.access import Access
 from ticketd.serving.listening import Address, is_reached_by_others
 from ticketd.serving.server import Server
@@ -21,6 +23,8 @@ log = logging.getLogger("ticketd")
 
 # A log line has at most so many names of tokens.
 NAMES_MAX = 20
+# How long this machine may take to say who its users are. It may have to ask another one.
+USERS_SECONDS_MAX = 2.0
 
 
 class CannotListenError(Exception):
@@ -33,14 +37,15 @@ class Security:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._list = AccessList()
+        # The numbers of its users, and the thread that looks them up.
+        self._users: dict[str, int] = {}
+        self._thread: DiskThread | None = None
         self.access: Access | None = None
         self.tls: ssl.SSLContext | None = None
         if options.access:
             self._list = access_file.read(options.access)
             self.access = Access(self._list, options.limits.sales_per_second_max)
             _warn_of_readers(options.access, "the access file", "hashes of tokens")
-            for user in access_file.unknown_users(self._list):
-                log.warning("the access file %s has a user %s, whom this machine does not know", options.access, user)
         if options.tls_certificate:
             try:
                 self.tls = certificate.read(options.tls_certificate, options.tls_key)
@@ -88,16 +93,41 @@ class Security:
             )
         log.warning("open to the network: whoever reaches %s can read the metrics", where)
 
-    def reload_on_signal(self, server: Server) -> None:
-        """Read both again on every SIGHUP, and at once if one came before. What cannot be used changes nothing."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, server)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    async def look_up_users(self) -> None:
+        """Find out who the users in the access file are. Until then they may do nothing."""
+        if self.access:
+            self.access.replace(self._list, await self._numbers(self._list))
 
-    def _reload(self, server: Server) -> None:
+    async def _numbers(self, access: AccessList) -> dict[str, int]:
+        """Return the numbers of the users in a list; if this machine does not answer in time, those that it knew."""
+        if not access.users:
+            return {}
+        self._thread = self._thread or DiskThread("users")
+        why = "whom this machine does not know"
+        try:
+            async with asyncio.timeout(USERS_SECONDS_MAX):
+                self._users = await self._thread.do(partial(access_file.user_numbers, access))
+        except TimeoutError:
+            why = "and this machine does not say who that is; send SIGHUP when it does"
+        for user in access.users.keys() - self._users.keys():
+            log.warning("the access file %s has a user %s, %s", self._options.access, user, why)
+        return {user: number for user, number in self._users.items() if user in access.users}
+
+    async def reload_on_signal(self, server: Server) -> None:
+        """Read both again on every SIGHUP, and at once if one came before. What cannot be used changes nothing."""
+        hung_up = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            await self._reload(server)
+
+    async def _reload(self, server: Server) -> None:
         """Read each by itself: a bad certificate must not save a token that is taken back."""
         options = self._options
         if self.access and options.access:
-            self._reload_access(self.access, options.access, server)
+            await self._reload_access(self.access, options.access, server)
         if options.tls_certificate:
             try:
                 self.tls = server.tls = certificate.read(options.tls_certificate, options.tls_key)
@@ -107,14 +137,15 @@ class Security:
         if not options.access and not options.tls_certificate:
             log.info("got SIGHUP, but there is neither an access file nor a certificate to read again")
 
-    def _reload_access(self, access: Access, path: Path, server: Server) -> None:
+    async def _reload_access(self, access: Access, path: Path, server: Server) -> None:
         try:
             after = access_file.read(path)
         except AccessFileError as error:
             log.warning("%s; the access file that was read before stays in use", error)
             return
+        users = await self._numbers(after)
         before, self._list = self._list, after
-        access.replace(after)
+        access.replace(after, users)
         ended = server.recheck()
         changes = _changes(before, after)
         log.info(

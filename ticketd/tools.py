@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -97,8 +99,13 @@ def parse(arguments: list[str]) -> list[Any]:
         "what", nargs="?", metavar="add|list|remove", help="add or remove a token, or list all who have a role"
     )
     access.add_argument("name", nargs="?", metavar="NAME", help="what the token is called, in logs too")
-    access.add_argument("--role", choices=get_args(Role), help="what it may do, for add")
+    roles = get_args(Role)
+    access.add_argument(
+        "--role", metavar="ROLE", choices=roles, help=f"what it may do, for add: {', '.join(roles[:-1])} or {roles[-1]}"
+    )
     access.add_argument("--access", metavar="FILE", help="the access file (TICKETD_ACCESS, or else access.json)")
+    for word in takewhile("--".__ne__, arguments[1:]):
+        _check_flag(word, commands.choices[arguments[0]])
     values = parser.parse_args(arguments)
     if values.command == "access":
         if values.what not in ("add", "list", "remove"):
@@ -117,6 +124,15 @@ def parse(arguments: list[str]) -> list[Any]:
         if (values.what == "add") != (values.role is not None):
             access.error("add needs --role" if values.what == "add" else f"{values.what} takes no --role")
     return list(vars(values).values())
+
+
+def _check_flag(word: str, command: argparse.ArgumentParser) -> None:
+    """Exit with STATUS_USAGE if a word looks like a flag, and is none. It must not lack something else first."""
+    flag, flags = word.partition("=")[0], command._option_string_actions
+    if flag.startswith("-") and flag not in flags:
+        near = get_close_matches(flag, flags, 1)
+        hint = f"did you mean {near[0]}?" if near else f"see {command.prog} --help"
+        command.error(f"there is no flag {shown(flag)}; {hint}")
 
 
 def _ledger(text: str) -> str:
@@ -197,8 +213,10 @@ def _change_access(what: str, name: str | None, role: Role | None, file: str) ->
             print(f"user:{user}\t{theirs}")
         if access.anonymous:
             print(f"anonymous\t{access.anonymous}")
-        for user in access_file.unknown_users(access):
-            print(f"ticketd: this machine does not know the user {user}", file=sys.stderr)
+        known = access_file.user_numbers(access)
+        for user in access.users:
+            if user not in known:
+                print(f"ticketd: this machine does not know the user {user}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[..., Coroutine[Any, Any, int]]] = {

@@ -129,7 +129,7 @@ async def test_a_closed_committer_answers_its_queue_and_takes_no_more(opened: Op
         assert not after.done(), "nobody is answered while it still asks"
         assert isinstance((await before)[0], BookingReply)
         assert codes(await after) == ["shutting_down"]
-        await committer.end_due_holds()
+        await committer.expiry.end()
 
 
 async def test_a_request_that_hits_a_bug_spoils_no_other_request(opened: Opened) -> None:
@@ -183,7 +183,7 @@ async def test_with_the_ledger_away_writes_wait_and_expiry_does_not(tmp_path: Pa
     ledger = AwayLedger(tmp_path / "events.db", 30)
     committer = Committer(ledger, Catalogue([]), Limits())
     viewer = Buyer("viewer")
-    committer.expire_holds(viewer)
+    committer.expiry.end_for(viewer)
     created = asked(committer, Create("Jazz", DATE, 5, "jazz"))
     running = asyncio.create_task(committer.run())
     assert isinstance((await created)[0], EventReply)

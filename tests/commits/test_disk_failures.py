@@ -78,7 +78,7 @@ async def test_a_full_disk_keeps_holds_until_their_expiry_is_durable(disk: RealD
         assert getattr(event, "held", None) == 5
         assert code(await ask(committer, Book("jazz", 5, "b"))) == "sold_out"
         assert code(await ask(committer, Confirm("h"))) == "storage_full"
-        assert not committer.has_due_holds(), "nobody waits for what cannot be committed"
+        assert not committer.expiry.is_due(), "nobody waits for what cannot be committed"
     known = catalogue.get("jazz")
     assert known is not None
     assert (known.held, known.version) == (5, 1)
@@ -182,14 +182,14 @@ async def test_nobody_waits_for_holds_to_end_while_a_sync_hangs(disk: RealDisk, 
     booked = asked(committer, Book("jazz", 1))
     await asyncio.sleep(0)
     clock.move(60)
-    assert committer.has_due_holds()
+    assert committer.expiry.is_due()
     viewers = [Buyer(f"viewer {number}") for number in range(3)]
     for viewer in viewers:
-        committer.expire_holds(viewer)
+        committer.expiry.end_for(viewer)
     for viewer in viewers:
         assert list(await viewer.replies) == []
     assert not booked.done()
-    assert not committer.has_due_holds(), "the next one does not even ask"
+    assert not committer.expiry.is_due(), "the next one does not even ask"
     disk.sync_may_end.set()
     await booked
     # The hold ends all the same, and is waited for again.

@@ -54,8 +54,8 @@ class Shop:
 
     async def read(self, *requests: Request) -> list[Reply]:
         """Read as a session does: once no hold is due."""
-        if self.committer.has_due_holds():
-            await self.committer.end_due_holds()
+        if self.committer.expiry.is_due():
+            await self.committer.expiry.end()
         replies: list[Reply] = []
         while len(replies) < len(requests):
             reading = Reading(asyncio.get_running_loop().create_future())
@@ -152,14 +152,14 @@ async def test_reads_show_a_booking_as_held_until_exactly_its_expiry(shop: Shop)
 async def test_the_catalogue_counts_a_hold_until_exactly_its_expiry(shop: Shop) -> None:
     await shop.hold(2, 10, "a")
     shop.clock.move(10 - LAST_MOMENT)
-    assert not shop.committer.has_due_holds()
-    await shop.committer.end_due_holds()
+    assert not shop.committer.expiry.is_due()
+    await shop.committer.expiry.end()
     assert (shop.event.available, shop.event.held, shop.event.version) == (CAPACITY - 2, 2, 1)
     shop.clock.move(LAST_MOMENT)
-    assert shop.committer.has_due_holds()
-    await shop.committer.end_due_holds()
+    assert shop.committer.expiry.is_due()
+    await shop.committer.expiry.end()
     assert (shop.event.available, shop.event.held, shop.event.version) == (CAPACITY, 0, 2)
-    assert not shop.committer.has_due_holds()
+    assert not shop.committer.expiry.is_due()
 
 
 async def test_the_first_request_of_a_batch_sees_expired_holds_on_sale(shop: Shop) -> None:
@@ -191,7 +191,7 @@ async def test_confirmed_and_released_holds_do_not_expire_later(shop: Shop) -> N
 async def test_a_clock_set_back_does_not_revive_expired_holds(shop: Shop) -> None:
     await shop.hold(2, 10, "a")
     shop.clock.move(10)
-    await shop.committer.end_due_holds()
+    await shop.committer.expiry.end()
     shop.clock.move(-10)
     (refusal,) = await shop.ask(Confirm("a"))
     assert code(refusal) == "hold_expired"
@@ -209,7 +209,7 @@ async def test_holds_that_ran_out_in_downtime_are_expired_at_startup(storage: St
     clock.move(10)
     async with opened(storage, clock) as shop:
         # A daemon does this before it listens.
-        await shop.committer.end_due_holds()
+        await shop.committer.expiry.end()
         assert (shop.event.available, shop.event.held, shop.event.version) == (CAPACITY - 3, 3, 3)
         assert [code(reply) for reply in await shop.ask(Confirm("short"), Confirm("long"))] == ["hold_expired", None]
 

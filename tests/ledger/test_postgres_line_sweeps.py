@@ -171,7 +171,7 @@ async def test_a_long_line_is_served_to_its_end_without_a_request(database: str)
             while (await asyncio.to_thread(query, database, WAITING, "long"))[0][0] > 101:
                 pass
         # Nothing is left to do, and nothing is done.
-        assert not committer.has_due_holds()
+        assert not committer.expiry.is_due()
         assert committer.activity.counts.commits == 3
         [refused] = await committer.ask([Book("long", 1)], "test")
         assert isinstance(refused, ErrorReply)

@@ -110,14 +110,15 @@ def test_without_names_replies_are_as_they_were() -> None:
         assert ticket == TicketReply(FIRST, "jazz", "b", "redeemed", DATE)
 
 
-def test_hidden_names_are_in_no_reply() -> None:
+def test_only_what_is_read_has_names_and_hidden_ones_are_gone() -> None:
     requests: list[LedgerRequest] = [
         Hold("jazz", 2, 60, "b"), Extend("b", 70), Confirm("b"), Redeem(FIRST, scan="s"), Annul(FIRST),
         Redeem(FIRST, scan="t"), Cancel("b", of("b", 2)),
     ]  # fmt: skip
     working_set = working_set_after([JAZZ])
-    replies = decide_all(working_set, requests, ["secret-name"] * len(requests))
-    replies += [shown(committed(working_set), id_) for id_ in ("b", FIRST)]
-    assert b"secret-name" in b"".join(map(encode, replies))
-    hide_names(replies)
-    assert b"secret-name" not in b"".join(map(encode, replies))
+    decided = decide_all(working_set, requests, ["secret-name"] * len(requests))
+    assert b"secret-name" not in b"".join(map(encode, decided))
+    read = [shown(committed(working_set), id_) for id_ in ("b", FIRST)]
+    assert all(b"secret-name" in encode(reply) for reply in read)
+    hide_names(read)
+    assert b"secret-name" not in b"".join(map(encode, read))

@@ -34,6 +34,7 @@ ALLOWED: dict[str, dict[str, set[str | None] | set[str]]] = {
     "create": {"create Jazz 2027-03-11T20:00:00Z 5 --id jazz": MANAGERS},
     "book": {"book 1 1": SELLERS},
     "hold": {"hold 1 1": SELLERS},
+    "wait": {"wait 1 1": SELLERS},
     "extend": {"extend nope 60": SELLERS},
     "confirm": {"confirm nope": SELLERS},
     "release": {"release nope": SELLERS},

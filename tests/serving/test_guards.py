@@ -8,6 +8,7 @@ from hmac import compare_digest
 import msgspec
 import pytest
 
+from tests.faults.input import REQUESTS
 from tests.secured import ROLES, access, secret
 from ticketd.access_file import AccessList
 from ticketd.errors import TicketError
@@ -64,6 +65,17 @@ def test_a_token_says_who_somebody_is_and_what_they_may(name: str) -> None:
     welcome = gate.authenticate(Auth(secret(name)))
     assert (welcome.name, welcome.role) == (name, name)
     assert not gate.is_stranger
+
+
+@pytest.mark.parametrize("sales_per_second_max", [0, 1])
+@pytest.mark.parametrize("name", ROLES)
+def test_only_what_would_always_be_allowed_needs_no_check(name: str, sales_per_second_max: int) -> None:
+    access, clock = new_access(sales_per_second_max), Clock()
+    assert Gate(access, "192.0.2.1", clock).free == set()
+    gate = known(access, clock, name)
+    requests = [each for each in REQUESTS if not isinstance(each, Auth)]
+    allowed = {type(each) for each in requests if [refusal(gate, each) for _ in range(3)] == [None] * 3}
+    assert gate.free == allowed
 
 
 @pytest.mark.parametrize("place", range(0, 43, 7))

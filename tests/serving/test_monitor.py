@@ -174,11 +174,29 @@ def test_readiness_says_the_same_as_the_command(tmp_path: Path) -> None:
         assert daemon.wait() == 0
 
 
-@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
+def test_head_is_answered_as_get_is_without_the_body(watched: Daemon, path: str) -> None:
+    status, fields, body = get(watched, path)
+    head, _, rest = raw(watched, f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    line, *headers = head.decode().split("\r\n")
+    assert rest == b""
+    assert int(line.split()[1]) == status
+    length = dict(header.split(": ") for header in headers)["Content-Length"]
+    if path == "/metrics":
+        # They go on counting.
+        assert int(length) > len(body) / 2
+    else:
+        assert int(length) == len(body)
+    assert [each for each in headers if "Length" not in each] == [
+        f"{name}: {value}" for name, value in fields.items() if name != "Content-Length"
+    ]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEADER"])
 @pytest.mark.parametrize("path", PATHS)
-def test_only_get_is_answered(watched: Daemon, path: str, method: str) -> None:
+def test_nothing_but_get_and_head_is_answered(watched: Daemon, path: str, method: str) -> None:
     status, fields, _ = get(watched, path, method)
-    assert (status, fields["Allow"]) == (405, "GET")
+    assert (status, fields["Allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize(

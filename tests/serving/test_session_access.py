@@ -191,7 +191,7 @@ def answered(session: Session, gate: Gate, data: bytes, replaced: AccessList, ac
     session.receive(data)
     while session.step() != "commit":
         session.has_share = True
-    access.replace(replaced)
+    access.replace(replaced, {})
     gate.refresh()
     session.output = []
     session.receive_replies(list(map(echo, session.group)))

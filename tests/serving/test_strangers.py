@@ -232,9 +232,9 @@ async def test_a_stranger_who_is_given_a_role_may_stay(tmp_path: Path, monkeypat
         reader = await served.connect()
         await until(lambda: len(served.service.strangers) == 1)
         assert served.service.access
-        served.service.access.replace(access_list("reader"))
+        served.service.access.replace(access_list("reader"), {})
         served.server.recheck()
-        served.service.access.replace(access_list())
+        served.service.access.replace(access_list(), {})
         # Whoever comes later is ended later.
         stranger = await served.connect()
         assert (await stranger.read())["code"] == "idle_timeout"

@@ -1,6 +1,7 @@
 """The unix socket: who may connect, which file may be there already, and what a path may be. A real daemon."""
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon, running, write_events
+from tests.daemon import Daemon, running, unasked, until, write_events
 from tests.secured import ME, RSA, over_tls, over_unix, plain, write_access
 from ticketd.config import STATUS_CANNOT_LISTEN
 
@@ -29,7 +30,7 @@ def test_it_sells_and_its_clients_have_names(tmp_path: Path, short_path: Path) -
     with running(tmp_path, "--unix", str(short_path)) as daemon, over_unix(short_path) as connection:
         assert f",unix:{short_path} " in daemon.wait_line("^ready")
         assert connection.ask("book 1 1 --booking b")["state"] == "confirmed"
-        assert f"peer=unix:{ME}" in daemon.wait_line("booking=b")
+        assert f"peer=unix:{os.getuid()}" in daemon.wait_line("booking=b")
         connection.send(b"watch 1\n")
         assert connection.read()["available"] == 9
         with plain(daemon) as other:
@@ -56,10 +57,38 @@ def test_its_users_have_their_own_roles_and_names(tmp_path: Path, short_path: Pa
     with running(tmp_path, "--access", file, "--unix", str(short_path)) as daemon, over_unix(short_path) as connection:
         connection.ask("book 1 1 --booking b")
         assert connection.ask("show b")["by"] == f"user:{ME}"
-        assert f"peer=unix:{ME} by=user:{ME}" in daemon.wait_line("booking=b")
+        assert f"peer=unix:{os.getuid()} by=user:{ME}" in daemon.wait_line("booking=b")
         # A token says more than the user.
         assert connection.auth("admin")["name"] == "admin"
         assert connection.ask("stats")["reply"] == "stats"
+
+
+def test_nobody_waits_until_this_machine_says_who_its_users_are(tmp_path: Path, short_path: Path) -> None:
+    write_events(tmp_path, 10)
+    hangs, asked = tmp_path / "hangs", tmp_path / "asked"
+    file = tmp_path / "access.json"
+    flags = ("--access", write_access(file, users={ME: "seller"}), "--unix", str(short_path))
+    env = {"HANGS": str(hangs), "ASKED": str(asked)}
+    with running(tmp_path, *flags, module="tests.slow_names", env=env) as daemon:
+        hangs.touch()
+        with over_unix(short_path) as user, plain(daemon) as seller:
+            assert user.ask("book 1 1")["available"] == 9
+            assert not asked.exists()
+            seller.auth("seller")
+            write_access(file, ["reader"], users={ME: "manager", "nobody": "seller"})
+            daemon.process.send_signal(signal.SIGHUP)
+            until(asked.exists)
+            assert user.ask("book 1 1")["available"] == 8
+            # A token is taken back all the same, and whose number is known already has another role.
+            line = daemon.wait_line("has a user ")
+            assert line.endswith(" nobody, and this machine does not say who that is; send SIGHUP when it does")
+            assert unasked(seller.read()) == "unauthorized"
+            assert user.ask("create Jazz 2027-03-11T20:00:00Z 5")["reply"] == "event"
+        hangs.unlink()
+        seen = len(daemon.lines)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_line_after(seen, "read the access file .* again")
+        assert not [line for line in daemon.lines[seen:] if "has a user" in line]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -211,7 +211,20 @@ def test_a_script_refuses_a_non_utf_8_line_and_goes_on(daemon: Daemon) -> None:
     assert available(daemon, "1") == left
 
 
-@pytest.mark.parametrize("words", [("help",), ("help", "create"), ("help", "amend")])
+@pytest.mark.parametrize("columns", [80, 60])
+def test_help_has_each_command_in_one_narrow_column(columns: int) -> None:
+    with nobody() as port, terminal("help", port=port, size=(24, columns)) as screen:
+        status, shown = ended(screen)
+    *lines, how = shown.splitlines()
+    assert status == 0
+    assert max(map(len, lines)) <= columns
+    assert [name for name in known() if sum(line.startswith(f"{name} ") for line in lines) != 1] == []
+    # Not much more than one line for each, since the first ones must not be gone at once.
+    assert len(lines) < {80: 1.4, 60: 1.9}[columns] * len(known())
+    assert how == "help COMMAND shows what a command takes"
+
+
+@pytest.mark.parametrize("words", [("help", "create"), ("help", "amend")])
 def test_help_fits_a_narrow_terminal(words: tuple[str, ...]) -> None:
     with nobody() as port, terminal(*words, port=port, env={"COLUMNS": "80"}) as screen:
         status, shown = ended(screen)
@@ -219,7 +232,7 @@ def test_help_fits_a_narrow_terminal(words: tuple[str, ...]) -> None:
     assert max(map(len, shown.split("\n"))) <= 80
     # An option and its value are on one line.
     assert [line for line in shown.split("\n") if line.rstrip().endswith(("[--opens", "[--closes", "[--id"))] == []
-    assert " ".join(shown.split()).count(USAGES[words[-1]] if words[-1] in ("create", "amend") else USAGES["hold"]) == 1
+    assert " ".join(shown.split()).count(USAGES[words[-1]]) == 1
 
 
 def test_help_shows_times_as_people_type_them() -> None:

@@ -69,6 +69,35 @@ def test_bookings_never_stop_at_a_page_in_silence(full: tuple[Daemon, list[dict[
     assert [row.split()[0] for row in rows] == everything
 
 
+@pytest.mark.parametrize("columns", [80, 60])
+def test_bookings_fit_a_narrow_terminal_and_keep_their_ids(columns: int) -> None:
+    """Ids have 36 characters, as ticketd mints them; from the second page on, there are buyers."""
+
+    def narrow_page(numbers: range, *, more: bool, **facts: Any) -> bytes:
+        bookings = [msgspec.json.decode(booked(f"01a21dfc-f5d3-74ad-842d-{number:012}")) for number in numbers]
+        return answer("bookings", bookings=[{**booking, **facts} for booking in bookings], more=more)
+
+    pages = [
+        narrow_page(range(2), more=True),
+        narrow_page(range(2, 4), more=True, buyer="Anna Blume, row 5", expires="2027-03-11T20:00:00Z", by="shop"),
+        narrow_page(range(4, 6), more=False),
+    ]
+    with lying(*pages) as liar, terminal("bookings", port=liar.port, size=(20, columns)) as screen:
+        status, shown = ended(screen)
+    lines = shown.splitlines()
+    assert status == 0
+    assert max(map(len, lines)) <= columns
+    heads = [line for line in lines if line.startswith("ID ")]
+    rows = [line.split() for line in lines if line not in heads]
+    assert [row[0][-12:] for row in rows] == [f"{number:012}" for number in range(6)]
+    assert all("confirmed" in row for row in rows)
+    # Their names stand above the columns once more where others begin.
+    first, second = (head.split() for head in heads)
+    assert ("BOOKED" in first, "BUYER" in first) == (columns == 80, False)
+    assert ("BUYER" in second) == any("Anna" in line for line in lines) == (columns == 80)
+    assert lines.index(heads[1]) == 3
+
+
 def test_bookings_in_json_are_one_reply_with_those_of_all_pages(full: tuple[Daemon, list[dict[str, Any]]]) -> None:
     daemon, replies = full
     [line] = ctl("bookings", "--json", port=daemon.port).stdout.splitlines()

@@ -113,6 +113,23 @@ def test_a_report_on_a_terminal_has_bars_and_hours_of_the_local_zone() -> None:
     assert set(bars[2]) == {"░", "▪"}
 
 
+@pytest.mark.parametrize("columns", [80, 60, 48])
+def test_a_report_fits_a_narrow_terminal_with_all_its_figures(columns: int) -> None:
+    env = {**BERLIN, "NO_COLOR": "1"}
+    with lying(EVENT, *PAGES) as liar, terminal("report", "1", port=liar.port, env=env, size=(24, columns)) as screen:
+        status, shown = ended(screen)
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert status == 0
+    assert max(map(len, lines)) <= columns
+    assert ("█ sold  ▒ held  ░ cancelled  ▪ redeemed" in lines) == (columns < 80)
+    *rows, sums = lines[-4:]
+    figures = [[word for word in row.split() if word.isdigit()] for row in rows]
+    assert figures == [row[1:] for row in ROWS]
+    assert sums.split() == ["total", "5", "8", "1", "1"]
+    bars = [row.split()[-1] for row in rows]
+    assert len(bars[1]) > len(bars[0]) > len(bars[2]) > 0
+
+
 def test_a_report_tells_what_was_done_in_this_hour(daemon: Daemon) -> None:
     before = datetime.now(UTC)
     with daemon.connect() as connection:

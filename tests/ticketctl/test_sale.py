@@ -106,6 +106,14 @@ def test_a_list_has_one_line_an_event_however_narrow(tmp_path: Path) -> None:
             assert head.split()[:2] == ["ID", "NAME"]
             assert row.startswith("jazz  Jazz Night  ")
             assert row[head.index("AVAILABLE") :].split()[0] == "1000"
+        *lines, per_buyer = shown("show", "jazz", columns=60)
+        assert lines[:4] == [
+            "id         jazz",
+            "name       Jazz Night",
+            "date       2099-07-11 22:00 CEST",
+            "available  1000",
+        ]
+        assert per_buyer == "per_buyer  4"
         # All of it is in show.
         *_, below = shown("show", "jazz", columns=80)
         assert below == "  opens 2098-01-01 11:00 CET, closes 2099-07-11 22:00 CEST, 4 per buyer"

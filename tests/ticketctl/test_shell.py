@@ -230,10 +230,9 @@ def test_a_mistyped_command_is_asked_about_and_not_run(daemon: Daemon, tmp_path:
     left = available(daemon, "2")
     with shell(daemon.port, tmp_path) as screen:
         shown = entered(screen, daemon.port, "boook 2 1")
-        assert 'there is no command "boook"; did you mean book? There are list, ' in " ".join(shown.split())
-        for own in ("auto", "door", "export", "import", "report", "completion", "exit"):
-            assert own in shown
-        assert "did you mean export?" in entered(screen, daemon.port, "help exprot")
+        said = 'there is no command "boook"; did you mean book? help lists the commands'
+        assert said in " ".join(shown.split())
+        assert "did you mean export or exit?" in entered(screen, daemon.port, "help exprot")
     assert available(daemon, "2") == left
 
 

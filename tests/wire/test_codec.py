@@ -119,12 +119,14 @@ def test_a_value_without_its_quotes_is_refused_in_words(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("boook", "book"), ("hlep", "help"), ("LIST", "list"), ("cretae", "create"), ("ls", "list"), ("[]", None)],
+    [
+        *(("boook", "book"), ("hlep", "help"), ("LIST", "list"), ("cretae", "create"), ("ls", "list"), ("[]", None)),
+        ("amnul", "annul or amend"),
+    ],
 )
 def test_a_mistyped_command_is_asked_about_and_not_run(typed: str, meant: str | None) -> None:
-    message = unknown_command(typed).message
-    assert message.startswith(f'there is no command "{typed}"; {f"did you mean {meant}? T" if meant else "t"}here are')
-    assert message.endswith("list, " + ", ".join(list(commands())[1:]))
+    question = f"did you mean {meant}? " if meant else ""
+    assert unknown_command(typed).message == f'there is no command "{typed}"; {question}help lists the commands'
 
 
 @pytest.mark.parametrize("typed", ["", "x", "b" * 21, 5, None, "nonsense"])

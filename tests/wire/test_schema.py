@@ -13,10 +13,10 @@ from ticketd.wire.requests import Help, Request
 
 
 @pytest.mark.parametrize("cmd", ["nope", "LIST", "list ", "", "a\nb\u202e", None, 5, True, ["list"], {"a": 1}])
-def test_an_unknown_command_is_refused_with_the_known_ones(cmd: object) -> None:
+def test_an_unknown_command_is_refused_and_help_is_named(cmd: object) -> None:
     error = refused(json.dumps({"cmd": cmd}).encode())
     assert error.code == "unknown_command"
-    assert ", ".join(commands()) in error.message
+    assert error.message.endswith("help lists the commands")
     assert not UNSAFE.search(error.message)
 
 
@@ -66,9 +66,9 @@ def test_help_explains_every_command_with_every_field() -> None:
         assert help_reply(Help(name)).commands == [explained[name]]
 
 
-def test_help_for_an_unknown_command_names_the_known_ones() -> None:
+def test_help_for_an_unknown_command_names_help() -> None:
     with pytest.raises(TicketError) as raised:
         help_reply(Help("nope\n"))
     assert raised.value.code == "unknown_command"
-    assert ", ".join(commands()) in raised.value.message
+    assert raised.value.message.endswith("help lists the commands")
     assert not UNSAFE.search(raised.value.message)

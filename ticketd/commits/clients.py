@@ -42,18 +42,3 @@ class InternalClient:
         """Take the replies, unless the waiting task was cancelled."""
         if not self.replies.done():
             self.replies.set_result(replies)
-
-
-class FirstDelivery:
-    """Passes only the first delivery on to its client: the replies, or those of a timeout."""
-
-    def __init__(self, client: Client) -> None:
-        self.peer, self.actor = client.peer, client.actor
-        self.delivered = False
-        self._client = client
-
-    def deliver(self, replies: Sequence[Reply]) -> None:
-        """Pass the replies on, unless the client has got some already."""
-        if not self.delivered:
-            self.delivered = True
-            self._client.deliver(replies)

@@ -26,7 +26,8 @@ from time import perf_counter
 
 from ticketd.commits.activity import Activity
 from ticketd.commits.catalogue import Catalogue
-from ticketd.commits.clients import BUG, SHUTTING_DOWN, STORAGE_FULL, UNKNOWN, Client, FirstDelivery, InternalClient
+from ticketd.commits.clients import BUG, SHUTTING_DOWN, STORAGE_FULL, UNKNOWN, Client, InternalClient
+from ticketd.commits.expiry import Expiry
 from ticketd.commits.health import Health
 from ticketd.commits.queues import Batch, Queues, Submission
 from ticketd.commits.reader import UNAVAILABLE_RETRY_SECONDS, Reader
@@ -50,12 +51,8 @@ from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
-# How often ``run`` checks for due holds and late submissions.
+# How often ``run`` checks for late submissions.
 CHECK_SECONDS = 0.5
-DUE_CHECK_SECONDS = 0.01  # While a hold is due.
-# A request that shows events waits this long for due holds to end: a commit may hang.
-EXPIRY_WAIT_SECONDS_MAX = 0.04
-QUEUE_OF_EXPIRY = "/expiry"  # No event has such an id.
 
 
 class Committer:
@@ -76,6 +73,7 @@ class Committer:
         self._closing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self.health = Health()
+        self.expiry = Expiry(ledger, self.health, self._enqueue)
 
     @property
     def queued(self) -> int:
@@ -87,11 +85,6 @@ class Committer:
         if self._closing or self._ended.done():
             return ErrorReply("shutting_down", SHUTTING_DOWN)
         return self.health.why_not_ready(self._loop.time()) or ReadyReply()
-
-    def has_due_holds(self) -> bool:
-        """Whether holds may have run out that still count as held, and a commit could end them now."""
-        expiry = self._ledger.next_expiry
-        return expiry is not None and expiry <= self._ledger.now() and self.health.can_end_holds(self._loop.time())
 
     def is_settled(self, event: str) -> bool:
         """Whether nothing in the event's queue can change it, nor another daemon. Cancellations wait elsewhere."""
@@ -106,27 +99,11 @@ class Committer:
         queue = self._queues.choose_queue(requests, client.peer)
         self._enqueue(Submission(client, requests, queue, self._loop.time(), rows, client.actor))
 
-    def expire_holds(self, client: Client) -> None:
-        """End all due holds, then deliver an empty list of replies; the latter after EXPIRY_WAIT_SECONDS_MAX anyway."""
-        waiting = FirstDelivery(client)
-        # A submission without requests is enough: the ledger ends due holds before it decides a batch.
-        self._enqueue(Submission(waiting, (), QUEUE_OF_EXPIRY, self._loop.time(), 0))
-        self._loop.call_later(EXPIRY_WAIT_SECONDS_MAX, self._stop_waiting, waiting)
-
-    def _stop_waiting(self, waiting: FirstDelivery) -> None:
-        if not waiting.delivered:
-            self.health.commit_hangs = True
-            waiting.deliver(())
-
     async def ask(self, requests: Sequence[LedgerRequest], peer: str) -> Sequence[Reply]:
         """Submit requests of the daemon itself, and return their replies."""
         client = InternalClient(peer)
         self.submit(client, requests, len(requests))
         return await client.replies
-
-    async def end_due_holds(self) -> None:
-        """Return when all due holds have ended."""
-        await self.ask((), "expiry")
 
     def _enqueue(self, submission: Submission) -> None:
         if self._closing:
@@ -139,15 +116,13 @@ class Committer:
         """Run until ``close`` and the last reply. Raises LedgerFailedError or a bug: the process must end then."""
         try:
             while not self._ended.done():
-                expiry = self._ledger.next_expiry
-                left = math.inf if expiry is None else (expiry - self._ledger.now()) / 1e3
-                seconds = min(left, CHECK_SECONDS) if left > 0 else DUE_CHECK_SECONDS
+                seconds = min(self.expiry.seconds_to_next(), CHECK_SECONDS)
                 await asyncio.wait([self._ended], timeout=max(0.001, seconds))
                 self._refuse_late(self._queues.remove_late(self._oldest_allowed()))
                 self._end_if_done()
                 self.reader.refuse_late(self._oldest_allowed())
                 self.activity.log_summary(self._loop.time())
-                if self.has_due_holds():
+                if self.expiry.is_due():
                     self._schedule()
             self._ended.result()
         finally:
@@ -194,7 +169,7 @@ class Committer:
             return
         batch = self._queues.take_batch(self._oldest_allowed())
         self._refuse_late(batch.late)
-        if not batch.submissions and (self._closing or not self.has_due_holds()):
+        if not batch.submissions and (self._closing or not self.expiry.is_due()):
             self._end_if_done()
             return
         batch.began = perf_counter()

@@ -59,9 +59,8 @@ class Batch:
 
     def actors(self) -> list[str | None] | None:
         """Return the names of those who sent the requests, in order; None if no name is known."""
-        if all(submission.actor is None for submission in self.submissions):
-            return None
-        return [submission.actor for submission in self.submissions for _ in submission.requests]
+        actors = [submission.actor for submission in self.submissions for _ in submission.requests]
+        return actors if any(actors) else None
 
     def remove_empty(self) -> list[Submission]:
         """Remove and return the submissions without requests."""

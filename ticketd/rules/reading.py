@@ -88,6 +88,8 @@ def _ticket(working_set: WorkingSet, id: str) -> Reply | None:
     reply = ticket_reply(booking, ticket, history)
     if reply.redeemed_at is not None:
         reply.by = history[-1].actor
+    for facts, redemption in zip(reply.history, history, strict=False):
+        facts.by = redemption.actor
     return reply
 
 

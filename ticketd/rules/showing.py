@@ -160,7 +160,7 @@ def ticket_reply(
 
 def _redemption(redemption: Redemption) -> RedemptionFacts:
     reason = redemption.note if redemption.what == "annul" else None
-    return RedemptionFacts(redemption.what, time_of(redemption.at), reason, redemption.actor)
+    return RedemptionFacts(redemption.what, time_of(redemption.at), reason)
 
 
 def hide_names(replies: Sequence[Reply]) -> None:

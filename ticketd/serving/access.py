@@ -5,6 +5,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -28,6 +29,8 @@ REFUSED_LOGGED_MAX = 20
 # More than what adding up parts of a second can lose.
 _ROUNDING_SECONDS = 1e-6
 MANAGERS: frozenset[Role] = frozenset({"manager"})
+# What counts as a sale.
+SALES: frozenset[type[Request]] = frozenset({Book, Hold, Wait})
 
 
 class Who(NamedTuple):
@@ -53,20 +56,19 @@ class Access:
         # Who was refused in which second, by address, name and code, and is in the log.
         self._refused_second = 0
         self._refused: set[tuple[str, str | None, str]] = set()
-        self.replace(access)
+        self.replace(access, {})
 
-    def replace(self, access: AccessList) -> None:
-        """Take another access list from now on."""
+    def replace(self, access: AccessList, users: Mapping[str, int]) -> None:
+        """Take another access list from now on. ``users`` are the numbers of its users, as far as they are known."""
         self._tokens = [(token, token.sha256.encode()) for token in access.tokens]
         self._by_name = {token.name: token for token in access.tokens}
         self._anonymous = access.anonymous
-        self._users: Mapping[str, Role] = access.users
+        self._users = {number: Who(f"user:{name}", access.users[name]) for name, number in users.items()}
 
-    def arrival(self, user: str | None) -> Who:
-        """Return who has connected: a user of this machine, or somebody unknown."""
-        if user is not None and user in self._users:
-            return Who(f"user:{user}", self._users[user])
-        return Who(None, self._anonymous)
+    def arrival(self, user: int | None) -> Who:
+        """Return who has connected: a user of this machine, by its number, or somebody unknown."""
+        known = None if user is None else self._users.get(user)
+        return known or Who(None, self._anonymous)
 
     def authenticate(self, request: Auth, address: str, now: float) -> Who:
         """Return who has this token. Raises TicketError (unauthorized, or busy after too many wrong ones)."""
@@ -88,7 +90,7 @@ class Access:
             self._failures.popitem(last=False)
         raise TicketError("unauthorized", f"{WRONG_TOKEN}; ask whoever runs the daemon for another one")
 
-    def renewed(self, who: Who, user: str | None) -> Who:
+    def renewed(self, who: Who, user: int | None) -> Who:
         """Return who somebody is after the list was replaced: somebody without a role if their token is gone."""
         if who.token is None:
             return self.arrival(user)
@@ -97,11 +99,15 @@ class Access:
             return Who(who.name, None, who.token)
         return Who(token.name, token.role, token)
 
+    def free(self, who: Who) -> frozenset[type[Request]]:
+        """Return the kinds of requests that somebody may send at any time, so that ``check`` would never refuse one."""
+        return allowed(who.role) - SALES if self._sales_per_second_max else allowed(who.role)
+
     def check(self, who: Who, request: Request, now: float) -> None:
         """Raise TicketError (unauthorized or busy) unless somebody may send this request now."""
         if not may(who.role, request.roles):
             raise _unauthorized(who, request)
-        if self._sales_per_second_max and type(request) in (Book, Hold, Wait):
+        if self._sales_per_second_max and type(request) in SALES:
             self._count_sale(who.name, now)
 
     def check_from_ledger(self, who: Who, request: Request) -> None:
@@ -134,6 +140,13 @@ class Access:
         self._sold_until[name] = until
 
 
+@cache
+def allowed(role: Role | None) -> frozenset[type[Request]]:
+    """Return the kinds of requests that somebody with this role may send, but for ``auth``. A stranger has none."""
+    kinds = Request.__subclasses__()
+    return frozenset(kind for kind in kinds if kind is not Auth and role is not None and may(role, kind.roles))
+
+
 def _unauthorized(who: Who, request: Request) -> TicketError:
     needed = any_of(request.roles)
     command = request.__struct_config__.tag
@@ -145,9 +158,9 @@ def _unauthorized(who: Who, request: Request) -> TicketError:
 class Gate:
     """What whoever is on one connection may do. ``now`` returns seconds.
 
-    ``address`` counts them, and ``peer`` is their name in the log. ``user`` is the user of this machine who has
-    connected by the unix socket, if that is known. ``takes_tokens`` is False if a token that is sent can be read on its
-    way. ``on_known`` is called when a stranger has said who they are.
+    ``address`` counts them, and ``peer`` is their name in the log. ``user`` is the number of the user of this machine
+    who has connected by the unix socket, if that is known. ``takes_tokens`` is False if a token that is sent can be
+    read on its way. ``on_known`` is called when a stranger has said who they are.
     """
 
     def __init__(
@@ -157,7 +170,7 @@ class Gate:
         now: Callable[[], float],
         *,
         peer: str = "",
-        user: str | None = None,
+        user: int | None = None,
         takes_tokens: bool = True,
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
@@ -168,24 +181,23 @@ class Gate:
         self._user = user
         self._takes_tokens = takes_tokens
         self._on_known = on_known
-        self.who = access.arrival(user)
+        self._set_who(access.arrival(user))
 
-    @property
-    def is_stranger(self) -> bool:
-        """Whether they may do nothing but say who they are."""
-        return self.who.role is None
-
-    @property
-    def sees_names(self) -> bool:
-        """Whether they may see who did what."""
-        return may(self.who.role, MANAGERS)
+    def _set_who(self, who: Who) -> None:
+        self.who = who
+        # Whether they may do nothing but say who they are.
+        self.is_stranger = who.role is None
+        # Whether they may see who did what.
+        self.sees_names = may(who.role, MANAGERS)
+        # The kinds of requests that need no ``check``: most of those that come.
+        self.free = self._access.free(who)
 
     def authenticate(self, request: Auth) -> WelcomeReply:
         """Take a token. Raises TicketError (unauthorized or busy)."""
         if not self._takes_tokens:
             message = "this connection is not encrypted, and others could read your token; use TLS, or a new token"
             raise TicketError("unauthorized", message)
-        self.who = self._access.authenticate(request, self._address, self._now())
+        self._set_who(self._access.authenticate(request, self._address, self._now()))
         self._on_known()
         assert self.who.name and self.who.role
         return WelcomeReply(self.who.name, self.who.role)
@@ -205,5 +217,5 @@ class Gate:
     def refresh(self) -> bool:
         """Take what a new access list says of them. Return False if they had a role, and have none any more."""
         had_role = self.who.role is not None
-        self.who = self._access.renewed(self.who, self._user)
+        self._set_who(self._access.renewed(self.who, self._user))
         return not had_role or self.who.role is not None

@@ -163,7 +163,7 @@ class Connection(Stream):
             self._service.committer.reader.submit(self, session.group)
         elif step == "expire":
             self._waiting_for = "replies"
-            self._service.committer.expire_holds(self)
+            self._service.committer.expiry.end_for(self)
         elif step == "share":
             self._wait_for_share()
         elif step == "watch":

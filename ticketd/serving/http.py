@@ -1,4 +1,4 @@
-"""Answers GET over HTTP, for those who watch the daemon. Knows no pages.
+"""Answers GET and HEAD over HTTP, for those who watch the daemon. Knows no pages.
 
 A connection gets one answer, and is closed. What a client may take from others is bounded: its head, its time, and how
 many are connected at once.
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class HttpServer:
-    """Answers GET requests for these pages, each with what its function returns."""
+    """Answers GET for these pages, each with what its function returns, and HEAD without the body."""
 
     def __init__(self, pages: Mapping[str, Callable[[], Answer]]) -> None:
         self._pages = pages
@@ -76,17 +76,17 @@ class HttpServer:
         try:
             head = await reader.readuntil(_END_OF_HEAD)
         except asyncio.LimitOverrunError:
-            answer = Answer(431, TEXT, b"the head of a request may have %d bytes\n" % HEAD_BYTES_MAX)
+            head, answer = b"", Answer(431, TEXT, b"the head of a request may have %d bytes\n" % HEAD_BYTES_MAX)
         else:
             answer = self._answer_to(head.partition(b"\r\n")[0])
         if writer.is_closing():
             # uvloop would raise RuntimeError.
             return
-        allow = "Allow: GET\r\n" if answer.status == 405 else ""
+        allow = "Allow: GET, HEAD\r\n" if answer.status == 405 else ""
         writer.write(
             f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\nContent-Type: {answer.kind}\r\n{allow}"
             f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n".encode()
-            + answer.body
+            + (b"" if head.startswith(b"HEAD ") else answer.body)
         )
         writer.write_eof()
         # Unread input would make the kernel drop the answer.
@@ -102,8 +102,8 @@ class HttpServer:
                 return Answer(400, TEXT, b"this is not HTTP/1\n")
         if path not in self._pages:
             return Answer(404, TEXT, f"there are {', '.join(self._pages)}\n".encode())
-        if method != b"GET":
-            return Answer(405, TEXT, b"only GET is answered\n")
+        if method not in (b"GET", b"HEAD"):
+            return Answer(405, TEXT, b"only GET and HEAD are answered\n")
         try:
             return self._pages[path]()
         except Exception:

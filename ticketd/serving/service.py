@@ -85,7 +85,7 @@ class Service:
 
     def has_due_holds(self) -> bool:
         """See Memory."""
-        return self.committer.has_due_holds()
+        return self.committer.expiry.is_due()
 
     def event(self, event_id: str) -> Event | None:
         """See Memory."""

@@ -16,7 +16,7 @@ from ticketd.errors import TicketError
 from ticketd.rules.commands import TABLE
 from ticketd.rules.memory import Memory
 from ticketd.rules.showing import hide_names
-from ticketd.serving.access import Gate
+from ticketd.serving.access import Gate, allowed
 from ticketd.wire import codec, foreign, words
 from ticketd.wire.lines import BLANK_AND_LF, Lines
 from ticketd.wire.replies import ErrorReply, Reply, WelcomeReply, error_reply
@@ -74,6 +74,8 @@ class Session:
         self.group: list[Request] = []
         # The estimated cost of the group.
         self.rows = 0
+        # Whether the replies to the group may name people, and must not.
+        self._hides_names = False
         # Bytes to send: joined, they are whole lines.
         self.output: list[bytes | memoryview] = []
         self.has_share = True
@@ -119,7 +121,7 @@ class Session:
 
     def receive_replies(self, replies: Sequence[Reply]) -> None:
         """Take in replies to the first requests of the group: at least one, but none after the step "expire"."""
-        if self._gate and not self._gate.sees_names:
+        if self._hides_names:
             hide_names(replies)
         if self._tagged:
             for reply in replies:
@@ -183,6 +185,7 @@ class Session:
 
     def _make_group(self, step: Step) -> Step:
         """Put the first requests into the group, as far as the same step answers them and one commit takes them."""
+        self._hides_names = step == "read" and self._gate is not None and not self._gate.sees_names
         if len(self._unanswered) == 1 and isinstance(request := self._unanswered[0], Request):
             self.group, self.rows = [request], TABLE[type(request)].cost(self._memory, request)
             return step
@@ -232,13 +235,13 @@ class Session:
         """Decode up to ``frames_in_flight_max`` lines. If more wait, they need the fair share."""
         decoded = 0
         gate = self._gate
+        free = gate.free if gate else allowed("admin")
         for decoded in range(1, min(len(self._undecoded), self._limits.frames_in_flight_max) + 1):
             line = self._undecoded.popleft()
             refusal: TicketError | None = None
             try:
                 request = codec.decode(line) if line[0] == _BRACE else self._decode_words(line)
-                is_auth = type(request) is Auth
-                if is_auth and self._unanswered:
+                if type(request) is Auth and self._unanswered:
                     # What came before it is answered as to whoever sent that, and done in their name.
                     self._undecoded.appendleft(line)
                     decoded -= 1
@@ -246,7 +249,12 @@ class Session:
                 self._greeted = True
                 if request.tag:
                     self._tagged = True
-                self._unanswered.append(self._admitted(request) if gate or is_auth else request)
+                if type(request) in free:
+                    self._unanswered.append(request)
+                    continue
+                self._unanswered.append(self._admitted(request))
+                # It may have been an Auth.
+                free = gate.free if gate else free
             except TicketError as error:
                 if other_protocol := foreign.recognized(line, greeted=self._greeted):
                     self._end_after_this(TicketError("bad_frame", other_protocol))

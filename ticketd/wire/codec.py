@@ -11,7 +11,6 @@ from ticketd.wire.commands import commands, unknown_command
 from ticketd.wire.replies import Reply, error_reply
 from ticketd.wire.requests import Request
 from ticketd.wire.requests.fields import TAG_CHARS_MAX
-from ticketd.wire.text import listed
 
 # The unions of all requests and all replies. Their Structs must be defined before this module is imported.
 _AnyRequest: Any = Union[tuple(command.request for command in commands().values())]  # noqa: UP007
@@ -112,9 +111,7 @@ def bad_json(error: Exception) -> TicketError:
 def _explain(wrong: str, given: dict[str, object]) -> TicketError:
     """Turn msgspec's message about a request into an error that names the field and its bounds."""
     if "cmd" not in given:
-        return TicketError(
-            "bad_request", f'cmd is missing; it must be one of {listed(commands())}, as in {{"cmd":"list"}}'
-        )
+        return TicketError("bad_request", 'cmd is missing; it is the name of a command, as in {"cmd":"help"}')
     command = commands().get(given["cmd"]) if isinstance(given["cmd"], str) else None
     if command is None:
         return unknown_command(given["cmd"])

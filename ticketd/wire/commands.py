@@ -9,10 +9,11 @@ from ticketd.errors import TicketError
 from ticketd.wire.replies import HelpReply
 from ticketd.wire.requests import Help, Request
 from ticketd.wire.schema import Command, shown
-from ticketd.wire.text import listed
 
 # No name of a command is mistyped at more length.
 _MISTYPED_CHARS_MAX = 20
+# How many names are suggested.
+_NEAR_MAX = 2
 
 
 @cache
@@ -23,27 +24,26 @@ def commands() -> dict[str, Command]:
 
 def unknown_command(name: object, names: Collection[str] | None = None) -> TicketError:
     """Return the error for a command that does not exist. ``names`` are those that do, if others than ``commands``."""
-    names = names or commands().keys()
-    near = _near(name, names)
-    there_are = f"did you mean {near}? There are" if near else "there are"
-    return TicketError("unknown_command", f"there is no command {shown(name)}; {there_are} {listed(names)}")
+    near = _near(name, names or commands().keys())
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return TicketError("unknown_command", f"there is no command {shown(name)}; {meant}help lists the commands")
 
 
-def _near(name: object, names: Collection[str]) -> str | None:
-    """Return the name that was probably meant, if there is one."""
+def _near(name: object, names: Collection[str]) -> list[str]:
+    """Return the names that were probably meant, the nearest first."""
     if not isinstance(name, str) or not 1 < len(name) <= _MISTYPED_CHARS_MAX:
-        return None
+        return []
     # Comparing takes long, and strangers may send as many wrong names as they like.
     typed = name.lower()
     alike = [
         each for each in names if abs(len(each) - len(typed)) <= 2 and (each[0] == typed[0] or each[-1] == typed[-1])
     ]
     if not alike:
-        return None
+        return []
     # Imported here, because few need it.
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(typed, alike, 1)), None)
+    return get_close_matches(typed, alike, _NEAR_MAX)
 
 
 def help_reply(request: Help) -> HelpReply:

@@ -146,7 +146,7 @@ class BookingsReply(Reply, tag="bookings"):
 class RedemptionFacts(Struct, omit_defaults=True, gc=False):
     """What happened to a ticket at the door, and when. ``reason`` is why it was annulled, if that was said.
 
-    ``by`` is the name of the token that did it; it is shown to managers.
+    ``by`` is the name of the token that did it; it is shown to managers, in replies to ``show``.
     """
 
     what: Literal["redeem", "annul"]

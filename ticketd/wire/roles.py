@@ -1,7 +1,6 @@
 """Owns the roles: what those who use a daemon are, and which of them may do what another one may. Pure."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Literal, get_args
 
 Role = Literal["reader", "seller", "door", "manager", "admin"]
@@ -28,8 +27,6 @@ def any_of(roles: frozenset[Role]) -> str:
     return " or ".join(role for role in get_args(Role) if role in roles)
 
 
-# It is asked for each request, and there are few answers.
-@cache
 def may(role: Role | None, roles: frozenset[Role]) -> bool:
     """Whether somebody with this role, or with none, may do what needs one of ``roles``."""
     return not roles or (role is not None and not roles.isdisjoint(INCLUDED[role]))
