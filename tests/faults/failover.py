@@ -255,7 +255,7 @@ class Story:
         booked = [
             operation.reply["id"]
             for operation in history
-            if operation.cmd in ("book", "hold") and operation.reply and operation.code is None
+            if operation.cmd in ("book", "hold", "wait") and operation.reply and operation.code is None
         ]
         if missing := await self._query(self._pair.primary, _MISSING, booked):
             found = await self._query(old, _FOUND, [id for (id,) in missing]) if old else []

@@ -25,6 +25,7 @@ _IMBALANCES = {
             SELECT coalesce(sum(jsonb_array_length(tickets) - (SELECT count(*) FROM {_GONE})), 0)
             FROM ticketd.bookings WHERE event = events.id)
         OR held <> (SELECT coalesce(sum(quantity), 0) FROM ticketd.bookings WHERE event = events.id AND state = 'held')
+        OR waiting <> (SELECT count(*) FROM ticketd.bookings WHERE event = events.id AND state = 'waiting')
         OR capacity <> available + held + sold""",
     "a booking has other tickets than its state says": f"""
         SELECT id FROM ticketd.bookings
