@@ -41,7 +41,7 @@ def book(ledger: str, folder: Path, count: int, *, ends: bool = False) -> None:
 def test_a_whole_ledger_is_whole_and_is_not_changed(sale: str) -> None:
     status, lines, error = checked(sale)
     assert (status, error) == (0, "")
-    assert lines[0] == f"ledger: {sale}, embedded, schema 6"
+    assert lines[0] == f"ledger: {sale}, embedded, schema 7"
     assert re.fullmatch(r"pages: \d+ in the file, 0 in the log; each has its checksum", lines[1])
     assert re.fullmatch(r"seal: (\d+) commits acknowledged, \1 in the ledger; none is missing", lines[2])
     assert lines[3] == "integrity: SQLite's own check; ok"

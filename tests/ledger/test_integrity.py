@@ -13,14 +13,16 @@ from tests.daemon import running, write_events
 from tests.faketime import Clock
 from tests.faults.daemon import Machine
 from tests.ledger.sale import ticketd
+from tests.ledger.waiting import make_long_line
 from ticketd.ledger.base import CannotOpenError, LedgerFailedError
 from ticketd.ledger.embedded import database, integrity, opening
 from ticketd.ledger.embedded.files import seal_path
 from ticketd.ledger.embedded.integrity import open_file
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
 from ticketd.ledger.embedded.seal import read_seal
+from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply
-from ticketd.wire.requests import Book, Create, Reissue
+from ticketd.wire.requests import Amend, Book, Confirm, Create, Reissue, Release, Wait
 
 PAGE_BYTES = 4_096
 BOOKINGS = 1_000
@@ -35,12 +37,11 @@ async def sold(path: Path) -> None:
     await ledger.close()
 
 
-def leaves(path: Path) -> list[int]:
-    """Return the pages that have bookings alone."""
+def leaves(path: Path, owner: str = "bookings") -> list[int]:
+    """Return the pages that have bookings alone, or entries of an index."""
     with closing(open_file(path)) as file:
-        return [
-            page for (page,) in file.execute("SELECT pageno FROM dbstat WHERE name = 'bookings' AND pagetype = 'leaf'")
-        ]
+        pages = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path"
+        return [page for (page,) in file.execute(pages, (owner,))]
 
 
 def swap(path: Path, one: int, other: int) -> None:
@@ -109,6 +110,38 @@ async def test_a_page_from_before_a_ticket_was_reissued_is_noticed(tmp_path: Pat
         file.write(page_of(before, changed))
     assert "some of its pages are older than the others" in ticketd("check", str(path)).stdout
     with pytest.raises(CannotOpenError, match="damaged"):
+        EmbeddedLedger(path, 30, Clock())
+
+
+@pytest.mark.parametrize(
+    ("changes", "owner", "fault"),
+    [
+        ([Wait("e", 1, 60, "w000050x")], "bookings", "its rows and versions add up to"),
+        ([Release("w000050")], "bookings", "100 bookings wait, and their index has 99"),
+        # It was the first in line.
+        ([Amend("e", capacity=11)], "bookings", "0 bookings are held, and their index has 1"),
+        ([Amend("e", capacity=11), Confirm("w000000")], "bookings", "100 bookings wait, and their index has 99"),
+        ([Wait("e", 1, 60, "w000050x")], "line", "101 bookings wait, and their index has 100"),
+        ([Release("w000050")], "line", "99 bookings wait, and their index has 100"),
+        # One came and one went, so it has as many entries as before.
+        ([Wait("e", 1, 60, "w000050x"), Release("w000050")], "line", "missing from index line"),
+    ],
+)
+async def test_a_page_from_before_a_line_changed_is_noticed(
+    changes: list[LedgerRequest], owner: str, fault: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.db"
+    await make_long_line(path, [1] * 100)
+    before = path.read_bytes()
+    ledger = EmbeddedLedger(path, 30, Clock())
+    for change in changes:
+        await commit(ledger, change)
+    await ledger.close()
+    [changed, *_] = [page for page in leaves(path, owner) if page_of(before, page) != page_of(path.read_bytes(), page)]
+    with path.open("r+b") as file:
+        file.seek((changed - 1) * PAGE_BYTES)
+        file.write(page_of(before, changed))
+    with pytest.raises(CannotOpenError, match=rf"is damaged \(.*{fault}"):
         EmbeddedLedger(path, 30, Clock())
 
 

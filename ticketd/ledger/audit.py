@@ -161,6 +161,8 @@ class _Audit:
             self._findings.wrong("bookings", f"{where}: it is {booking.state}, and its changes led to {state}")
         if booking.expires != (expires := _expires(booking)):
             self._findings.wrong("bookings", f"{where}: it runs out at {booking.expires}, by its changes at {expires}")
+        for fault in _turn_faults(booking):
+            self._findings.wrong("bookings", f"{where}: {fault}")
         if faults := _reissue_faults(booking):
             for fault in faults:
                 self._findings.wrong("tickets", f"{where}: {fault}")
@@ -232,6 +234,17 @@ def _expires(booking: Booking) -> int | None:
     """Return when a booking runs out, or ran out, by how it began and its changes."""
     extensions = [change.expires for change in booking.changes or () if change.what == "extend"]
     return extensions[-1] if extensions else booking.first_expires
+
+
+def _turn_faults(booking: Booking) -> list[str]:
+    """Return sentences about a turn in line that cannot have been."""
+    faults = []
+    for number, change in enumerate(booking.changes or ()):
+        if change.what in ("offer", "leave") and number:
+            faults.append(f"its turn in line came after it had changed: {change.what}")
+        elif change.what == "offer" and change.expires != booking.first_expires:
+            faults.append(f"it was offered its tickets until {change.expires}, not until {booking.first_expires}")
+    return faults
 
 
 def _reissue_faults(booking: Booking) -> list[str]:

@@ -5,7 +5,7 @@ A checksum covers the content of a page, but neither its place nor its age. Two 
 - SQLite's own check finds pages in the wrong place, since rows are then out of order, or missing from an index. It
   takes longer than the rest of a start, so a large file is checked in the background, while it is served.
 - The sums of the content must agree. No version or booking goes back to what it was, and the id of a deleted event
-  stays. So an old page has fewer rows or changes, lower versions, or more tickets that are held or sold, and a sum
+  stays. So an old page has fewer rows or changes, lower versions, or more that is held, sold or waited for, and a sum
   shows it: ``total`` of the ledger, or the counts of its events. For long bookings, which continue on overflow pages,
   digests show it.
 """
@@ -65,25 +65,29 @@ def page_fault(connection: apsw.Connection, size: int) -> str | None:
 def content_faults(connection: apsw.Connection, *, audited: bool) -> Iterator[str]:
     """Read everything, and yield phrases about what does not agree. Raises one of UNREADABLE.
 
-    If it will be ``audited`` too, the audit compares the held and sold tickets, and this does not.
+    If it will be ``audited`` too, the audit compares the counts of the events, and this does not.
     """
     try:
         row = connection.execute(_SUMS).get
     except apsw.SQLError as error:
         yield f"its tables cannot be read: {error}"
         return
-    total, found, other, holds, indexed, waits, in_line, held, booked_held, sold, booked_sold, waiting, _ = row
+    total, found, other, holds, held_index, waits, line_index, held, booked_held, sold, booked_sold, waiting, _ = row
     if other:
         yield f"{other} bookings are not as they were saved"
     if total != found:
         yield f"its rows and versions add up to {found}, not to {total}: some of its pages are older than the others"
-    if holds != indexed:
-        yield f"{holds} bookings are held, and their index has {indexed}"
-    if not waits == in_line == waiting:
-        yield f"{waits} bookings wait, their index has {in_line}, and their events count {waiting}"
-    for state, of_events, of_bookings in (("held", held, booked_held), ("sold", sold, booked_sold)):
+    for what, of_bookings, of_index in (("are held", holds, held_index), ("wait", waits, line_index)):
+        if of_bookings != of_index:
+            yield f"{of_bookings} bookings {what}, and their index has {of_index}"
+    counts = (
+        ("tickets are held", held, booked_held),
+        ("tickets are sold", sold, booked_sold),
+        ("bookings wait", waiting, waits),
+    )
+    for what, of_events, of_bookings in counts:
         if of_events != of_bookings and not audited:
-            yield f"{of_events} tickets are {state} by the counts of its events, and {of_bookings} by its bookings"
+            yield f"{of_events} {what} by the counts of its events, and {of_bookings} by its bookings"
 
 
 def structure_faults(connection: apsw.Connection, shown_max: int = 1) -> Iterator[str]:
