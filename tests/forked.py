@@ -68,7 +68,9 @@ class Forked:
     def send_signal(self, signum: int) -> None:
         """Send it a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
+            # The process that forked it hears of its end earlier.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def terminate(self) -> None:
         """Ask it to end."""
