@@ -17,6 +17,7 @@ import pexpect
 import pytest
 from hypothesis import settings
 
+from tests import forked
 from tests.daemon import Daemon, running, write_events
 
 # This import also puts SQLite's way to its files in place, before the first ledger is opened.
@@ -99,23 +100,20 @@ def environment(**more: str) -> dict[str, str]:
     return {**theirs, "PYTHONUTF8": "1", "TZ": "UTC", **more}
 
 
+def arguments(words: tuple[str, ...], port: int | None) -> list[str]:
+    return [*words] if port is None else ["--port", str(port), *words]
+
+
 def command_line(words: tuple[str, ...], port: int | None) -> list[str]:
-    where = [] if port is None else ["--port", str(port)]
-    return [sys.executable, "-m", "ticketctl", *where, *words]
+    return [sys.executable, "-m", "ticketctl", *arguments(words, port)]
 
 
 def ctl(
     *words: str, port: int | None = None, stdin: str | bytes = "", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ticketctl to its end."""
-    done = subprocess.run(
-        command_line(words, port),
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        env=environment(**(env or {})),
-        timeout=SECONDS_MAX,
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    return forked.run("ticketctl", arguments(words, port), environment(**(env or {})), SECONDS_MAX, data)
 
 
 def start_ctl(*words: str, port: int) -> subprocess.Popen[str]:

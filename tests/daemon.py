@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from tests.forked import Forked
+
 START_SECONDS_MAX = 30.0
 END_SECONDS_MAX = 30.0
 REPLY_SECONDS_MAX = 20.0
@@ -41,16 +43,19 @@ class Daemon:
         self._connections: list[Connection] = []
         self._news = threading.Condition()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
-        handed = [each.fileno() for each in sockets]
-        launcher = [sys.executable, "-IS", str(LAUNCHER), ",".join(map(str, handed))] if handed else []
-        self.process = subprocess.Popen(
-            [*launcher, sys.executable, "-m", module, *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**environment, **(env or {})},
-            cwd=cwd,
-            pass_fds=handed,
-        )
+        environment |= (changed := env or {})
+        read, write = os.pipe()
+        self._stderr = os.fdopen(read)
+        self.process: Forked | subprocess.Popen[bytes]
+        if sockets or "PYTHONPATH" in changed:
+            # Only one that is started anew can have more descriptors, or import something else.
+            handed = [each.fileno() for each in sockets]
+            launcher = [sys.executable, "-IS", str(LAUNCHER), ",".join(map(str, handed))] if handed else []
+            command = [*launcher, sys.executable, "-m", module, *arguments]
+            self.process = subprocess.Popen(command, stderr=write, env=environment, cwd=cwd, pass_fds=handed)
+        else:
+            self.process = Forked(module, arguments, environment, {2: write}, cwd)
+        os.close(write)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -115,8 +120,7 @@ class Daemon:
         return found
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
+        with self._stderr as stream:
             for line in stream:
                 with self._news:
                     self.lines.append(line.rstrip("\n"))

@@ -46,6 +46,9 @@ def test_a_bug_in_the_committer_ends_the_daemon_at_once(tmp_path: Path) -> None:
         (tmp_path / "bug").touch()
         connection.send(b"book 1 2 --booking second\n")
         assert unasked(idle.read()) == "shutting_down"
+        # The daemon waits a little for clients that stay.
+        connection.reset()
+        idle.close()
         assert daemon.wait() == STATUS_BUG
         assert daemon.wait_line("CRITICAL").endswith("a bug in the committer, ending; start it again")
     with running(tmp_path) as daemon, daemon.connect() as connection:
@@ -83,6 +86,7 @@ def test_a_bug_in_a_callback_ends_the_daemon_at_once(tmp_path: Path, part: str, 
         # The daemon waits a little for clients that stay.
         idle.close()
         connection.reset()
+        other.reset()
         assert daemon.wait() == STATUS_BUG
         assert daemon.wait_line("CRITICAL").endswith(f"{named}, ending; start it again")
         daemon.wait_line("RuntimeError: a bug that a test made")

@@ -18,8 +18,8 @@ SALE_MS_MAX = 400
 DATE = "2027-03-11T20:00:00Z"
 CAPACITIES = (1_500, 100, 100_000)
 
-_TWICE = ("confirm", "cancel", "redeem")
-_COMMANDS = (*_TWICE, *_TWICE, "extend", "release", "annul", "reissue", "again", "show", "read", "delete")
+_TWICE = ("confirm", "cancel", "redeem", "extend")
+_COMMANDS = (*_TWICE, *_TWICE, "release", "annul", "reissue", "again", "show", "read", "delete")
 
 
 class Memory(Protocol):
@@ -57,10 +57,11 @@ class Workload:
 
     def draw(self) -> list[Row]:
         """Return what to ask next: one request or several at once."""
+        # The few who can do it are likelier to do what is rare, so that all has happened soon: see ``crowd.HAPPENS``.
         choose = self._chance.choice
-        if self.organizes and self._chance.random() < 0.2:
+        if self.organizes and self._chance.random() < 0.5:
             return [self._amendment(self.organizes)]
-        if self.founds and self._chance.random() < 0.1:
+        if self.founds and self._chance.random() < 0.4:
             return self._founding()
         if self._chance.random() < 0.5:
             return self._purchase()
@@ -89,7 +90,7 @@ class Workload:
     def _purchase(self) -> list[Row]:
         booking = self._new_id()
         event = self._chance.choices(self._memory.events, [5, 3, 3])[0]["id"]
-        if self._memory.late_events and self._chance.random() < 0.03:
+        if self._memory.late_events and self._chance.random() < 0.1:
             event = self._chance.choice(self._memory.late_events)
         quantity = self._chance.choice([1, 2, 3, 4, 10])
         book = {"cmd": "book", "event": event, "quantity": quantity, "booking": booking, **self._buyer()}

@@ -8,20 +8,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing import get_context
 
+from tests.forked import processes
 from ticketd import tools
 from ticketd.ledger.move import move
 
 SECONDS_MAX = 60.0
-# It has all imports done: a process for each step would need a fifth of a second for them.
-_processes = get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
 
 
 def killed_at(step: str, source: str, target: str) -> bool:
     """Run a move that is killed at a step by its name or number. Returns False if it ended before."""
-    process = _processes.Process(target=_move, args=(step, source, target))
+    process = processes.Process(target=_move, args=(step, source, target))
     process.start()
     process.join(SECONDS_MAX)
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode

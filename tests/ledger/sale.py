@@ -4,7 +4,6 @@ import asyncio
 import shlex
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import apsw
 from msgspec import UNSET, UnsetType
 
+from tests import forked
 from tests.conftest import SECONDS_MAX, environment
 from tests.postgres import query
 from ticketd.ledger.base import Answers, CannotOpenError, Ledger
@@ -161,8 +161,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 def ticketd(*arguments: str, module: str = "ticketd") -> subprocess.CompletedProcess[str]:
     """Run ticketd to its end."""
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=SECONDS_MAX)
+    return forked.run(module, arguments, environment(), SECONDS_MAX)
 
 
 async def refused(source: str, target: str) -> str:
