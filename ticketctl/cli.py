@@ -14,6 +14,7 @@ from ticketctl.output import CANNOT_CONNECT, DONE, INTERRUPTED, REFUSED, Output,
 from ticketctl.patience import wait_for
 from ticketctl.render import Mode
 from ticketd.wire.schema import shown
+from ticketd.wire.text import did_you_mean
 
 
 def main() -> NoReturn:
@@ -63,7 +64,8 @@ def _main(arguments: list[str]) -> int:
     if command and command[0].startswith("-") and command[0] != "--":
         # Somebody may have written a token after the equals sign.
         option = command[0].partition("=")[0]
-        parser.error(f"there is no option {shown(option)}; ticketctl --help lists them")
+        hint = did_you_mean(option, parser._option_string_actions, "ticketctl --help lists them")
+        parser.error(f"there is no option {shown(option)}; {hint}")
     if seconds := seconds_of(options.wait, "--wait", parser):
         try:
             wait_for(client_of(options, parser, seconds), seconds)

@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -30,6 +29,7 @@ from ticketd.ledger.postgres.url import is_database_url, public_name, without_pa
 from ticketd.tools import COMMANDS
 from ticketd.wire.address import check_host
 from ticketd.wire.schema import Field, shown
+from ticketd.wire.text import did_you_mean
 
 CONFIG_BYTES_MAX = 1024 * 1024
 
@@ -78,9 +78,7 @@ def _unknown(arguments: list[str]) -> str:
         return f"{first} is a command, and comes first, without the flags of the daemon: ticketd {first} --help"
     flags = ("--config", "--print-config", "--accept-losses", "--version", *map(_flag, _FIELDS))
     kind, known = ("flag", flags) if first.startswith("-") else ("command", tuple(COMMANDS))
-    if near := get_close_matches(first, known, 1):
-        return f"there is no {kind} {shown(first)}; did you mean {near[0]}?"
-    return f"there is no {kind} {shown(first)}; see ticketd --help"
+    return f"there is no {kind} {shown(first)}; {did_you_mean(first, known, 'see ticketd --help')}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,8 +142,7 @@ def _read(path: str) -> dict[str, Any]:
     known = {_flag(name).removeprefix("--") for name in _FIELDS}
     for key in settings:
         if key not in known:
-            near = get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "ticketd --print-config shows all settings"
+            hint = did_you_mean(key, known, "ticketd --print-config shows all settings")
             raise ValueError(f"the config file {path} has an unknown key {shown(key)}; {hint}")
     return {key.replace("-", "_"): value for key, value in settings.items()}
 

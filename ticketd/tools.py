@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -22,6 +21,7 @@ from ticketd.ledger.offline import missing_module
 from ticketd.ledger.postgres.url import is_database_url, public_name
 from ticketd.wire.roles import Role
 from ticketd.wire.schema import shown
+from ticketd.wire.text import did_you_mean
 
 _LEDGER = "a path, or postgresql://user@host/database"
 
@@ -130,8 +130,7 @@ def _check_flag(word: str, command: argparse.ArgumentParser) -> None:
     """Exit with STATUS_USAGE if a word looks like a flag, and is none. It must not lack something else first."""
     flag, flags = word.partition("=")[0], command._option_string_actions
     if flag.startswith("-") and flag not in flags:
-        near = get_close_matches(flag, flags, 1)
-        hint = f"did you mean {near[0]}?" if near else f"see {command.prog} --help"
+        hint = did_you_mean(flag, flags, f"see {command.prog} --help")
         command.error(f"there is no flag {shown(flag)}; {hint}")
 
 

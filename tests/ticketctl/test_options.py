@@ -46,6 +46,21 @@ def test_a_wrong_port_is_named_as_it_was_given() -> None:
     assert ctl("--help", env={"TICKETD_PORT": "eighty"}).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--prot", 'there is no option "--prot"; did you mean --port?'),
+        ("--tokn-file=secret", 'there is no option "--tokn-file"; did you mean --token-file?'),
+        ("--colour", 'there is no option "--colour"; ticketctl --help lists them'),
+    ],
+)
+def test_a_mistyped_option_is_named_without_its_value(option: str, said: str) -> None:
+    done = ctl(option, "list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"error: {said}\n")
+    assert "secret" not in done.stderr
+
+
 def test_wait_waits_until_the_daemon_has_started(tmp_path: Path) -> None:
     with nobody() as port:
         waiting = subprocess.Popen(

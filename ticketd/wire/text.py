@@ -1,4 +1,4 @@
-"""The text that requests and events.json may bring in: safe to show, and not too long; and lists in sentences. Pure."""
+"""The text that requests and events.json may bring in: safe to show, and not too long; and names in sentences. Pure."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -37,3 +37,12 @@ def checked_name(name: str) -> str:
 def listed(names: Iterable[str]) -> str:
     """Return names as a list within a sentence."""
     return ", ".join(names)
+
+
+def did_you_mean(typed: str, names: Iterable[str], otherwise: str) -> str:
+    """Return the question whether the nearest of these names was meant, or what else helps if none is near."""
+    # Imported here, because few need it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(typed, list(names), 1)
+    return f"did you mean {near[0]}?" if near else otherwise
