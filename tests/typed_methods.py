@@ -5,6 +5,7 @@ They are made from the Structs of the requests, and written out so that people a
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,26 @@ def method(command: Command, *, is_async: bool) -> str:
     else:
         body = f"reply: {kinds} = {await_}self.call({sent})\n        return reply"
     signatures = [signature(command, parameters, kinds)]
+    if request.streams:
+        signatures = [*of_each_kind(command, parameters, is_async=is_async)]
     for field in command.fields:
         # A field that says which kind of reply is wanted.
         for choice in field.choices:
             if reply := of_kind(command, choice):
                 chosen = {**parameters, field.name: f'{field.name}: Literal["{choice}"]'}
                 signatures.insert(-1, signature(command, chosen, reply))
-    overloads = [*signatures, signatures[-1]] if len(signatures) > 1 else signatures
+    overloads = [*signatures, signature(command, parameters, kinds)] if len(signatures) > 1 else signatures
     text = "".join(f"\n    @overload\n    {async_}def {each}: ...\n" for each in overloads[:-1])
     return f'{text}\n    {async_}def {overloads[-1]}:\n        """{command.summary}"""\n        {body}\n'
+
+
+def of_each_kind(command: Command, parameters: dict[str, str], *, is_async: bool) -> Iterator[str]:
+    """Yield the signatures of a stream of each kind: the field with its name asks for it; without any, the first."""
+    for number, reply in enumerate(replies(command)):
+        request: Any = command.request
+        kind = request.replies[number].__struct_config__.tag
+        asking = parameters[kind] if number == 0 else f"{kind}: {TYPES[str]}"
+        yield signature(command, {kind: asking}, many(reply, is_async=is_async))
 
 
 def many(kinds: str, *, is_async: bool) -> str:
@@ -117,8 +129,9 @@ def of_kind(command: Command, choice: str) -> str | None:
 
 def signature(command: Command, parameters: dict[str, str], returned: str) -> str:
     """Return the name of a method, its parameters, and what it returns."""
-    positional = [parameters[field.name] for field in command.fields if field.positional]
-    named = [parameters[field.name] for field in command.fields if not field.positional]
+    given = [field for field in command.fields if field.name in parameters]
+    positional = [parameters[field.name] for field in given if field.positional]
+    named = [parameters[field.name] for field in given if not field.positional]
     return f"{command.name}({', '.join(['self', *positional, *(['*', *named] if named else [])])}) -> {returned}"
 
 

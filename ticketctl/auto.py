@@ -136,7 +136,7 @@ class _Run:
             self.status = status_of(reply)
             return
         self._done += 1
-        if isinstance(reply, BookingReply) and not reply.replayed:
+        if isinstance(reply, BookingReply) and not reply.replayed and reply.state != "waiting":
             self._tickets += reply.quantity
 
     def summary(self) -> Summary:

@@ -29,14 +29,17 @@ _HEADINGS = {
     "held": "▒ HELD",
     "sold": "█ SOLD",
     "capacity": "CAPACITY",
+    "waiting": "WAITING",
     "sale": "SALE",
     "per_buyer": "PER BUYER",
 }
-_FIGURES = ("available", "held", "sold", "capacity", "per_buyer")
+_FIGURES = ("available", "held", "sold", "capacity", "waiting", "per_buyer")
+# Columns that are shown if an event has something there.
+_IF_ANY = ("waiting", "sale", "per_buyer")
 # How a table becomes narrower. Ids are whole for as long as they fit, since people type them.
 _STEPS: Sequence[Step] = (
     *(("bar", 6), ("name", 32), ("bar", 0), ("per_buyer", 0), ("capacity", 0), ("name", 20), ("sold", 0), ("held", 0)),
-    *(("name", 12), ("sale", 0), ("name", 6), ("name", 0), ("available", 0)),
+    *(("name", 12), ("sale", 0), ("waiting", 0), ("name", 6), ("name", 0), ("available", 0)),
 )
 
 
@@ -106,7 +109,7 @@ class Board:
         widths = {
             name: max(cell_len(heading), _widest(cells.get(name, ()))) if name != "bar" else width // 5
             for name, heading in _HEADINGS.items()
-            if name not in ("sale", "per_buyer") or any(cells[name])
+            if name not in _IF_ANY or any(cells[name])
         }
         fitted = fit(widths, _STEPS, width)
         rows = [_row(fitted, {name: Text(heading) for name, heading in _HEADINGS.items()})]
@@ -122,7 +125,7 @@ class Board:
 
 def _cell(event: EventReply, name: str, now: datetime) -> str:
     value = phase(event, now) if name == "sale" else getattr(event, name)
-    return "" if value is None else printable(str(value))
+    return "" if value is None or (name == "waiting" and not value) else printable(str(value))
 
 
 def _widest(texts: Iterable[str]) -> int:

@@ -9,31 +9,28 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
-from ticketctl import pages
+from ticketctl.asking import ask
 from ticketctl.auto import AUTO
-from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
+from ticketctl.client import CannotConnectError, Client
 from ticketctl.door import DOOR
 from ticketctl.export import EXPORT
 from ticketctl.facts import last_of
 from ticketctl.importing import IMPORT
 from ticketctl.output import (
-    CANNOT_CONNECT,
     DONE,
     OUTCOME_UNKNOWN,
     USAGE,
     Output,
     discard,
     settling,
-    status_of,
     typed,
-    unknown,
     write_text,
 )
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.patience import ask_patiently
 from ticketctl.report import REPORT
 from ticketctl.times import Reader, past, rfc3339
 from ticketctl.tokens import refuse_typed
+from ticketctl.waiting import run_wait
 from ticketctl.watch import WATCH, follow
 from ticketd.errors import TicketError
 from ticketd.model import ticket_parts
@@ -50,7 +47,7 @@ from ticketd.wire.replies import (
     TicketReply,
     error_reply,
 )
-from ticketd.wire.requests import Auth, Bookings, Delete, Help, Redeem, Request, Show
+from ticketd.wire.requests import Auth, Bookings, Delete, Help, Redeem, Request, Show, Wait
 from ticketd.wire.roles import Role, may
 from ticketd.wire.schema import Command
 
@@ -106,6 +103,8 @@ def _run_typed(command: Sequence[str], client: Client, output: Output) -> int:
         from ticketctl.listing import run_bookings
 
         return run_bookings(request, client, output)
+    if isinstance(request, Wait):
+        return run_wait(request, client, output)
     return run_request(request, client, output)
 
 
@@ -122,7 +121,7 @@ def run_request(request: Request, client: Client, output: Output) -> int:
     if request.streams:
         return follow(request, client, output)
     _warn_of_past(request, output)
-    return _ask(request, client, output)
+    return _ask_and_show(request, client, output)
 
 
 def _warn_of_past(request: Request, output: Output) -> None:
@@ -131,22 +130,10 @@ def _warn_of_past(request: Request, output: Output) -> None:
         output.note(f"warning: {name} is in the past: {shown}")
 
 
-def _ask(request: Request, client: Client, output: Output) -> int:
-    try:
-        # A script goes on once the daemon is back.
-        seconds = 0.0 if output.line is None else client.timeout
-        reply = ask_patiently(lambda: pages.ask(client, request), seconds)
-    except CannotConnectError as error:
-        output.failure("cannot_connect", str(error))
-        return CANNOT_CONNECT
-    except OutcomeUnknownError as error:
-        return unknown(error, settling(request), client, output)
-    if isinstance(reply, ErrorReply):
-        if reply.code == "outcome_unknown":
-            output.failure(reply.code, f"{reply.message}:", typed(settling(request), client, output))
-        else:
-            output.error(reply)
-        return status_of(reply)
+def _ask_and_show(request: Request, client: Client, output: Output) -> int:
+    reply = ask(request, client, output)
+    if isinstance(reply, int):
+        return reply
     try:
         if isinstance(request, Delete) and output.mode == "table" and not output.quiet:
             write_text(f"event {request.event} is deleted", sys.stdout)
@@ -184,7 +171,11 @@ def _note_same_id(request: Show, shown: Reply, client: Client, output: Output) -
 def _note_more(request: Request, page: EventsReply | BookingsReply, client: Client, output: Output) -> None:
     """Say in a pipe what a terminal and JSON show anyway: that this is not the end of the list."""
     if page.more and output.mode == "plain" and (after := last_of(page)):
-        command = typed(words.unparse(msgspec.structs.replace(request, after=after)), client, output)
+        again = words.unparse(msgspec.structs.replace(request, after=after))
+        if isinstance(request, Bookings) and "--limit" not in again:
+            # Without it, all pages would come.
+            again += ["--limit", str(request.limit)]
+        command = typed(again, client, output)
         output.note(f"there are more; this shows them:\n  {command}")
 
 

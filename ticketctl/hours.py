@@ -36,8 +36,8 @@ class Report(Struct, tag_field="reply", tag="report"):
 def report_of(event: str, bookings: Iterable[BookingRecord]) -> Report:
     """Count the tickets of bookings of an event.
 
-    A hold counts as held when it is made, and as sold when it is confirmed. What was cancelled stays sold in the hour
-    in which it was. A redemption that was annulled does not count.
+    A hold counts as held when it is made, or when it is offered to who waits in line, and as sold when it is confirmed.
+    What was cancelled stays sold in the hour in which it was. A redemption that was annulled does not count.
     """
     hours: dict[datetime, Hour] = {}
 
@@ -47,10 +47,13 @@ def report_of(event: str, bookings: Iterable[BookingRecord]) -> Report:
         setattr(hour, what, getattr(hour, what) + tickets)
 
     for booking in bookings:
-        began_held = booking.made is not None and booking.made.seconds is not None
-        count("held" if began_held else "sold", booking.booked_at, booking.quantity)
+        if not _waited(booking):
+            began_held = booking.made is not None and booking.made.seconds is not None
+            count("held" if began_held else "sold", booking.booked_at, booking.quantity)
         for change in booking.changes:
-            if change.what == "confirm":
+            if change.what == "offer":
+                count("held", change.at, booking.quantity)
+            elif change.what == "confirm":
                 count("sold", change.at, booking.quantity)
             elif change.what == "cancel":
                 count("cancelled", change.at, len(change.tickets))
@@ -59,3 +62,8 @@ def report_of(event: str, bookings: Iterable[BookingRecord]) -> Report:
     ordered = [hours[begin] for begin in sorted(hours)]
     totals = {what: sum(getattr(hour, what) for hour in ordered) for what in Hour.__struct_fields__[1:]}
     return Report(event, ordered, **totals)
+
+
+def _waited(booking: BookingRecord) -> bool:
+    """Whether a booking began in the waiting list."""
+    return booking.state == "waiting" or any(change.what in ("offer", "leave") for change in booking.changes[:1])

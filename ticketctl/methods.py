@@ -86,9 +86,17 @@ class Methods:
         reply: EventReply | BookingReply | TicketReply = self.call(Show(id, kind=given(kind)))
         return reply
 
-    def watch(self, event: str | None = None) -> Generator[EventReply, None, None]:
-        """Stream the events, or one event, as they change, until the next line is sent."""
-        return self.follow(Watch(event=given(event)))
+    @overload
+    def watch(self, event: str | None = None) -> Generator[EventReply, None, None]: ...
+
+    @overload
+    def watch(self, *, booking: str) -> Generator[BookingReply, None, None]: ...
+
+    def watch(
+        self, event: str | None = None, *, booking: str | None = None
+    ) -> Generator[EventReply | BookingReply, None, None]:
+        """Stream the events, one event or one booking, as they change, until the next line is sent."""
+        return self.follow(Watch(event=given(event), booking=given(booking)))
 
     def bookings(
         self, *, after: str | None = None, limit: int = 100, event: str | None = None, buyer: str | None = None

@@ -91,11 +91,7 @@ class Output:
             write_text(printable(msgspec.json.encode(fields).decode()), sys.stdout)
         else:
             where = [self.program, None if self.line is None else f"line {self.line}"]
-            message, *commands = map(printable, ": ".join([*filter(None, where), text]).split("\n"))
-            if self.mode == "table" and sys.stderr.isatty():
-                # Words stay whole, and commands on one line, to be copied.
-                message = "\n".join(wrapped(message, shutil.get_terminal_size().columns, 2))
-            write_text("\n".join([message, *commands]), sys.stderr)
+            self._tell(": ".join([*filter(None, where), text]))
 
     def summary(self, fields: msgspec.Struct, text: str) -> None:
         """Show what many requests did: ``fields`` in JSON mode, else ``text``."""
@@ -105,7 +101,15 @@ class Output:
     def note(self, text: str) -> None:
         """Show on stderr, in every mode, what is neither a result nor an error."""
         if not self.quiet:
-            write_text(": ".join([*filter(None, [self.program]), text]), sys.stderr)
+            self._tell(": ".join([*filter(None, [self.program]), text]))
+
+    def _tell(self, text: str) -> None:
+        """Write a message to stderr, and below it the commands that it has."""
+        message, *commands = map(printable, text.split("\n"))
+        if self.mode == "table" and sys.stderr.isatty():
+            # Words stay whole, and commands on one line, to be copied.
+            message = "\n".join(wrapped(message, shutil.get_terminal_size().columns, 2))
+        write_text("\n".join([message, *commands]), sys.stderr)
 
 
 def write_text(text: str, stream: TextIO) -> None:

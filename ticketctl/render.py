@@ -42,7 +42,7 @@ _EVENT_FIELDS = EventFacts.__struct_fields__
 _BOOKING_FIELDS = (
     *("id", "event", "quantity", "state", "available", "version", "tickets"),
     *("expires", "cancelled", "redeemed", "redeemed_at", "replayed"),
-    *("booked_at", "buyer", "changes", "by", "admitted", "redeemed_by"),
+    *("booked_at", "buyer", "changes", "by", "admitted", "redeemed_by", "position"),
 )
 _TICKET_FIELDS = ("id", "event", "booking", "state", "redeemed_at", "replayed", "history", "by")
 

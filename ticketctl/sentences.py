@@ -6,9 +6,11 @@ from datetime import datetime
 from ticketctl.facts import redeemers, redemptions
 from ticketctl.times import Zone
 from ticketd.model import printable
-from ticketd.wire.replies import BookingReply, ChangeFacts, RedemptionFacts, TicketReply
+from ticketd.wire.replies import BookingFacts, BookingReply, ChangeFacts, RedemptionFacts, TicketReply
 
 _DONE = {
+    "offer": "offered",
+    "leave": "left the line",
     "extend": "extended",
     "confirm": "confirmed",
     "release": "released",
@@ -18,13 +20,19 @@ _DONE = {
 }
 
 
+def tickets_of(booking: BookingFacts) -> str:
+    """Return what a booking is for: ``2 tickets of event jazz``."""
+    return f"{booking.quantity} ticket{'s' if booking.quantity > 1 else ''} of event {booking.event}"
+
+
 def of_booking(booking: BookingReply, zone: Zone) -> str:
     """Return what a booking is, its tickets, and what happened to it."""
-    what = f"{booking.quantity} ticket{'s' if booking.quantity > 1 else ''} of event {booking.event}"
     whose = f" for {booking.buyer}" if booking.buyer else ""
     again = ", as before" if booking.replayed else ""
     until = f" until {zone.show(booking.expires, seconds=True)}" if booking.expires else ""
-    lines = [f"booking {booking.id}: {what}{whose}, {booking.state}{until}{again}; {booking.available} left after it"]
+    place = "" if booking.position is None else f", number {booking.position:,} in line"
+    state = f"{booking.state}{place}{until}{again}"
+    lines = [f"booking {booking.id}: {tickets_of(booking)}{whose}, {state}; {booking.available} left after it"]
     redeemed, by = redemptions(booking), redeemers(booking)
     lines += [
         f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}{_by(by.get(ticket))}"

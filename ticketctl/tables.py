@@ -35,14 +35,14 @@ _Columns = dict[str, list[str]]
 
 _EVENT_COLUMNS = ("id", "name", "date", "available", "held", "sold", "capacity")
 # Columns that are shown if an event has something there.
-_SALE_COLUMNS = ("opens", "closes", "paused", "per_buyer")
+_SALE_COLUMNS = ("waiting", "opens", "closes", "paused", "per_buyer")
 _BOOKING_COLUMNS = ("id", "event", "quantity", "state", "booked_at", "expires", "buyer", "by")
 _STATS_COLUMNS = ("id", "sold", "held", "expired", "refused")
 # Fields of stats that are tables of their own.
 _STATS_LISTS = ("busiest", "slowest")
 # Columns that are aligned to the right.
 _FIGURES = (
-    *("available", "held", "sold", "expired", "capacity", "per_buyer", "quantity"),
+    *("available", "held", "sold", "expired", "capacity", "waiting", "per_buyer", "quantity"),
     *("seconds", "sync_seconds", "requests", "queues"),
 )
 # Times in these columns are shown to the second: they are in the midst of a sale.
@@ -50,7 +50,7 @@ _TO_THE_SECOND = ("booked_at", "expires", "at")
 # How a list of events becomes narrower. Ids are whole, since people type them.
 _NARROWER_EVENTS: Sequence[Step] = (
     *(("name", 20), ("held", 0), ("sold", 0), ("name", 12), ("capacity", 0), ("sale", 0), ("date", 0)),
-    *(("name", 6), ("name", 0), ("available", 0)),
+    *(("waiting", 0), ("name", 6), ("name", 0), ("available", 0)),
 )
 # Of one event all is shown, as far as its name can be cut.
 _NAME_CUT: Sequence[Step] = (("name", 16),)
@@ -139,7 +139,8 @@ def _list(events: Sequence[EventFacts], zone: Zone) -> str:
     if fitted := _fitted(wide, _NAME_CUT):
         return drawn(wide, fitted, _FIGURES)
     now = datetime.now(UTC)
-    narrow = _columns(_EVENT_COLUMNS, events, zone)
+    waiting = ("waiting",) if "waiting" in used else ()
+    narrow = _columns([*_EVENT_COLUMNS, *waiting], events, zone)
     # Without the name of the zone.
     narrow["date"] = ["DATE", *(zone.show(event.date).rpartition(" ")[0] for event in events)]
     narrow["sale"] = ["SALE", *(phase(event, now) for event in events)]
@@ -166,7 +167,8 @@ def _event(event: EventFacts, zone: Zone) -> str:
 def _sale_below(event: EventFacts, zone: Zone) -> str:
     times = [f"{name} {zone.show(at)}" for name in ("opens", "closes") if (at := getattr(event, name))]
     each = f"{event.per_buyer} per buyer" if event.per_buyer else ""
-    said = ", ".join(filter(None, [*times, "paused" if event.paused else "", each]))
+    waiting = f"{event.waiting} waiting" if event.waiting else ""
+    said = ", ".join(filter(None, [waiting, *times, "paused" if event.paused else "", each]))
     return f"\n  {said}" if said else ""
 
 
@@ -200,6 +202,8 @@ def _columns(names: Iterable[str], items: Sequence[Any], zone: Zone) -> _Columns
 def _table_cell(column: str, value: Any, zone: Zone) -> str:
     if isinstance(value, bool):
         return column if value else ""
+    if column == "waiting" and not value:
+        return ""
     return _value(column, value, zone)
 
 

@@ -1,35 +1,32 @@
-"""``watch``: shows events as they change, through lost connections: a live table on a terminal, JSON lines in a pipe.
+"""``watch``: shows events as they change, in a live table on a terminal and as JSON lines in a pipe; or one booking.
 
-Owns when it begins again and when it ends. How it looks is that of ``board``.
+How the table looks is the business of ``board``, and that of a booking of ``place``.
 """
 
-import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple
 
 from msgspec import UNSET, Meta
 
-from ticketctl.client import CannotConnectError, Client
-from ticketctl.failures import NotTicketdError
-from ticketctl.interrupt import Interrupter, OverError, ReaderGoneError
-from ticketctl.output import BUSY, CANNOT_CONNECT, DONE, INTERRUPTED, USAGE, Output, status_of
+from ticketctl import place
+from ticketctl.client import Client
+from ticketctl.following import Following, Shown, View
+from ticketctl.output import USAGE, Output
 from ticketctl.own import OwnCommand, OwnField
-from ticketctl.protocol import AGAIN_AFTER_SECONDS
 from ticketctl.render import render
 from ticketctl.times import Zone
 from ticketd.errors import TicketError
 from ticketd.model import Id, printable
-from ticketd.wire.replies import ErrorReply, EventReply, PongReply, Reply, error_reply
+from ticketd.wire.replies import BookingReply, EventReply, Reply, error_reply
 from ticketd.wire.requests import Request, Watch
 
-# Terminals whose cursor cannot be moved.
-_DUMB = ("", "dumb", "unknown")
-
 OnlyEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
+OnlyBooking = Annotated[
+    Id, Meta(description="not events, but this booking until its end", extra={"completes": "bookings"})
+]
 Changes = Annotated[
     int, Meta(ge=1, le=1_000_000, description="end after this many changes; the first state of an event is not one")
 ]
@@ -43,34 +40,33 @@ class Ends(NamedTuple):
     seconds: float | None = None
 
 
-class View(Protocol):
-    """Shows what happens."""
-
-    def show(self, reply: Reply) -> None:
-        """Show an event. Raises BrokenPipeError if nobody reads it."""
-
-    def say(self, text: str) -> None:
-        """Show what happened to the connection."""
-
-
 def run_watch(arguments: Sequence[str], client: Client, output: Output) -> int:
     """Run ``watch`` and return the exit status. Raises BrokenPipeError if its reader has gone."""
     try:
         given = WATCH.parse(arguments)
+        request = _request(given.get("event"), given.get("booking"))
     except TicketError as error:
         output.error(error_reply(error))
         return USAGE
     # It is checked that they are numbers.
     changes = int(float(given["count"])) if "count" in given else None
     seconds = float(given["seconds"]) if "seconds" in given else None
-    return follow(Watch(given.get("event", UNSET)), client, output, Ends(changes, seconds))
+    return follow(request, client, output, Ends(changes, seconds))
+
+
+def _request(event: str | None, booking: str | None) -> Watch:
+    try:
+        return Watch(event or UNSET, booking or UNSET)
+    except ValueError as error:
+        raise TicketError("bad_request", str(error)) from None
 
 
 WATCH = OwnCommand(
     "watch",
-    "Follow the events, or one event, as they change.",
+    "Follow the events, one event or one booking, as they change.",
     [
         OwnField("event", OnlyEvent, required=False),
+        OwnField("booking", OnlyBooking, required=False),
         OwnField("count", Changes, required=False),
         OwnField("seconds", Seconds, required=False),
     ],
@@ -80,91 +76,21 @@ WATCH = OwnCommand(
 
 def follow(request: Request, client: Client, output: Output, ends: Ends = Ends()) -> int:  # noqa: B008
     """Show the replies until Ctrl-C, or until it ends. Return the exit status. Raises as ``run_watch`` does."""
-    error: ErrorReply | None = None
-    try:
-        with Interrupter(ends.seconds) as interrupter, _view(output) as view:
-            error = _Watch(request, client, view, ends.changes).run(interrupter)
-    except ReaderGoneError:
-        raise BrokenPipeError from None
-    except OverError:
-        return DONE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except CannotConnectError as failure:
-        output.failure("cannot_connect", str(failure))
-        return CANNOT_CONNECT
-    if error is None:
-        return DONE
-    output.error(error)
-    return status_of(error)
+    if getattr(request, "booking", None):
+        return Following(request, client, output, ends.changes, _is_over).run(place.viewing(output), ends.seconds)
+    return Following(request, client, output, ends.changes).run(_viewing(output), ends.seconds)
 
 
-class _Watch:
-    def __init__(self, request: Request, client: Client, view: View, changes_left: int | None) -> None:
-        self._request = request
-        self._client = client
-        self._view = view
-        self._changes_left = changes_left
-        self._known: dict[str, EventReply] = {}
-        self._reached = False
-        self._lost = False
-
-    def run(self, interrupter: Interrupter) -> ErrorReply | None:
-        """Show the replies until there were enough changes, or an error that ends it, which is returned.
-
-        Raises CannotConnectError if the daemon was never there. Later, it is waited for as long as it takes.
-        """
-        while True:
-            answered = False
-            try:
-                with closing(self._client.stream(self._request)) as replies:
-                    while not isinstance(reply := interrupter.wait(lambda: next(replies)), ErrorReply):
-                        self._connected()
-                        # A pong says that it is there, also if it has no events. Strangers get one too.
-                        if isinstance(reply, PongReply):
-                            continue
-                        answered = True
-                        if self._show(reply):
-                            return None
-                # If the token was taken back, perhaps its file has another one.
-                taken_back = answered and reply.unasked and reply.code == "unauthorized"
-                if not taken_back and not (self._reached and status_of(reply) == BUSY):
-                    return reply
-            except NotTicketdError:
-                raise
-            except CannotConnectError:
-                if not self._reached:
-                    raise
-            if not self._lost:
-                self._lost = True
-                self._view.say(f"the connection to {self._client.where} is lost; trying again")
-            interrupter.wait(lambda: time.sleep(AGAIN_AFTER_SECONDS))
-
-    def _connected(self) -> None:
-        self._reached = True
-        if self._lost:
-            self._lost = False
-            self._view.say("connected again")
-
-    def _show(self, reply: Reply) -> bool:
-        """Show a reply, unless it is known already. Return whether there were enough changes."""
-        if not isinstance(reply, EventReply):
-            self._view.show(reply)
-            return False
-        before = self._known.get(reply.id)
-        self._known[reply.id] = reply
-        if before != reply:
-            self._view.show(reply)
-            if before and self._changes_left:
-                self._changes_left -= 1
-        return self._changes_left == 0
+def _is_over(shown: Shown) -> bool:
+    """Whether nothing more becomes of a booking by itself."""
+    return isinstance(shown, BookingReply) and shown.state not in ("waiting", "held")
 
 
 @contextmanager
-def _view(output: Output) -> Iterator[View]:
+def _viewing(output: Output) -> Iterator[View]:
     if output.mode != "table":
         yield _JsonLines(output)
-    elif os.environ.get("TERM", "") in _DUMB:
+    elif place.is_dumb():
         yield _Lines(output)
     else:
         # Imported here, because it takes longer than most commands.
@@ -202,4 +128,5 @@ class _Lines(_JsonLines):
 def _line(event: EventReply, zone: Zone) -> str:
     _, clock, *_ = zone.show(datetime.now(UTC), seconds=True).split(" ")
     left = f"{event.available} of {event.capacity} available, {event.held} held, {event.sold} sold"
-    return printable(f"{clock} {event.id}: {left} ({event.name})")
+    waiting = f", {event.waiting} waiting" if event.waiting else ""
+    return printable(f"{clock} {event.id}: {left}{waiting} ({event.name})")

@@ -16,8 +16,9 @@ from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.base import ROWS_PER_SLICE, LedgerFailedError
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply, BookingsReply, Reply
-from ticketd.wire.requests import Book, Bookings, Create, Request, Show
+from ticketd.wire.requests import Book, Bookings, Create, Show
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
 
@@ -193,7 +194,7 @@ class FailingLedger(EmbeddedLedger):
 
     reads = 0
 
-    def read(self, requests: Sequence[Request], done: Callable[[Any], None]) -> Any:
+    def read(self, requests: Sequence[LedgerRequest], done: Callable[[Any], None]) -> Any:
         self.reads += 1
         raise LedgerFailedError("the ledger cannot be read")
 

@@ -24,6 +24,7 @@ from ticketd.model import UNSAFE, Event
 from ticketd.wire import codec, words
 from ticketd.wire.lines import FRAME_BYTES_MAX
 from ticketd.wire.replies import (
+    BookingReply,
     ErrorReply,
     EventFacts,
     EventReply,
@@ -82,6 +83,7 @@ REQUESTS: list[Request] = [
     Amend("jazz", "Jazz Nights", JAZZ, 120, None, JAZZ, False, 6),
     Delete("jazz"),
     Watch("1", tag="w"),
+    Watch(booking="held", tag="v"),
     Bookings("a", 2, "1", "order 5"),
     Stats(),
     Auth("kq2Zc9-rT_0123456789"),
@@ -104,7 +106,7 @@ def check_reply(reply: Reply) -> None:
 
 
 def check_replies(stream: bytes, rows: Sequence[dict[str, Any]], limit: int = FRAME_BYTES_MAX) -> Code | None:
-    """Check that a stream got the replies it is owed, all of them good. Only a watch gets more, events all of them.
+    """Check that a stream got the replies it is owed, all of them good. Only a watch gets more, events or bookings.
 
     Returns the code of the error that ended it, if one did.
     """
@@ -116,7 +118,7 @@ def check_replies(stream: bytes, rows: Sequence[dict[str, Any]], limit: int = FR
     least = most = len(lines) + (ending is not None)
     # Words may have quotes and backslashes in them.
     if any(b"watch" in line.translate(None, b"\\'\"") for line in lines):
-        most += sum(isinstance(reply, EventReply) for reply in replies)
+        most += sum(isinstance(reply, EventReply | BookingReply) for reply in replies)
     assert least <= len(replies) <= most, f"{stream!r} is owed {least} replies and got {replies}"
     if len(replies) == least:
         for tag, row in zip(tags, rows, strict=False):

@@ -198,8 +198,9 @@ def conversation(ledger: Ledger, packets: Iterable[bytes]) -> list[bytes]:
                 case "read":
                     session.receive_replies([ledger.read(session.group[0])])
                 case "watch":
-                    # One line at least, whatever it tells.
-                    session.output.append(codec.tagged(WATCHED, session.group[0].tag))
+                    # One line at least, whatever it tells. Of a booking, it was read.
+                    if not session.watched:
+                        session.output.append(codec.tagged(WATCHED, session.group[0].tag))
                 case "share":
                     session.has_share = True
                 case _:

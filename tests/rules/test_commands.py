@@ -45,7 +45,7 @@ from tests.rules.cases import (
 )
 from ticketd.model import Redemption, ticket_id
 from ticketd.rules.commands import TABLE, read_set
-from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, Watched, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
     ChangeFacts,
@@ -429,7 +429,7 @@ COMMANDS = Request.__subclasses__()
 
 
 def test_the_table_has_a_row_for_every_command() -> None:
-    assert TABLE.keys() == {*COMMANDS, Adopt}
+    assert TABLE.keys() == {*COMMANDS, Adopt, Watched}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -437,9 +437,8 @@ def test_every_command_is_answered_in_one_way(command: type[Request]) -> None:
     row = TABLE[command]
     from_memory = row.answer is not None and row.in_memory is TABLE[Ping].in_memory
     # Whatever memory may not be able to answer is decided or read as well.
-    ways = [bool(row.decide), bool(row.read), from_memory, command.streams, command is Auth]
+    ways = [bool(row.decide), bool(row.read), from_memory, command is Auth]
     assert ways.count(True) == 1
-    assert not (row.answer and command.streams)
     assert command.writes == bool(row.decide) == bool(row.verb)
     assert (row.reads is not TABLE[Ping].reads) == bool(row.decide or row.read)
     assert command.minted is None or command.minted in command.__struct_fields__

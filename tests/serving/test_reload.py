@@ -74,6 +74,24 @@ def test_a_watcher_whose_access_is_taken_back_sees_no_more(tmp_path: Path, short
                 assert watcher.rest() == b""
 
 
+def test_a_watcher_of_a_booking_needs_its_role_all_the_time(tmp_path: Path) -> None:
+    write_events(tmp_path, 100)
+    file = tmp_path / "access.json"
+    tokens = {"one": "seller", "two": "door", "three": "seller"}
+    with running(tmp_path, "--access", write_access(file, tokens)) as daemon:
+        one, two, three = (known(daemon, name) for name in tokens)
+        with one, two, three:
+            assert three.ask("hold 1 2 --booking b")["state"] == "held"
+            assert [each.ask("watch --booking b")["state"] for each in (one, two)] == ["held", "held"]
+            write_access(file, {**tokens, "one": "reader"})
+            reload(daemon)
+            assert unasked(refusal := one.read()) == "unauthorized"
+            assert "does not allow" in refusal["message"]
+            assert one.rest() == b""
+            three.ask("release b")
+            assert two.read()["state"] == "released"
+
+
 def test_a_role_that_changes_counts_from_then_on(tmp_path: Path) -> None:
     write_events(tmp_path, 100)
     file = tmp_path / "access.json"

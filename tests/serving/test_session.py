@@ -18,7 +18,7 @@ from ticketd.model import Event
 from ticketd.rules.memory import Memory
 from ticketd.serving.session import Session, Step
 from ticketd.serving.stream import WRITE_BYTES
-from ticketd.wire.replies import ErrorReply, ReadyReply, StatsReply
+from ticketd.wire.replies import BookingReply, ErrorReply, ReadyReply, StatsReply
 from ticketd.wire.requests import List, Request
 
 LINE_BYTES_MAX = 64
@@ -167,6 +167,7 @@ CONVERSATIONS: list[tuple[bytes, bool, list[str], str | None]] = [
     ),
     (b"book 1 1\nconfirm a\nbookings\nrelease a\n", True, ["book 1 1", "confirm a", "bookings 100", "release a"], None),
     (b"watch 1\nping\n", False, ["watch 1", "pong"], "open"),
+    (b"watch --booking a\nping\n", False, ["watch a", "pong"], "open"),
     (b"watch\nwatch nope\nwatch 1\n", True, ["watch", "event_not_found", "watch 1"], None),
     # An end within a line.
     (b"ping\npi", True, ["pong"], "bad_frame"),
@@ -300,6 +301,38 @@ def test_what_a_slice_left_out_is_asked_again() -> None:
     assert said.replies == ["show a", "show b", "show c", "pong"]
 
 
+def shown(id: str) -> BookingReply:
+    return BookingReply(id, "1", 2, "waiting", [], 0, 7, datetime(2027, 1, 1, tzinfo=UTC), position=3)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_a_booking_is_watched_once_it_was_read(at_a_time: int) -> None:
+    session = new_session()
+    session.receive(b"show a\nwatch --booking b\nshow c\nwatch --booking d\n")
+    steps: list[tuple[Step, list[str]]] = []
+    while (step := session.step()) != "input":
+        asked = [str(getattr(request, "booking", None) or request.id) for request in session.group]  # type: ignore[attr-defined]
+        steps.append((step, asked))
+        if step == "read":
+            session.receive_replies([shown(id) for id in asked[:at_a_time]])
+        else:
+            assert session.watched and [session.watched.id] == asked
+    # The line after a watch ends it, so it is not read before the watch has begun.
+    first, then = ("read", ["a", "b"]), ("read", ["c", "d"])
+    again = [[("read", ["b"])], [("read", ["d"])]] if at_a_time == 1 else [[], []]
+    assert steps == [first, *again[0], ("watch", ["b"]), then, *again[1], ("watch", ["d"])]
+    assert [word(line) for line in b"".join(session.output).splitlines()] == ["booking"] * 4
+
+
+def test_a_refused_watch_of_a_booking_begins_nothing() -> None:
+    session = new_session()
+    session.receive(b"watch --booking b\nping\n")
+    assert session.step() == "read"
+    session.receive_replies([ErrorReply("booking_not_found", "none")])
+    assert session.step() == "input"
+    assert [word(line) for line in b"".join(session.output).splitlines()] == ["booking_not_found", "pong"]
+
+
 def test_answers_leave_before_the_next_group_is_asked() -> None:
     session = new_session()
     session.receive(b"ping\nbook 1 1\nping\nshow a\nping\n")
@@ -316,7 +349,9 @@ def test_answers_leave_before_the_next_group_is_asked() -> None:
 # Holds that have run out
 
 
-@pytest.mark.parametrize("line", [b"list", b"list --limit 1", b"show 1", b"show a", b"bookings", b"watch", b"watch 1"])
+@pytest.mark.parametrize(
+    "line", [b"list", b"list --limit 1", b"show 1", b"show a", b"bookings", b"watch", b"watch 1", b"watch --booking a"]
+)
 def test_holds_end_before_what_shows_events_once_per_request(line: bytes) -> None:
     # They do not end, as when the disk is full: it is answered all the same.
     said = converse(new_session(Remembered(stale=True)), [line + b"\n" + line + b"\n"], at_a_time=lambda asked: 1)
@@ -449,6 +484,7 @@ LINES: list[tuple[bytes, str]] = [
     (b"redeem t", "redeem t"),
     (b"watch", "watch"),
     (b"watch nope", "event_not_found"),
+    (b"watch --booking a", "watch a"),
     (b"nonsense", "unknown_command"),
     (b"{", "bad_frame"),
     (b"{}", "bad_request"),

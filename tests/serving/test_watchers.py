@@ -13,7 +13,8 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.model import Event
 from ticketd.serving import watchers
 from ticketd.serving.fair_share import FairShare
-from ticketd.serving.watchers import WATCHERS_PER_TURN, Watcher, Watchers
+from ticketd.serving.watcher import WATCHERS_PER_TURN
+from ticketd.serving.watchers import EventWatcher, Watchers
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
 
@@ -40,9 +41,9 @@ async def test_a_new_watcher_sees_no_older_state_after_a_newer_one(monkeypatch: 
     catalogue = Catalogue([jazz(0)])
     all_watchers = Watchers(catalogue, FairShare())
 
-    def join() -> tuple[Watcher, Sent]:
+    def join() -> tuple[EventWatcher, Sent]:
         sent = Sent()
-        watcher = Watcher(None, UNSET, cast(asyncio.Transport, sent), 10, print, print)
+        watcher = EventWatcher(None, UNSET, cast(asyncio.Transport, sent), 10, print, print)
         all_watchers.add(watcher)
         return watcher, sent
 
@@ -68,7 +69,7 @@ async def test_a_removal_while_the_state_is_sent_skips_no_event(removed: list[st
     events = [Event(event, "Jazz", DATE, 9, 9, 0, 0, 0, 0) for event in MANY]
     catalogue = Catalogue(events)
     all_watchers = Watchers(catalogue, FairShare())
-    watcher = Watcher(None, UNSET, cast(asyncio.Transport, Sent()), 10, print, print)
+    watcher = EventWatcher(None, UNSET, cast(asyncio.Transport, Sent()), 10, print, print)
     all_watchers.add(watcher)
     seen = [msgspec.json.decode(line)["id"] for line in all_watchers.next_state(watcher).splitlines()]
     assert not watcher.has_state
@@ -101,7 +102,7 @@ async def test_after_a_removal_nobody_is_sent_the_event(monkeypatch: pytest.Monk
     sent = []
     for _ in range(3 * WATCHERS_PER_TURN):
         sent.append(Lines())
-        watcher = Watcher(None, UNSET, cast(asyncio.Transport, sent[-1]), 10, print, print)
+        watcher = EventWatcher(None, UNSET, cast(asyncio.Transport, sent[-1]), 10, print, print)
         all_watchers.add(watcher)
         all_watchers.next_state(watcher)
     catalogue.publish([jazz(1), rock(1)])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -268,6 +269,21 @@ async def test_watch_is_an_iterator_of_changes(client: AsyncClient) -> None:
     assert seen == [seen[0], seen[0] - 1, seen[0] - 2]
     with pytest.raises(RefusedError, match="there is no event nope"):
         _ = [event async for event in client.watch("nope")]
+
+
+async def test_watch_of_a_booking_yields_its_place_and_its_tickets(client: AsyncClient) -> None:
+    await client.create("Tiny", datetime(2037, 3, 11, tzinfo=UTC), 1, id="tiny")
+    await client.book("tiny", 1, booking="one")
+    assert (await client.wait("tiny", 1, booking="two")).position == 1
+    seen = []
+    async for booking in client.watch(booking="two"):
+        seen.append((booking.state, booking.position))
+        if booking.state == "held":
+            break
+        await client.cancel("one")
+    assert seen == [("waiting", 1), ("held", None)]
+    with pytest.raises(RefusedError, match="there is no booking nope"):
+        _ = [each async for each in client.watch(booking="nope")]
 
 
 async def test_watch_ends_with_the_connection() -> None:

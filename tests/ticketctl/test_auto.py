@@ -158,7 +158,7 @@ def test_auto_stops_at_an_unknown_outcome_with_status_4() -> None:
         liar.asked()
         unsettled = liar.asked()["booking"]
     assert done.returncode == 4
-    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book --booking {unsettled} 1 1\n")
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book 1 1 --booking {unsettled}\n")
     result = summary(done.stdout)
     assert (result["requests"], result["wanted"], result["done"], result["unknown"]) == ("1", "5", "1", "1")
 
@@ -180,7 +180,7 @@ def test_ctrl_c_during_auto_book_prints_how_to_settle_it() -> None:
         unsettled = [liar.asked()["booking"] for _ in range(2)][1]
         status, out, err = interrupt(process)
     assert status == 130
-    assert err.endswith(f"\n  ticketctl --port {liar.port} book --booking {unsettled} 1 2\n")
+    assert err.endswith(f"\n  ticketctl --port {liar.port} book 1 2 --booking {unsettled}\n")
     result = summary(out)
     assert (result["done"], result["unknown"], result["tickets"]) == ("1", "1", "2")
 

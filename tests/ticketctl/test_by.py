@@ -93,7 +93,7 @@ def test_a_terminal_tells_managers_who_let_in(daemon: Daemon, folder: Path) -> N
 
 def test_a_pipe_tells_managers_who_let_in(daemon: Daemon, folder: Path) -> None:
     booking = ctl(*by(folder, "boss"), "show", "c", port=daemon.port).stdout.rstrip("\n").split("\t")
-    assert (booking[-3], booking[-1]) == ("box-1", "entrance,boss")
+    assert (booking[-4], booking[-2]) == ("box-1", "entrance,boss")
     ticket = booking[6].split(",")[0]
     assert ctl(*by(folder, "boss"), "show", ticket, port=daemon.port).stdout.split("\t")[7:] == ["entrance\n"]
     assert len(ctl(*by(folder, "entrance"), "show", ticket, port=daemon.port).stdout.split("\t")) == 5

@@ -113,7 +113,7 @@ def test_a_reply_of_another_kind_leaves_a_booking_unknown(other: bytes) -> None:
         done = ctl("book", "1", "1", "--booking", "mine", port=liar.port)
     assert (done.returncode, done.stdout) == (4, "")
     assert "does not speak ticketd's protocol: it answers book with " in done.stderr
-    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book --booking mine 1 1\n")
+    assert done.stderr.endswith(f"\n  ticketctl --port {liar.port} book 1 1 --booking mine\n")
 
 
 def test_show_takes_only_a_reply_of_the_kind_it_named() -> None:
@@ -166,5 +166,5 @@ def test_ctrl_c_during_a_booking_prints_how_to_settle_it() -> None:
     assert (status, out) == (130, "")
     assert err.splitlines() == [
         "ticketctl: interrupted before the reply came. Whether it was done is unknown; this settles it:",
-        f"  ticketctl --port {liar.port} book --booking {sent['booking']} 1 1",
+        f"  ticketctl --port {liar.port} book 1 1 --booking {sent['booking']}",
     ]

@@ -15,8 +15,8 @@ def test_list_prints_one_tab_separated_line_for_each_event(daemon: Daemon) -> No
     done = ctl("list", "--after", "1", port=daemon.port)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "2\tEvent 2\t2027-03-02T20:00:00Z\t200\t200\t0\t0\t0\t\t\tfalse\t\n"
-        "3\tEvent 3\t2027-03-03T20:00:00Z\t300\t300\t0\t0\t0\t\t\tfalse\t\n"
+        "2\tEvent 2\t2027-03-02T20:00:00Z\t200\t200\t0\t0\t0\t\t\tfalse\t\t0\n"
+        "3\tEvent 3\t2027-03-03T20:00:00Z\t300\t300\t0\t0\t0\t\t\tfalse\t\t0\n"
     )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def test_a_booking_prints_one_line_and_show_finds_its_tickets(daemon: Daemon) ->
     assert (event, quantity, state, tickets.count(","), rest[:5], rest[6:]) == (
         *("1", "2", "confirmed", 1),
         [""] * 5,
-        [""] * 5,
+        [""] * 6,
     )
     assert re.fullmatch(TIME, rest[5])
     assert ctl("show", booking, port=daemon.port).stdout == done.stdout
@@ -47,12 +47,12 @@ def test_a_booking_has_the_same_columns_in_every_command(daemon: Daemon) -> None
     *ticket, at = ctl("redeem", first, port=daemon.port).stdout.rstrip("\n").split("\t")
     assert ticket == [first, "1", "0", "redeemed"]
     cancelled = ctl("cancel", "0", "--tickets", second, port=daemon.port).stdout
-    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, "", "", "", booked_at, "Anna", "", "", "", ""]
+    assert cancelled.rstrip("\n").split("\t")[7:] == ["", second, "", "", "", booked_at, "Anna", "", "", "", "", ""]
     shown = ctl("show", "0", port=daemon.port).stdout
-    *columns, changes, by, admitted, redeemed_by = shown.rstrip("\n").split("\t")
+    *columns, changes, by, admitted, redeemed_by, position = shown.rstrip("\n").split("\t")
     assert columns[7:] == ["", second, first, at, "", booked_at, "Anna"]
     # Nobody has a token here.
-    assert (by, admitted, redeemed_by) == ("", "", "")
+    assert (by, admitted, redeemed_by, position) == ("", "", "", "")
     assert [(each["what"], each.get("tickets")) for each in msgspec.json.decode(changes)] == [
         ("confirm", None),
         ("cancel", [second]),
@@ -110,7 +110,7 @@ def test_show_says_what_else_has_the_same_id(daemon: Daemon) -> None:
     ctl("book", "two", "1", "--booking", ticket, port=daemon.port)
 
     def said(kind: str, id: str) -> str:
-        command = f"ticketctl --port {daemon.port} show --kind {kind} {id}"
+        command = f"ticketctl --port {daemon.port} show {id} --kind {kind}"
         return f"ticketctl: a {kind} has this id too; this shows it:\n  {command}\n"
 
     event = ctl("show", "two", port=daemon.port)

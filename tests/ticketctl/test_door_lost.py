@@ -92,7 +92,7 @@ def test_ctrl_c_while_a_guest_waits_prints_how_to_settle_it() -> None:
         process.send_signal(signal.SIGINT)
         status, out, err = at_end_of_input(process)
     assert (status, out) == (130, "")
-    assert err.endswith(f"\n  ticketctl --port {liar.port} redeem --event 1 --scan {sent['scan']} t\n")
+    assert err.endswith(f"\n  ticketctl --port {liar.port} redeem t --event 1 --scan {sent['scan']}\n")
 
 
 def test_ctrl_c_before_a_scan_was_sent_leaves_nothing_to_settle(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def test_export_shows_what_became_of_bookings_and_tickets(tmp_path: Path) -> Non
     assert events_csv == [
         [
             *("id", "name", "date", "capacity", "available", "held", "sold", "version"),
-            *("opens", "closes", "paused", "per_buyer"),
+            *("opens", "closes", "paused", "per_buyer", "waiting"),
         ],
-        ["1", "Event 1", "2027-03-01T20:00:00Z", "10", "7", "2", "1", "4", OPENED, "", "false", "4"],
+        ["1", "Event 1", "2027-03-01T20:00:00Z", "10", "7", "2", "1", "4", OPENED, "", "false", "4", "0"],
     ]
     assert bookings_csv == [
         [
@@ -88,8 +88,8 @@ def test_a_csv_quotes_names_and_ends_lines_with_cr_lf(tmp_path: Path) -> None:
         connection.ask(msgspec.json.encode({"cmd": "amend", "event": "1", "name": name}))
         done = export(daemon, "events", "--csv")
     header, line, rest = done.split("\r\n")
-    assert header == "id,name,date,capacity,available,held,sold,version,opens,closes,paused,per_buyer"
-    assert line == '1,"Fête 東京, ""late"" d\'été",2027-03-01T20:00:00Z,10,10,0,0,1,,,false,'
+    assert header == "id,name,date,capacity,available,held,sold,version,opens,closes,paused,per_buyer,waiting"
+    assert line == '1,"Fête 東京, ""late"" d\'été",2027-03-01T20:00:00Z,10,10,0,0,1,,,false,,0'
     assert rest == ""
 
 

@@ -187,6 +187,25 @@ def test_watch_is_an_iterator_of_changes(client: Client) -> None:
         list(client.watch("nope"))
 
 
+def test_watch_of_a_booking_yields_its_place_and_its_tickets(client: Client) -> None:
+    client.create("Small", datetime(2037, 3, 11, tzinfo=UTC), 1, id="small")
+    client.book("small", 1, booking="first")
+    assert client.wait("small", 1, booking="second").position == 1
+    assert client.wait("small", 1, booking="third", seconds=60, buyer="ben").position == 2
+    seen = []
+    for booking in client.watch(booking="third"):
+        seen.append((booking.state, booking.position))
+        if booking.state == "held":
+            break
+        if len(seen) == 1:
+            client.release("second")
+        else:
+            client.cancel("first")
+    assert seen == [("waiting", 2), ("waiting", 1), ("held", None)]
+    with pytest.raises(RefusedError, match="there is no booking nope"):
+        list(client.watch(booking="nope"))
+
+
 def test_watch_ends_with_the_connection() -> None:
     event = answer(
         "event", id="1", name="E", date="2027-03-11T20:00:00Z", capacity=5, available=5, held=0, sold=0, version=0

@@ -126,7 +126,7 @@ def test_a_limit_shows_one_page_and_says_that_there_are_more(full: tuple[Daemon,
     assert (done.returncode, ids(done.stdout)) == (0, first)
     said, command = done.stderr.splitlines()
     assert said == "ticketctl: there are more; this shows them:"
-    assert command == f"  ticketctl --port {daemon.port} bookings --after {first[-1]} --limit 100 --buyer anna"
+    assert command == f"  ticketctl --port {daemon.port} bookings --after {first[-1]} --buyer anna --limit 100"
     with terminal("bookings", "--limit=2", port=daemon.port) as screen:
         assert ended(screen)[1].endswith("\n(more after b0001)\n")
     [reply] = map(msgspec.json.decode, ctl("bookings", "--limit", "2", "--json", port=daemon.port).stdout.splitlines())

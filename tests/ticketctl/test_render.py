@@ -154,7 +154,7 @@ def test_a_terminal_shows_how_an_event_is_sold_only_if_that_was_decided(daemon: 
     head, row = shown("create", "Sale", "2027-03-11T20:00:00Z", "5", "--id", "sale", *sale)
     assert head.split()[7:] == ["OPENS", "CLOSES", "PAUSED", "PER_BUYER"]
     assert re.split("  +", row)[-4:] == ["2027-02-01 09:00 UTC", "2027-03-11 19:30:15 UTC", "paused", "4"]
-    fields = "2027-02-01T09:00:00Z\t2027-03-11T19:30:15Z\ttrue\t4\n"
+    fields = "2027-02-01T09:00:00Z\t2027-03-11T19:30:15Z\ttrue\t4\t0\n"
     assert ctl("show", "sale", port=daemon.port).stdout.endswith(f"\t5\t5\t0\t0\t0\t{fields}")
     assert shown("delete", "sale") == ["event sale is deleted"]
 

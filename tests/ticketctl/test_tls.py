@@ -147,7 +147,7 @@ def test_the_settling_command_repeats_whom_to_trust(pair: tuple[str, str], tmp_p
     assert asked[1] == asked[3]
     assert done.returncode == 4
     repeated = f"--tls --tls-ca {pair[0]} --token-file {token}"
-    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} {repeated} book --booking b 1 1"
+    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} {repeated} book 1 1 --booking b"
 
 
 def test_watch_and_the_shell_work_over_tls(shop: Guarded, pair: tuple[str, str], tmp_path: Path) -> None:

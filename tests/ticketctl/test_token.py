@@ -207,7 +207,7 @@ def test_a_refusal_says_nothing_about_the_try_before(second: list[bytes], token_
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.endswith(
         "Whether it was done is unknown; this settles it:\n"
-        f"  ticketctl --port {liar.port} --token-file {token_file} book --booking b 1 1\n"
+        f"  ticketctl --port {liar.port} --token-file {token_file} book 1 1 --booking b\n"
     )
 
 
@@ -221,11 +221,11 @@ def test_the_settling_command_repeats_what_says_who_one_is(token_file: str, tmp_
         with lying(WELCOME, BREAK, WELCOME, BREAK) as liar:
             done = ctl(*given, "book", "1", "1", "--booking", "b", port=liar.port)
         settling = done.stderr.splitlines()[1]
-        assert settling == f"  ticketctl --port {liar.port} {repeated} book --booking b 1 1"
+        assert settling == f"  ticketctl --port {liar.port} {repeated} book 1 1 --booking b"
     with lying(WELCOME, BREAK, WELCOME, BREAK) as liar:
         env = {"TICKETD_TOKEN_FILE": token_file}
         done = ctl("book", "1", "1", "--booking", "b", port=liar.port, env=env)
-    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} book --booking b 1 1"
+    assert done.stderr.splitlines()[1] == f"  ticketctl --port {liar.port} book 1 1 --booking b"
 
 
 def test_a_token_file_that_begins_with_a_dash_can_be_named_again(tmp_path: Path) -> None:

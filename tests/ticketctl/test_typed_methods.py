@@ -21,6 +21,9 @@ assert_type(client.show("anna", kind="booking"), BookingReply)
 assert_type([change for change in client.watch("jazz")], list[EventReply])
 with closing(client.watch("jazz")) as changes:
     assert_type(next(changes), EventReply)
+assert_type(client.wait("jazz", 2, seconds=60, booking="ben", buyer="ben@example.org"), BookingReply)
+assert_type([change for change in client.watch(booking="anna")], list[BookingReply])
+client.watch("jazz", booking="anna")  # type: ignore[call-overload]
 client.book("jazz", "2")  # type: ignore[arg-type]
 client.book("jazz")  # type: ignore[call-arg]
 client.hold("jazz", 2, second=5)  # type: ignore[call-arg]
@@ -30,6 +33,8 @@ async def main() -> None:
         assert_type(await client.redeem("anna.9f86d081884c"), TicketReply | BookingReply)
         async for change in client.watch():
             assert_type(change, EventReply)
+        async for news in client.watch(booking="anna"):
+            assert_type(news, BookingReply)
         async with aclosing(client.watch()) as changes:
             assert_type(await anext(changes), EventReply)
 """

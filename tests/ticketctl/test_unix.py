@@ -88,7 +88,7 @@ def test_the_settling_command_names_the_unix_socket(tmp_path: Path) -> None:
         silent.listen()
         done = ctl("--host", f"unix:{path}", "--timeout", "0.5", "book", "1", "1", "--booking", "b")
     assert done.returncode == 4
-    assert done.stderr.splitlines()[1] == f"  ticketctl --host 'unix:{path}' book --booking b 1 1"
+    assert done.stderr.splitlines()[1] == f"  ticketctl --host 'unix:{path}' book 1 1 --booking b"
 
 
 def test_a_user_of_this_machine_has_a_role_without_a_token(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_watch_ends_after_so_many_seconds(daemon: Daemon) -> None:
     [
         (("--count", "0"), "count must be a whole number from 1 to"),
         (("--seconds", "soon"), "seconds must be a number above 0"),
-        (("1", "2"), "one word too many; usage: watch [EVENT] [--count N] [--seconds SECONDS]"),
+        (("1", "2"), "one word too many; usage: watch [EVENT] [--booking ID] [--count N] [--seconds SECONDS]"),
         (("no event",), "event must be 1 to 64 of"),
     ],
 )

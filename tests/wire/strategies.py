@@ -82,8 +82,8 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
         )
     ),
     Book: st.builds(Book, event=IDS, quantity=QUANTITIES, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
-    Wait: st.builds(Wait, event=IDS, quantity=QUANTITIES, seconds=SECONDS, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
     Hold: st.builds(Hold, event=IDS, quantity=QUANTITIES, seconds=SECONDS, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
+    Wait: st.builds(Wait, event=IDS, quantity=QUANTITIES, seconds=SECONDS, booking=OR_NOT | IDS, buyer=OR_NOT | BUYERS),
     Extend: st.builds(Extend, booking=IDS, seconds=SECONDS),
     Confirm: st.builds(Confirm, booking=IDS, late=st.booleans()),
     Release: st.builds(Release, booking=IDS),
@@ -98,7 +98,7 @@ REQUESTS_OF: dict[Any, st.SearchStrategy[Request]] = {
     .filter(lambda drawn: any(value is not UNSET for value in (*drawn[1], *drawn[2:])))
     .map(lambda drawn: Amend(drawn[0], opens=drawn[1][0], closes=drawn[1][1], paused=drawn[2], per_buyer=drawn[3])),
     Delete: st.builds(Delete, event=IDS),
-    Watch: st.builds(Watch, event=OR_NOT | IDS),
+    Watch: st.builds(Watch, event=OR_NOT | IDS) | st.builds(Watch, booking=IDS),
     Bookings: st.builds(
         Bookings, after=OR_NOT | IDS, limit=st.integers(1, 100), event=OR_NOT | IDS, buyer=OR_NOT | BUYERS
     ),

@@ -10,7 +10,7 @@ from tests.wire.strategies import JAZZ, REQUESTS_OF
 from ticketd.model import UNSAFE, ticket_id
 from ticketd.wire.codec import decode, encode
 from ticketd.wire.lines import FRAME_BYTES_MAX
-from ticketd.wire.replies import BookingReply, EventReply, TicketReply
+from ticketd.wire.replies import BookingReply, EventReply, PongReply, TicketReply
 from ticketd.wire.requests import (
     Amend,
     Annul,
@@ -51,6 +51,8 @@ def test_every_command_says_which_replies_answer_it() -> None:
     assert all(request.replies for request in Request.__subclasses__())
     assert Show("x").expects == (EventReply, BookingReply, TicketReply)
     assert Show("x", "booking").expects == (BookingReply,)
+    assert Watch("x").expects == Watch().expects == (EventReply, PongReply)
+    assert Watch(booking="x").expects == (BookingReply, PongReply)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,8 @@ def test_every_command_says_which_replies_answer_it() -> None:
         (frame("hold", event="1", quantity=2), Hold("1", 2, 300)),
         (frame("wait", event="1", quantity=2), Wait("1", 2, 900)),
         (frame("hold", event="1", quantity=1000, seconds=86_400, booking="b"), Hold("1", 1000, 86_400, "b")),
+        (frame("wait", event="1", quantity=2), Wait("1", 2, 900)),
+        (frame("wait", event="1", quantity=1000, seconds=86_400, booking="b"), Wait("1", 1000, 86_400, "b")),
         (frame("confirm", booking="b"), Confirm("b")),
         (frame("release", booking="b"), Release("b")),
         (frame("cancel", booking="b"), Cancel("b")),
@@ -112,6 +116,7 @@ def test_every_command_says_which_replies_answer_it() -> None:
         (frame("amend", event="1", name="é", date="2027-03-11T21:00:00+01:00"), Amend("1", "é", JAZZ)),
         (frame("watch"), Watch()),
         (frame("watch", event="1"), Watch("1")),
+        (frame("watch", booking="b"), Watch(booking="b")),
         (frame("bookings"), Bookings(limit=100)),
         (frame("bookings", after="x" * 64, limit=1), Bookings("x" * 64, 1)),
         (b'{"cmd":"ping"}', Ping()),
@@ -196,7 +201,7 @@ BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("event", frame("delete", event=bad)) for bad in BAD_IDS],
     *[("tickets", frame("cancel", booking="b", tickets=bad)) for bad in BAD_LISTS],
     *[("ticket", frame("redeem", ticket=bad)) for bad in BAD_IDS_OF_ANY],
-    *[("event", frame("watch", event=bad)) for bad in BAD_IDS],
+    *[(field, frame("watch", **{field: bad})) for field in ("event", "booking") for bad in BAD_IDS],
     *[("name", frame("amend", event="1", name=bad)) for bad in [*BAD_NAMES, *NOT_TEXT]],
     *[("date", frame("amend", event="1", date=bad)) for bad in [*BAD_DATES, *BEYOND_UTC, *NOT_TEXT]],
     *[("capacity", frame("amend", event="1", capacity=bad)) for bad in [*BAD_NUMBERS, 1_000_000_001]],

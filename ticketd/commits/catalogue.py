@@ -35,18 +35,20 @@ class Catalogue:
         self._first_page: bytes | None = None
         # Grows with each change, so that the owner of a copy knows whether it is current.
         self.revision = 0
-        self._on_changes: Callable[[Iterable[str]], None] = lambda events: None
-        self._on_removals: Callable[[Mapping[str, int]], None] = lambda positions: None
+        self._on_changes: list[Callable[[Iterable[str]], None]] = []
+        self._on_removals: list[Callable[[Mapping[str, int]], None]] = []
         self.publish(events)
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def subscribe(
-        self, on_changes: Callable[[Iterable[str]], None], on_removals: Callable[[Mapping[str, int]], None]
-    ) -> None:
-        """Call these after each publication, with the ids of its events, and after a removal, with former positions."""
-        self._on_changes, self._on_removals = on_changes, on_removals
+    def on_changes(self, call: Callable[[Iterable[str]], None]) -> None:
+        """Call this after each publication, with the ids of its events."""
+        self._on_changes.append(call)
+
+    def on_removals(self, call: Callable[[Mapping[str, int]], None]) -> None:
+        """Call this after each removal, with the ids of its events, and the positions that they had."""
+        self._on_removals.append(call)
 
     def publish(self, events: Iterable[Event]) -> None:
         """Take over committed events, except those of which the same or a later version is known."""
@@ -67,7 +69,8 @@ class Catalogue:
         self._events |= news
         self._first_page = None
         self.revision += 1
-        self._on_changes(news)
+        for call in self._on_changes:
+            call(news)
 
     def remove(self, ids: Collection[str]) -> int:
         """Forget events, and return how many. Those that are not known are ignored."""
@@ -84,7 +87,8 @@ class Catalogue:
             del self._events[event_id], self._encoded[event_id], self._number_of[event_id]
         self._first_page = None
         self.revision += 1
-        self._on_removals(removed)
+        for call in self._on_removals:
+            call(removed)
         return len(removed)
 
     def get(self, event_id: str) -> Event | None:

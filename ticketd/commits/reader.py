@@ -18,8 +18,8 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.clients import BUG, BUSY, SHUTTING_DOWN, UNREACHABLE, Client
 from ticketd.config import RETRY_AFTER_SECONDS
 from ticketd.ledger.base import ROWS_PER_SLICE, Answers, Ledger, LedgerFailedError, LedgerUnavailableError
+from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import ErrorReply
-from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Reading(Struct, eq=False):
     """The reading requests of one client, and when they ``arrived``, in seconds of the loop's clock."""
 
     client: Client
-    requests: Sequence[Request]
+    requests: Sequence[LedgerRequest]
     arrived: float
 
 
@@ -55,7 +55,7 @@ class Reader:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def submit(self, client: Client, requests: Sequence[Request]) -> None:
+    def submit(self, client: Client, requests: Sequence[LedgerRequest]) -> None:
         """Answer the first of the requests, and more if they fit into a slice, after this has returned."""
         if self._closed:
             self._loop.call_soon(client.deliver, [ErrorReply("shutting_down", SHUTTING_DOWN)])

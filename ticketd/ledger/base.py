@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from ticketd.model import Booking, Event
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import Reply
-from ticketd.wire.requests import Request
 
 
 class Answers(NamedTuple):
@@ -116,7 +115,7 @@ class Ledger(Protocol):
         """Whether ``read`` may be called now."""
         ...
 
-    def read(self, requests: Sequence[Request], done: Done) -> Answers | None:
+    def read(self, requests: Sequence[LedgerRequest], done: Done) -> Answers | None:
         """Answer the first requests from what is committed: at least one, and at most a slice.
 
         None of them may change anything. Raises LedgerFailedError.

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from ticketd.model import ticket_parts
 from ticketd.rules import bookings, costs, door, events, new_bookings, reading, tickets, waiting
 from ticketd.rules.memory import Memory
-from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, WorkingSet
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, Watched, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import (
     Amend,
@@ -47,11 +47,11 @@ def _always(_memory: Memory, _request: Any) -> bool:
 
 
 class Row(NamedTuple):
-    """What the daemon does with one command. It has at least one of ``decide``, ``read`` and ``answer``, or streams.
-    The session itself answers ``auth``.
+    """What the daemon does with one command. It has at least one of ``decide``, ``read`` and ``answer``, but for
+    ``auth``, which the session itself answers.
 
     **From memory**, at once, if there is ``answer`` and ``in_memory`` is true: ``answer`` returns the reply, or its
-    encoded line. It may raise TicketError.
+    encoded line. It may raise TicketError. If the command streams, nothing comes of it, and the stream begins.
 
     **In a commit**, in a batch with others, if there is ``decide``:
 
@@ -159,6 +159,16 @@ def _anything_with_the_id(reads: ReadSet, request: Show) -> None:
         reads.redemptions.add(parts)
 
 
+def _watched_booking(reads: ReadSet, request: Watch) -> None:
+    reads.bookings.add(str(request.booking))
+    reads.redemptions_of.add(str(request.booking))
+
+
+def _watched(reads: ReadSet, request: Watched) -> None:
+    reads.bookings.update(request.bookings)
+    reads.redemptions_of.update(request.bookings)
+
+
 def _page(reads: ReadSet, request: Bookings) -> None:
     if request.event is not UNSET:
         reads.events.add(request.event)
@@ -233,8 +243,14 @@ TABLE: dict[type, Row] = {
     Annul: Row(decide=door.annul, reads=_ticket, cost=costs.of_booking, verb="annulled"),
     Amend: Row(decide=events.amend, reads=_event, event=_EVENT_ID, verb="amended"),
     Delete: Row(decide=events.delete, reads=_event_to_delete, event=_EVENT_ID, verb="deleted"),
-    # The connection streams it.
-    Watch: Row(shows_events=True),
+    # What comes after the first reply, the connection streams.
+    Watch: Row(
+        read=reading.watch_booking,
+        reads=_watched_booking,
+        answer=reading.watch_events,
+        in_memory=reading.is_of_events,
+        shows_events=True,
+    ),
     Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),
     Stats: Row(answer=reading.stats),
     # The session answers it.
@@ -245,6 +261,8 @@ TABLE: dict[type, Row] = {
     Backup: Row(read=reading.backup, reads=_backup),
     # From events.json, not from a client.
     Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),
+    # From those who watch bookings.
+    Watched: Row(read=reading.watched, reads=_watched),
 }
 
 

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import UNSET
 
+from ticketd.errors import TicketError
 from ticketd.model import Booking, opt_time_of, ticket_parts
 from ticketd.rules.memory import Memory
 from ticketd.rules.showing import (
@@ -15,7 +16,7 @@ from ticketd.rules.showing import (
     show_redeemed,
     ticket_reply,
 )
-from ticketd.rules.working_set import WorkingSet
+from ticketd.rules.working_set import Watched, WorkingSet
 from ticketd.wire.commands import help_reply
 from ticketd.wire.replies import (
     BookingFacts,
@@ -27,7 +28,7 @@ from ticketd.wire.replies import (
     PongReply,
     Reply,
 )
-from ticketd.wire.requests import Backup, Bookings, Help, List, Ping, Ready, Show, Stats
+from ticketd.wire.requests import Backup, Bookings, Help, List, Ping, Ready, Show, Stats, Watch
 
 
 def list_events(memory: Memory, request: List) -> bytes:
@@ -108,6 +109,30 @@ def show(working_set: WorkingSet, request: Show) -> Reply:
     return ErrorReply("not_found", f"there is no event, booking or ticket {request.id}")
 
 
+def is_of_events(_memory: Memory, request: Watch) -> bool:
+    """Whether ``watch`` is of events, which are in memory."""
+    return request.booking is UNSET
+
+
+def watch_events(memory: Memory, request: Watch) -> bytes:
+    """Begin to watch events. The connection streams them. Raises TicketError if there is no such event."""
+    if request.event and memory.event(request.event) is None:
+        raise TicketError("event_not_found", f"there is no event {request.event} to watch; list shows the events")
+    return b""
+
+
+def watch_booking(working_set: WorkingSet, request: Watch) -> Reply:
+    """Show the booking that is watched from now on."""
+    id = str(request.booking)
+    return _booking(working_set, id) or no_booking(id)
+
+
+def watched(working_set: WorkingSet, request: Watched) -> Reply:
+    """Show bookings that are watched."""
+    there = (working_set.bookings.get(id) for id in request.bookings)
+    return BookingsReply([_facts(working_set, booking) for booking in there if booking])
+
+
 def bookings(working_set: WorkingSet, request: Bookings) -> Reply:
     """Show a page of bookings."""
     if request.event is not UNSET and request.event not in working_set.events:
@@ -123,10 +148,14 @@ def backup(working_set: WorkingSet, request: Backup) -> Reply:
     return working_set.backup
 
 
-def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:
+def _facts(working_set: WorkingSet, booking: Booking) -> BookingRecord:
     # A BookingReply has the fields of BookingFacts first.
     facts = msgspec.structs.astuple(_with_history(working_set, booking))[: len(BookingFacts.__struct_fields__)]
-    record = BookingRecord(*facts)
+    return BookingRecord(*facts)
+
+
+def _record(working_set: WorkingSet, booking: Booking) -> BookingRecord:
+    record = _facts(working_set, booking)
     if booking.changes or booking.seconds is not None:
         expires = None if booking.waited else opt_time_of(booking.first_expires)
         record.made = Made(booking.available, booking.version, booking.seconds, expires)

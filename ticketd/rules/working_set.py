@@ -30,8 +30,16 @@ class Adopt(Struct):
     event: Event
 
 
-# A request to a ledger: one of a client, with all ids minted, or Adopt.
-LedgerRequest = Request | Adopt
+class Watched(Struct):
+    """Show these bookings, as far as they exist, to those who watch them. No client can send this."""
+
+    minted: ClassVar[str | None] = None
+
+    bookings: list[str]
+
+
+# A request to a ledger: one of a client, with all ids minted, or one of the daemon itself.
+LedgerRequest = Request | Adopt | Watched
 
 
 class Page(NamedTuple):

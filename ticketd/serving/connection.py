@@ -13,12 +13,14 @@ from typing import Literal
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import Accepted
+from ticketd.serving.booking_watchers import BookingWatcher
 from ticketd.serving.identity import Identity
 from ticketd.serving.service import Service
 from ticketd.serving.session import Session, Step
 from ticketd.serving.stream import READ_BYTES, Stream
-from ticketd.serving.watchers import HEARTBEAT_SECONDS, Watcher
-from ticketd.wire.replies import Reply
+from ticketd.serving.watcher import HEARTBEAT_SECONDS
+from ticketd.serving.watchers import EventWatcher
+from ticketd.wire.replies import BookingReply, Reply
 from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Connection(Stream):
         self._line_began: float | None = None
         # The bytes in the write buffer when the wait for room began.
         self._unsent_before = 0
-        self._watcher: Watcher | None = None
+        self._watcher: EventWatcher | BookingWatcher | None = None
         self._interruption: TicketError | None = None
         self._ended: asyncio.Future[None] | None = None
 
@@ -99,6 +101,10 @@ class Connection(Stream):
             message = "your access was taken back; ask for another token"
             self.interrupt(TicketError("unauthorized", message, unasked=True))
             return False
+        if self._watcher and self._session and not self._session.may_watch():
+            message = "your role does not allow what you watch any more; ask for another one"
+            self.interrupt(TicketError("unauthorized", message, unasked=True))
+            return True
         if self._waiting_for == "input" and self._session:
             # Who was a stranger, and may stay now, has more time.
             self._set_input_deadline(self._session)
@@ -167,7 +173,7 @@ class Connection(Stream):
         elif step == "share":
             self._wait_for_share()
         elif step == "watch":
-            self._watch(session.group[0])
+            self._watch(session, session.group[0])
         elif step == "watch now":
             self._send_state()
         else:
@@ -221,35 +227,55 @@ class Connection(Stream):
         self._unsent_before = self.transport.get_write_buffer_size()
         self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
 
-    def _watch(self, request: Request) -> None:
-        """Send the current state, in slices as the client takes them, and then its changes."""
+    def _watch(self, session: Session, request: Request) -> None:
+        """Begin to send what changes."""
         if self.transport.is_closing():
             raise ConnectionResetError
+        # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat.
+        self.give_up_unacknowledged_after(self._limits.write_seconds_max + HEARTBEAT_SECONDS)
+        if session.watched:
+            self._watch_booking(session, request, session.watched)
+        else:
+            self._watch_events(request)
+
+    def _watch_booking(self, session: Session, request: Request, shown: BookingReply) -> None:
+        """Send the changes of a booking since it was shown, which it has been."""
+        self._watcher = BookingWatcher(
+            shown,
+            lambda: session.sees_names,
+            request.tag,
+            self.transport,
+            self._limits.write_seconds_max,
+            self._cut_off,
+        )
+        self._service.booking_watchers.add(self._watcher)
+
+    def _watch_events(self, request: Request) -> None:
+        """Send the current state, in slices as the client takes them, and then its changes."""
         event: str | None = getattr(request, "event", None) or None
         message = f"event {event} was removed, so no more changes come"
         removed = TicketError("event_not_found", message, unasked=True, tag=request.tag or None)
         if event is not None and self._service.catalogue.get(event) is None:
             # While this waited for room.
             raise removed
-        # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat.
-        seconds = self._limits.write_seconds_max
-        self.give_up_unacknowledged_after(seconds + HEARTBEAT_SECONDS)
-        on_removal = partial(self.interrupt, removed)
-        self._watcher = Watcher(event, request.tag, self.transport, seconds, self._cut_off, on_removal)
+        seconds, on_removal = self._limits.write_seconds_max, partial(self.interrupt, removed)
+        self._watcher = EventWatcher(event, request.tag, self.transport, seconds, self._cut_off, on_removal)
         self._service.watchers.add(self._watcher)
         self._wait_for_share("watch now")
 
     def _send_state(self) -> None:
-        assert self._watcher
+        assert isinstance(self._watcher, EventWatcher)
         if state := self._service.watchers.next_state(self._watcher):
             self.send([state])
         if not self._watcher.has_state:
             self._wait_for_share("watch now")
 
     def _stop_watching(self) -> None:
-        if self._watcher:
+        if isinstance(self._watcher, BookingWatcher):
+            self._service.booking_watchers.remove(self._watcher)
+        elif self._watcher:
             self._service.watchers.remove(self._watcher)
-            self._watcher = None
+        self._watcher = None
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""

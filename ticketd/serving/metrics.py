@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 
 from ticketd import __version__
 from ticketd.commits.timings import BOUNDS_SECONDS, Histogram
-from ticketd.rules.working_set import Adopt, LedgerRequest
+from ticketd.rules.working_set import LedgerRequest
 from ticketd.serving.service import Service
 from ticketd.wire.replies import ReadyReply
+from ticketd.wire.requests import Request
 
 STATES = ("available", "held", "sold")
 _WAITING = attrgetter("waiting")
@@ -43,7 +44,7 @@ class Metrics(Collector):
         yield _gauge("connections", "Connections that are served", service.connections)
         yield _gauge("connections_max", "How many connections are served at once", service.limits.connections_max)
         yield _gauge("connections_waiting", "Connections that wait for a place", service.places.waiting)
-        yield _gauge("watchers", "Connections that watch events", len(service.watchers))
+        yield _gauge("watchers", "Connections that watch", service.watching)
 
     def _requests(self) -> Iterator[Metric]:
         service, activity = self._service, self._service.committer.activity
@@ -136,4 +137,4 @@ def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
 
 def _command(kind: type[LedgerRequest]) -> str:
     """Return the name of a command, or _INTERNAL for what the daemon itself submits."""
-    return _INTERNAL if issubclass(kind, Adopt) else str(kind.__struct_config__.tag)
+    return str(kind.__struct_config__.tag) if issubclass(kind, Request) else _INTERNAL

@@ -13,6 +13,7 @@ from ticketd.config import Limits
 from ticketd.model import Event
 from ticketd.serving.accepting import Accepted
 from ticketd.serving.access import Access, Gate
+from ticketd.serving.booking_watchers import BookingWatchers
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.places import Places
 from ticketd.serving.strangers import TOO_MANY_ANONYMOUS, Strangers
@@ -47,6 +48,7 @@ class Service:
     draining: bool = False
     fair_share: FairShare = field(default_factory=FairShare)
     watchers: Watchers = field(init=False)
+    booking_watchers: BookingWatchers = field(init=False)
     places: Places = field(init=False)
     # Connections of those who have not said who they are: they may do nothing else, or what the anonymous may.
     strangers: Strangers = field(init=False)
@@ -55,9 +57,15 @@ class Service:
     def __post_init__(self) -> None:
         """Make the parts that depend on others."""
         self.watchers = Watchers(self.catalogue, self.fair_share)
+        self.booking_watchers = BookingWatchers(self.catalogue, self.committer.reader, self.fair_share)
         self.places = Places(self.limits)
         self.strangers = Strangers(self.limits.connections_max // STRANGERS_SHARE)
         self.anonymous = Strangers(self.limits.connections_max // ANONYMOUS_SHARE, TOO_MANY_ANONYMOUS)
+
+    @property
+    def watching(self) -> int:
+        """How many connections watch events, or a booking."""
+        return len(self.watchers) + len(self.booking_watchers)
 
     def gate(self, accepted: Accepted, on_known: Callable[[], None]) -> Gate | None:
         """Return what guards a new connection, or None if everybody may do everything."""
@@ -128,7 +136,7 @@ class Service:
             tickets=counts.tickets,
             refused=counts.refused,
             queued=self.committer.queued,
-            watchers=len(self.watchers),
+            watchers=self.watching,
             busiest=self.committer.activity.busiest(),
             slowest=self.committer.activity.timings.slowest(asyncio.get_running_loop().time()),
         )

@@ -19,7 +19,7 @@ from ticketd.rules.showing import hide_names
 from ticketd.serving.access import Gate, allowed
 from ticketd.wire import codec, foreign, words
 from ticketd.wire.lines import BLANK_AND_LF, Lines
-from ticketd.wire.replies import ErrorReply, Reply, WelcomeReply, error_reply
+from ticketd.wire.replies import BookingReply, ErrorReply, Reply, WelcomeReply, error_reply
 from ticketd.wire.requests import Auth, Request
 from ticketd.wire.roles import SAY_WHO_AT_ONCE
 
@@ -41,7 +41,7 @@ Step = Literal[
     "commit",  # submit the group to the committer, then receive the replies
     "read",  # submit the group to the reader, then receive the replies to its first requests
     "expire",  # end due holds, so that they are not shown as held, then receive no replies
-    "watch",  # stream what the group's only request asks for
+    "watch",  # stream what the group's only request asks for; of a booking, the first reply is in the output
     "share",  # wait for the fair share, then set ``has_share``
     "end",  # close the connection, after sending the ``final_error`` if there is one
 ]
@@ -72,6 +72,10 @@ class Session:
         self._expired = False
         self._input_over = False
         self.group: list[Request] = []
+        # The booking that the group's only request watches, as it was read; None if that watches events.
+        self.watched: BookingReply | None = None
+        # Whether it is read, and the next step is to stream it.
+        self._watch_begins = False
         # The estimated cost of the group.
         self.rows = 0
         # Whether the replies to the group may name people, and must not.
@@ -119,10 +123,23 @@ class Session:
             message = "the input ended within a line: not done, send it again with a newline"
             self.final_error = TicketError("bad_frame", message)
 
+    @property
+    def sees_names(self) -> bool:
+        """Whether whoever it is may see who did what."""
+        return self._gate is None or self._gate.sees_names
+
+    def may_watch(self) -> bool:
+        """Whether whoever it is may still watch what is being streamed. Only after the step "watch"."""
+        return self.watched is None or self._refusal_from_ledger(self.group[0]) is None
+
     def receive_replies(self, replies: Sequence[Reply]) -> None:
         """Take in replies to the first requests of the group: at least one, but none after the step "expire"."""
         if self._hides_names:
             hide_names(replies)
+        if replies and len(replies) == len(self.group) and self.group[-1].streams:
+            # If it is refused, the conversation goes on.
+            self._watch_begins = isinstance(replies[-1], BookingReply)
+            self.watched = replies[-1] if isinstance(replies[-1], BookingReply) else None
         if self._tagged:
             for reply in replies:
                 request = self._unanswered.popleft()
@@ -135,6 +152,10 @@ class Session:
 
     def step(self) -> Step:
         """Answer from memory as far as possible, and return what the caller must do next."""
+        if self._watch_begins:
+            self._watch_begins = False
+            self.group = self.group[-1:]
+            return "watch"
         size = 0
         while True:
             if not self._unanswered:
@@ -167,13 +188,12 @@ class Session:
                     return self._make_group("read")
                 self._memory.answered[type(request)] += 1
                 try:
-                    if request.streams:
-                        self._check_event_exists(request)
-                        self._unanswered.popleft()
-                        self.group = [request]
-                        return "watch"
                     assert command.answer
                     answer: Reply | bytes = command.answer(self._memory, request)
+                    if request.streams:
+                        self._unanswered.popleft()
+                        self.group, self.watched = [request], None
+                        return "watch"
                     if command.decide and isinstance(answer, ErrorReply):
                         self._memory.count_refusal(request, answer)
                 except TicketError as error:
@@ -185,7 +205,7 @@ class Session:
 
     def _make_group(self, step: Step) -> Step:
         """Put the first requests into the group, as far as the same step answers them and one commit takes them."""
-        self._hides_names = step == "read" and self._gate is not None and not self._gate.sees_names
+        self._hides_names = step == "read" and not self.sees_names
         if len(self._unanswered) == 1 and isinstance(request := self._unanswered[0], Request):
             self.group, self.rows = [request], TABLE[type(request)].cost(self._memory, request)
             return step
@@ -212,13 +232,10 @@ class Session:
             ):
                 break
             group.append(request)
+            if request.streams:
+                break
         self.group, self.rows = group, rows
         return step
-
-    def _check_event_exists(self, request: Request) -> None:
-        event: str | None = getattr(request, "event", None) or None
-        if event is not None and self._memory.event(event) is None:
-            raise TicketError("event_not_found", f"there is no event {event} to watch; list shows the events")
 
     def _append(self, answer: Reply | bytes, tag: str | UnsetType) -> int:
         """Append the answer to a request with this tag to the output, and return its length in bytes."""

@@ -1,11 +1,10 @@
-"""Owns the watchers: the state that each begins with, the changes after it, and the heartbeat.
+"""Owns the watchers of events: the state that each begins with, the changes after it, and the heartbeat.
 
 A watcher gets the latest state of each changed event: at once if nothing was sent for INTERVAL_SECONDS, else when they
 are over. So one line may stand for many commits. For a watcher that falls behind, only a number is kept.
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import UnsetType
@@ -13,29 +12,18 @@ from msgspec import UnsetType
 from ticketd.commits.catalogue import Catalogue
 from ticketd.serving.changes import Changes
 from ticketd.serving.fair_share import FairShare
-from ticketd.wire.codec import encode, tagged
-from ticketd.wire.replies import PongReply
+from ticketd.serving.watcher import BYTES_AT_ONCE, HEARTBEAT, HEARTBEAT_SECONDS, WATCHERS_PER_TURN, Watcher
+from ticketd.wire.codec import tagged
 
 INTERVAL_SECONDS = 0.1
-# A watcher to which nothing else was sent for about this long is sent a line, which it has to read.
-HEARTBEAT_SECONDS = 15.0
 # How many events of its first state a watcher is sent at once.
 EVENTS_AT_ONCE = 256
-# About how many bytes of changes are sent at once to one watcher, and in one turn to all that take part in it.
-BYTES_AT_ONCE = 64 * 1024
-# How many watchers take part in a turn.
-WATCHERS_PER_TURN = 64
-# While a watcher has more unsent bytes than this, it is sent no changes.
-WATCH_BYTES = 64 * 1024
-
-_HEARTBEAT = encode(PongReply(heartbeat=True)) + b"\n"
 
 
-class Watcher:
-    """One connection that watches an event, or all events if that is None. Its lines have the ``tag`` of its request.
+class EventWatcher(Watcher):
+    """One connection that watches an event, or all events if that is None.
 
-    ``cut_off`` is called with the number of unsent bytes if none of them was sent for ``write_seconds_max``, and
-    ``on_removal`` if its event is removed.
+    ``on_removal`` is called if its event is removed. For the others, see Watcher.
     """
 
     def __init__(
@@ -47,53 +35,28 @@ class Watcher:
         cut_off: Callable[[int], None],
         on_removal: Callable[[], None],
     ) -> None:
+        super().__init__(tag, transport, write_seconds_max, cut_off)
         self.event = event
-        self.tag = tag
         self.on_removal = on_removal
         # The events of its first state that are still to be sent: from ``position`` up to, but not including, ``end``.
         self.position = self.end = 0
         # The number of the last change that need not be sent to it any more.
         self.seen = 0
-        self._transport = transport
-        self._write_seconds_max = write_seconds_max
-        self._cut_off = cut_off
-        self._loop = asyncio.get_running_loop()
-        # How many bytes were unsent when it last took some, and when that was. The first look counts as such a moment.
-        self._unsent: float = math.inf
-        self._progress_at = 0.0
 
     @property
     def has_state(self) -> bool:
         """Whether it has been sent all of its first state, to which later changes apply."""
         return self.position >= self.end
 
-    def has_room(self) -> bool:
-        """Whether it may be sent more. Cuts it off if it has taken nothing for too long."""
-        if self._transport.is_closing():
-            return False
-        unsent, now = self._transport.get_write_buffer_size(), self._loop.time()
-        if unsent == 0 or unsent < self._unsent:
-            self._unsent, self._progress_at = unsent, now
-        elif now - self._progress_at > self._write_seconds_max:
-            self._cut_off(unsent)
-            return False
-        return unsent <= WATCH_BYTES
-
-    def send(self, lines: bytes) -> None:
-        """Send lines. Only if ``has_room``."""
-        data = tagged(lines, self.tag)
-        self._unsent = self._transport.get_write_buffer_size() + len(data)
-        self._transport.write(data)
-
 
 class Watchers:
-    """All watchers of a catalogue. They are served in turns, which wait for the fair share."""
+    """All watchers of events. They are served in turns, which wait for the fair share."""
 
     def __init__(self, catalogue: Catalogue, fair_share: FairShare) -> None:
         self._catalogue = catalogue
         self._fair_share = fair_share
         self._loop = asyncio.get_running_loop()
-        self._watchers: set[Watcher] = set()
+        self._watchers: set[EventWatcher] = set()
         # The events that have changed since the last round began, and the changes before that.
         self._changed: dict[str, None] = {}
         self._changes = Changes()
@@ -104,15 +67,16 @@ class Watchers:
         self._heartbeat_at = 0.0
         # In a round: who has not had a turn, whether those with nothing to receive get the heartbeat, and what
         # ``_lines_since`` has returned for each number.
-        self._waiting: list[Watcher] = []
+        self._waiting: list[EventWatcher] = []
         self._sends_heartbeat = False
         self._lines: dict[int, tuple[int, bytes]] = {}
-        catalogue.subscribe(self._on_changes, self._on_removals)
+        catalogue.on_changes(self._on_changes)
+        catalogue.on_removals(self._on_removals)
 
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def add(self, watcher: Watcher) -> None:
+    def add(self, watcher: EventWatcher) -> None:
         """Send the watcher all changes from now on, once it has got all of its state by ``next_state``."""
         if watcher.event is None:
             watcher.end = len(self._catalogue)
@@ -124,11 +88,11 @@ class Watchers:
             self._heartbeat_at = self._loop.time() + HEARTBEAT_SECONDS
         self._watchers.add(watcher)
 
-    def remove(self, watcher: Watcher) -> None:
+    def remove(self, watcher: EventWatcher) -> None:
         """Stop sending changes to the watcher."""
         self._watchers.discard(watcher)
 
-    def next_state(self, watcher: Watcher) -> bytes:
+    def next_state(self, watcher: EventWatcher) -> bytes:
         """Return the next part of the state, as lines to send to it now. Empty if there are no events."""
         start, watcher.position = watcher.position, min(watcher.position + EVENTS_AT_ONCE, watcher.end)
         if watcher.has_state:
@@ -198,16 +162,16 @@ class Watchers:
             self._sent_at = self._loop.time()
             self._schedule()
 
-    def _send_to(self, watcher: Watcher) -> int:
+    def _send_to(self, watcher: EventWatcher) -> int:
         """Send a watcher what is next, and return how many bytes that is."""
         if (watcher.seen == self._changes.last and not self._sends_heartbeat) or not watcher.has_room():
             return 0
         watcher.seen, data = self._next_lines(watcher)
-        if data := data or (_HEARTBEAT if self._sends_heartbeat else b""):
+        if data := data or (HEARTBEAT if self._sends_heartbeat else b""):
             watcher.send(data)
         return len(data)
 
-    def _next_lines(self, watcher: Watcher) -> tuple[int, bytes]:
+    def _next_lines(self, watcher: EventWatcher) -> tuple[int, bytes]:
         """Return what to send to a watcher next, after the number of the last change that it has seen then."""
         if watcher.event is not None:
             changed = self._changes.number_of(watcher.event) > watcher.seen

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from ticketd.errors import TicketError
 from ticketd.wire.codec import from_fields
@@ -89,7 +88,7 @@ def parse(words: list[str], read: Callable[[Field, str], object] | None = None) 
 
 
 def unparse(request: Request) -> list[str]:
-    """Return words that ``parse`` turns back into the request. A flag that is off anyway is left out."""
+    """Return words that ``parse`` turns back into the request. What is so anyway is left out."""
     command = commands()[str(request.__struct_config__.tag)]
     values: dict[str, Any] = msgspec.to_builtins(request)
     defaults = {field.name: field.default for field in msgspec.structs.fields(request)}
@@ -97,7 +96,7 @@ def unparse(request: Request) -> list[str]:
     words: list[str] = []
     for field in command.fields:
         given = getattr(request, field.name)
-        if given is UNSET or (field.type is bool and given is defaults[field.name]):
+        if given == defaults[field.name]:
             continue
         word = _word(field, values[field.name])
         if field.positional:
@@ -106,8 +105,9 @@ def unparse(request: Request) -> list[str]:
             options.append(f"--{field.option}" if values[field.name] else f"--no-{field.option}")
         else:
             options += [f"--{field.option}={word}"] if word.startswith("-") else [f"--{field.option}", word]
-    separator = ["--"] if any(word.startswith("-") for word in words) else []
-    return [command.name, *options, *separator, *words]
+    if any(word.startswith("-") for word in words):
+        return [command.name, *options, "--", *words]
+    return [command.name, *words, *options]
 
 
 def _flag(fields: Mapping[str, Field], option: str) -> Field | None:

@@ -43,7 +43,6 @@ from ticketd.model import (
 from ticketd.rules.commands import TABLE, decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
 from ticketd.wire.replies import Reply, error_reply
-from ticketd.wire.requests import Request
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class EmbeddedLedger:
         """See Ledger."""
         return not self._writer.busy
 
-    def read(self, requests: Sequence[Request], done: Done) -> Answers | None:
+    def read(self, requests: Sequence[LedgerRequest], done: Done) -> Answers | None:
         """See Ledger."""
         replies: list[Reply] = []
         rows = 0
@@ -157,7 +156,7 @@ class EmbeddedLedger:
                 break
         return Answers(replies, rows=rows)
 
-    def _back_up(self, request: Request, name: str, done: Done) -> Answers | None:
+    def _back_up(self, request: LedgerRequest, name: str, done: Done) -> Answers | None:
         working_set = WorkingSet(new_ticket, self.now())
         try:
             backup = self._database.begin_backup(name)
@@ -167,7 +166,7 @@ class EmbeddedLedger:
         self._tasks.run(self._end_backup(backup, working_set, request), done)
         return None
 
-    async def _end_backup(self, backup: Backup, working_set: WorkingSet, request: Request) -> Answers:
+    async def _end_backup(self, backup: Backup, working_set: WorkingSet, request: LedgerRequest) -> Answers:
         try:
             working_set.backup = await backup.end()
         except TicketError as error:
@@ -245,7 +244,7 @@ class EmbeddedLedger:
         )
 
 
-def _read(working_set: WorkingSet, request: Request) -> Reply:
+def _read(working_set: WorkingSet, request: LedgerRequest) -> Reply:
     read = TABLE[type(request)].read
     assert read is not None
     return read(working_set, request)

@@ -47,7 +47,6 @@ from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Event
 from ticketd.rules.commands import decide_all, read_set
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
 from ticketd.wire.replies import Reply
-from ticketd.wire.requests import Request
 
 # The names of those who sent requests, if any are known.
 Actors = Sequence[str | None] | None
@@ -123,7 +122,7 @@ class PostgresLedger:
         """See Ledger."""
         return self._reads.can_read
 
-    def read(self, requests: Sequence[Request], done: Done) -> None:
+    def read(self, requests: Sequence[LedgerRequest], done: Done) -> None:
         """See Ledger."""
         self._reads.read(requests, done)
 

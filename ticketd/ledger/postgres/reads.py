@@ -12,9 +12,8 @@ from ticketd.ledger.postgres.load import load_committed, load_page
 from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 from ticketd.ledger.tasks import Tasks
 from ticketd.rules.commands import TABLE, read_set
-from ticketd.rules.working_set import Page, WorkingSet
+from ticketd.rules.working_set import LedgerRequest, Page, WorkingSet
 from ticketd.wire.replies import ErrorReply
-from ticketd.wire.requests import Request
 
 READS_AT_ONCE = 2
 # How many bookings and tickets one statement reads for shows. Each may be of a booking with a thousand tickets.
@@ -32,7 +31,7 @@ Done = Callable[[Answers | Exception], None]
 class _Asked(NamedTuple):
     """What one client is answered next: a page, or what it wants to be shown before the next page."""
 
-    requests: Sequence[Request]
+    requests: Sequence[LedgerRequest]
     page: Page | None
     done: Done
 
@@ -53,7 +52,7 @@ class Reads:
         """Whether there is room for one client more."""
         return sum([len(asked.requests) for asked in self._waiting]) < SHOWN_PER_READ
 
-    def read(self, requests: Sequence[Request], done: Done) -> None:
+    def read(self, requests: Sequence[LedgerRequest], done: Done) -> None:
         """Answer the first of the requests, and more unless they ask for a page or a backup."""
         first = read_set(requests[:1])
         if first.backup is not None:
@@ -94,12 +93,12 @@ class Reads:
             asked.done(loaded if isinstance(loaded, Exception) else _answers(loaded, asked.requests))
 
 
-def _is_show(request: Request) -> bool:
+def _is_show(request: LedgerRequest) -> bool:
     reads = read_set([request])
     return reads.page is None and reads.backup is None
 
 
-def _answers(working_set: WorkingSet, requests: Sequence[Request]) -> Answers | Exception:
+def _answers(working_set: WorkingSet, requests: Sequence[LedgerRequest]) -> Answers | Exception:
     try:
         replies = [TABLE[type(request)].read(working_set, request) for request in requests]  # type: ignore[misc]
     except Exception as bug:

@@ -111,6 +111,7 @@ BookingsLimit = Annotated[
 OfEvent = Annotated[Id, Meta(description="only those of this event", extra={"completes": "events"})]
 OfBuyer = Annotated[Buyer, Meta(description="only those of this buyer")]
 WatchedEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
+WatchedBooking = Annotated[Id, Meta(description="not events, but this booking", extra={"completes": "bookings"})]
 
 # The connection and the daemon.
 TAG_CHARS_MAX = 64

@@ -37,14 +37,25 @@ class Show(Request, tag="show"):
 
 
 class Watch(Request, tag="watch"):
-    """Stream the events, or one event, as they change, until the next line is sent."""
+    """Stream the events, one event or one booking, as they change, until the next line is sent."""
 
     roles: ClassVar[frozenset[Role]] = frozenset({"reader"})
+    ledger_roles: ClassVar[frozenset[Role]] = frozenset({"seller", "door"})
     # A pong is its heartbeat.
-    replies = (EventReply, PongReply)
+    replies = (EventReply, BookingReply, PongReply)
     streams: ClassVar[bool] = True
 
     event: fields.WatchedEvent | UnsetType = UNSET
+    booking: fields.WatchedBooking | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.event and self.booking:
+            raise ValueError("watch takes an event or a booking, not both; watch each of them on its own connection")
+
+    @property
+    def expects(self) -> tuple[type[Reply], ...]:
+        """Of a booking, or of events; and the heartbeat."""
+        return (BookingReply if self.booking else EventReply, PongReply)
 
 
 class Bookings(Request, tag="bookings"):
