@@ -21,41 +21,21 @@ log = logging.getLogger(__name__)
 MIGRATIONS = {
     # Who made a booking, and who let in.
     5: "ALTER TABLE bookings ADD COLUMN actor TEXT; ALTER TABLE redemptions ADD COLUMN actor TEXT;",
-    # The waiting list. SQLite cannot change what a table checks, so bookings get a new table.
+    # The waiting list. SQLite cannot alter what a table checks, but the text of a table may get other checks
+    # (https://sqlite.org/lang_altertable.html): no booking is written, and no room is needed for a copy of them.
     6: """
 ALTER TABLE events ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0 CHECK (waiting >= 0);
-CREATE TABLE bookings_7 (
-    id TEXT PRIMARY KEY,
-    event TEXT NOT NULL,
-    quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND 1000),
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'confirmed', 'released', 'expired', 'cancelled')),
-    available INTEGER NOT NULL CHECK (available >= 0),
-    version INTEGER NOT NULL CHECK (version > 0),
-    booked_at INTEGER NOT NULL,
-    seconds INTEGER,
-    expires INTEGER,
-    buyer TEXT,
-    actor TEXT,
-    digest TEXT AS (
-        CASE WHEN octet_length(tickets) + ifnull(octet_length(changes), 0) > 500
-            THEN sha1(id || tickets || ifnull(changes, '')) END
-    ) STORED,
-    tickets TEXT NOT NULL,
-    changes TEXT,
-    CHECK (seconds NOTNULL OR expires IS NULL),
-    CHECK (state <> 'held' OR expires NOTNULL),
-    CHECK (state <> 'waiting' OR (seconds NOTNULL AND expires IS NULL))
-) STRICT, WITHOUT ROWID;
-INSERT INTO bookings_7 (
-    id, event, quantity, state, available, version, booked_at, seconds, expires, buyer, actor, tickets, changes
-) SELECT id, event, quantity, state, available, version, booked_at, seconds, expires, buyer, actor, tickets, changes
-FROM bookings ORDER BY id;
-DROP TABLE bookings;
-ALTER TABLE bookings_7 RENAME TO bookings;
-CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
+PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = replace(replace(replace(sql,
+    'state IN (''held'',', 'state IN (''waiting'', ''held'','),
+    'CHECK ((seconds IS NULL) = (expires IS NULL))', 'CHECK (seconds NOTNULL OR expires IS NULL)'),
+    'CHECK (state <> ''held'' OR expires IS NOT NULL)', 'CHECK (state <> ''held'' OR expires NOTNULL),
+    CHECK (state <> ''waiting'' OR (seconds NOTNULL AND expires IS NULL))')
+WHERE name = 'bookings';
+PRAGMA writable_schema = RESET;
 CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
-CREATE INDEX buyers ON bookings (event, buyer)
-    WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
+DROP INDEX buyers;
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
 """,
 }
 
