@@ -196,7 +196,7 @@ def moved(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     query(database, CONSTRAINTS)
     query(database, f"DO $$ BEGIN {KEEP} END $$")
     yield database
-    postgres.drop(database)
+    postgres.give_back(database)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
