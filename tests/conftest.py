@@ -76,12 +76,14 @@ def bundled_postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest) -> Server:
+def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The PostgreSQL that TICKETD_TEST_POSTGRES names, or else the run's own."""
     if url := os.environ.get("TICKETD_TEST_POSTGRES"):
-        return Server(url)
-    bundled: Postgres = request.getfixturevalue("bundled_postgres")
-    return bundled
+        server = Server(url)
+        yield server
+        server.drop_spare()
+    else:
+        yield request.getfixturevalue("bundled_postgres")
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def database(postgres: Server) -> Iterator[str]:
     """The URL of an empty database."""
     url = postgres.new_database()
     yield url
-    postgres.drop(url)
+    postgres.give_back(url)
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -107,6 +107,8 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _run(args: list[str], env: dict[str, str], streams: dict[int, Connection], cwd: Path) -> None:
+    # What a shell runs in its background ignores it, and so do all processes that this one starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
     time.tzset()

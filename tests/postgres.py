@@ -45,6 +45,22 @@ kill -CONT "$(head -n 1 "$1/data/postmaster.pid")"
 "$0" stop -D "$1/data" -m immediate
 rm -rf "$1"
 """
+_EMPTY = """
+DO $$ BEGIN
+    PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+    DROP SCHEMA IF EXISTS ticketd CASCADE;
+END $$
+"""
+# Whether nothing was made in a database, and no setting and no right of it was changed.
+_IS_EMPTY = """
+SELECT datacl IS NULL
+    AND NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = pg_database.oid)
+    AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname <> 'public' AND oid >= 16384)
+    AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+    AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'public'::regnamespace)
+FROM pg_database WHERE datname = current_database()
+"""
 
 Row = asyncpg.Record
 Result = TypeVar("Result")
@@ -55,24 +71,43 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._spare: list[str] = []
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
         return urlsplit(self._url)._replace(path=f"/{database}").geturl()
 
     def new_database(self) -> str:
-        """Make an empty database, and return its URL."""
+        """Return the URL of an empty database: one that a test gave back, or a new one."""
+        if self._spare:
+            return self._spare.pop()
         name = f"ticketd_{uuid4().hex}"
         query(self._url, f"CREATE DATABASE {name}")
         return self.url(name)
 
     def clear(self, database: str) -> None:
-        """Remove the ledger from a database by its URL, which is faster than a new database."""
+        """Remove the ledger from a database by its URL."""
         query(database, "DROP SCHEMA IF EXISTS ticketd CASCADE")
+
+    def give_back(self, database: str) -> None:
+        """End all connections to a database by its URL, and empty it: that costs a fifth of a new one.
+
+        If there is more in it than a ledger, it is dropped.
+        """
+        query(database, _EMPTY)
+        if query(database, _IS_EMPTY)[0][0]:
+            self._spare.append(database)
+        else:
+            self.drop(database)
 
     def drop(self, database: str) -> None:
         """Remove a database by its URL, whoever is connected to it."""
         query(self._url, f"DROP DATABASE {name_of(database)} WITH (FORCE)")
+
+    def drop_spare(self) -> None:
+        """Remove the databases that were given back."""
+        while self._spare:
+            self.drop(self._spare.pop())
 
     def terminate_backends(self, database: str) -> int:
         """End all connections to a database, given by its URL; return how many there were."""

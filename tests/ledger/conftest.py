@@ -30,7 +30,7 @@ def another_database(postgres: Server) -> Iterator[str]:
     """The URL of another empty database."""
     url = postgres.new_database()
     yield url
-    postgres.drop(url)
+    postgres.give_back(url)
 
 
 @pytest.fixture

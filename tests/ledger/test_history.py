@@ -170,7 +170,7 @@ class PostgresHistories(Histories):
         return PostgresStorage(self.database, self.clock, HOLD_SECONDS_TOTAL_MAX)
 
     def clean_up(self) -> None:
-        self.postgres.drop(self.database)
+        self.postgres.give_back(self.database)
 
     def look(self) -> None:
         assert isinstance(self.ledger, SharedLedger)

@@ -20,7 +20,7 @@ def empty(bundled_postgres: Postgres) -> Iterator[str]:
     """The URL of an empty database, for its owner."""
     url = bundled_postgres.new_database()
     yield url
-    bundled_postgres.drop(url)
+    bundled_postgres.give_back(url)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ async def test_a_move_killed_at_any_step_never_lets_both_sell(
         if not killed:
             break
     for database in databases:
-        postgres.drop(database)
+        postgres.give_back(database)
     assert step > 10
 
 

@@ -214,7 +214,7 @@ def test_requests_wait_while_the_database_restarts(bundled_postgres: Postgres, t
         booked = buyer.read()
         assert (booked["state"], booked["version"], booked.get("replayed")) == ("confirmed", 2, None)
         daemon.wait_line("the ledger is back")
-    bundled_postgres.drop(database)
+    bundled_postgres.give_back(database)
 
 
 def test_a_long_database_outage_answers_busy_and_does_nothing(bundled_postgres: Postgres, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_long_database_outage_answers_busy_and_does_nothing(bundled_postgres: 
         away = [line for line in daemon.lines if "requests wait" in line]
         assert len(away) == len(set(away)), "each reason is logged once"
         assert daemon.end() == 0
-    bundled_postgres.drop(database)
+    bundled_postgres.give_back(database)
 
 
 def test_a_daemon_shuts_down_cleanly_without_its_database(bundled_postgres: Postgres, tmp_path: Path) -> None:
@@ -245,4 +245,4 @@ def test_a_daemon_shuts_down_cleanly_without_its_database(bundled_postgres: Post
             assert daemon.end() == 0
         finally:
             bundled_postgres.start()
-    bundled_postgres.drop(database)
+    bundled_postgres.give_back(database)

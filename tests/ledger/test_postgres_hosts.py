@@ -39,7 +39,7 @@ def at(primary: Postgres) -> Iterator[str]:
     """The name of an empty database on the primary, and on the standby."""
     url = primary.new_database()
     yield name_of(url)
-    primary.drop(url)
+    primary.give_back(url)
 
 
 def url_of(database: str, *servers: Postgres | str) -> str:

@@ -33,7 +33,7 @@ def own(server: Postgres) -> Iterator[str]:
     url = server.new_database()
     yield url
     standby_is_away(server, away=False)
-    server.drop(url)
+    server.give_back(url)
 
 
 def standby_is_away(server: Postgres, *, away: bool) -> None:

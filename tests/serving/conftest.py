@@ -59,7 +59,7 @@ def sale(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with running(folder, *arguments) as daemon:
         yield daemon
     if postgres:
-        postgres.drop(arguments[-1])
+        postgres.give_back(arguments[-1])
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with running(folder, *flags) as daemon:
         yield daemon
     if postgres:
-        postgres.drop(flags[-1])
+        postgres.give_back(flags[-1])
 
 
 def ask(daemon: Daemon, name: str, *lines: str) -> list[dict[str, Any]]:
