@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import asyncpg
+import pytest
 
 from tests.conftest import SECONDS_MAX
 from tests.faketime import Clock
@@ -93,18 +94,24 @@ UPDATE ticketd.events SET waiting = 1, version = 5
 """
 
 
-async def test_whoever_is_shown_waiting_is_shown_a_place(database: str, sold_out: tuple[Ledger, Ledger]) -> None:
+@pytest.mark.parametrize("ids", [["first", "second"], ["second"]])
+async def test_whoever_is_shown_waiting_is_shown_a_place(
+    ids: list[str], database: str, sold_out: tuple[Ledger, Ledger]
+) -> None:
     here, there = sold_out
     await told(there, WAIT, Wait("jazz", 2, 900, "second"))
     other = await asyncpg.connect(database)
     await other.execute(SLOW_LOAD)
-    showing = asyncio.create_task(read(here, [Show("first"), Show("second")]))
+    showing = asyncio.create_task(result_of(here.read, list(map(Show, ids))))
     await until_somebody_waits_for_a_lock(other)
     # The first one leaves while it is being read.
     await other.execute(LEAVE)
     await other.execute("SELECT pg_advisory_unlock(7)")
-    shown = [on_the_wire(reply) for reply in await showing]
-    assert [(reply["state"], reply.get("position")) for reply in shown] == [("released", None), ("waiting", 1)]
+    answers = await showing
+    shown = {reply["id"]: (reply["state"], reply.get("position")) for reply in map(on_the_wire, answers.replies)}
+    assert shown == {id: {"first": ("released", None), "second": ("waiting", 1)}[id] for id in ids}
+    # An event that is shown after the place is not older.
+    assert [event.version for event in answers.events] == [5]
     await other.close()
 
 

@@ -35,13 +35,13 @@ LEFT JOIN LATERAL (
     WHERE sizes.quantity <= room
 ) AS waits ON true
 """
-# The places in the lines of the events $1, of those who joined at the versions $2. A line is read once, as far as the
-# last of them.
+# The places in the lines of the events $1, of those who joined at the versions $2, and which version of an event it is.
+# A line is read once, as far as the last of them.
 _POSITIONS = """
-SELECT wanted.event, version, position FROM unnest($1::text[]) AS wanted (event), LATERAL (
+SELECT events.id, events.version, line.version, position FROM events, LATERAL (
     SELECT version, row_number() OVER (ORDER BY version) AS position FROM bookings
-    WHERE state = 'waiting' AND event = wanted.event AND version <= (SELECT max(each) FROM unnest($2::bigint[]) AS each)
-) AS line WHERE version = ANY($2::bigint[])
+    WHERE state = 'waiting' AND event = events.id AND version <= (SELECT max(each) FROM unnest($2::bigint[]) AS each)
+) AS line WHERE events.id = ANY($1::text[]) AND line.version = ANY($2::bigint[])
 """
 
 
@@ -69,13 +69,14 @@ async def load_lines(connection: PooledConnection, reads: ReadSet, working_set: 
 
 
 async def load_positions(connection: PooledConnection, working_set: WorkingSet) -> bool:
-    """Load the places in line of all bookings that wait. Returns False if one has left since the bookings were read."""
+    """Load the places in line of all bookings that wait. Returns False if an event has changed since it was read."""
     waiting = [booking for booking in working_set.bookings.values() if booking.state == "waiting"]
-    if waiting:
-        events = {booking.event for booking in waiting}
-        rows = await connection.fetch(_POSITIONS, list(events), [booking.version for booking in waiting])
-        positions = {(event, version): position for event, version, position in rows}
-        for booking in waiting:
-            if position := positions.get((booking.event, booking.version)):
-                working_set.positions[booking.id] = position
+    if not waiting:
+        return True
+    versions = {booking.event: working_set.events[booking.event].version for booking in waiting}
+    rows = await connection.fetch(_POSITIONS, list(versions), [booking.version for booking in waiting])
+    positions = {(event, joined): position for event, now, joined, position in rows if now == versions[event]}
+    for booking in waiting:
+        if position := positions.get((booking.event, booking.version)):
+            working_set.positions[booking.id] = position
     return len(working_set.positions) == len(waiting)
