@@ -60,6 +60,16 @@ async def test_a_kill_after_each_commit_changes_nothing(sale: Sale, tmp_path: Pa
     assert await faults_of(tmp_path / "other" / "events.db") == ["whole"]
 
 
+async def test_holds_that_ended_before_the_start_are_offered_in_the_first_commit(sale: Sale) -> None:
+    await sale.commit(*waits(a=1, b=2, c=1))
+    sale.clock.move(3_600)
+    await sale.kill()
+    assert sale.ledger.next_expiry is not None
+    assert sale.ledger.next_expiry <= sale.clock()
+    assert await sale.codes(Book("e", 1, "public")) == ["sold_out"]
+    assert sale.line() == {"a": "held", "b": 1, "c": "held"}
+
+
 async def test_a_commit_that_fails_leaves_the_line_as_it_was(sale: Sale) -> None:
     # The next commit has something to offer whatever it is asked.
     await sale.commit(*waits(a=2, b=1, c=1), Amend("e", opens=sale.clock.time + timedelta(seconds=10)), Cancel("s"))

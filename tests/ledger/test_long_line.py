@@ -17,7 +17,7 @@ from ticketd.model import WAITING_MAX, Event
 from ticketd.rules.line import OFFERED_PER_BATCH_MAX
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply
-from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Show, Wait
+from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Create, Show, Wait
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
 # Of the largest line, each waits for so many tickets in turn.
@@ -99,6 +99,26 @@ async def test_those_who_wait_for_a_larger_hall_get_it_batch_by_batch(tmp_path: 
     assert [(event.held, event.sold, event.available, event.waiting) for event in await ledger.events()] == [
         (4_999, 12, 0, 0)
     ]
+    await ledger.close()
+
+
+async def test_the_lines_of_several_events_share_a_batch(tmp_path: Path) -> None:
+    ledger = EmbeddedLedger(tmp_path / "events.db", 30, Clock())
+    events = ("a", "b", "c")
+    await commit(ledger, *(Create("E", DATE, 700, event) for event in (*events, "free")))
+    await commit(ledger, *(Book(event, 700, f"{event}-sold") for event in events))
+    await commit(ledger, *(Wait(event, 1, 30, f"{event}{place:03}") for place in range(600) for event in events))
+    freed = [Cancel(f"{event}-sold") for event in events]
+    public = [Book(event, 1, f"{event}-public") for event in (*events, "free")]
+    answers = await commit(ledger, *freed, *public)
+    assert len(answers.offered) == 2 * 600
+    # Two are served, so they sell the rest.
+    assert sorted(codes(answers.replies[3:6])) == ["busy", "confirmed", "confirmed"]
+    assert codes(answers.replies[6:]) == ["confirmed"]
+    assert ledger.next_expiry == 0
+    assert len((await commit(ledger)).offered) == 600
+    assert ledger.next_expiry == ledger.now() + 30_000
+    assert {event.waiting for event in await ledger.events()} == {0}
     await ledger.close()
 
 

@@ -142,14 +142,17 @@ def test_a_line_is_not_read_while_nothing_is_on_sale() -> None:
     assert room(event(4, paused=True), Amend("e", paused=False)) == 4
 
 
-def test_the_lines_of_all_events_together_are_read_for_a_thousand_tickets() -> None:
+def test_the_lines_of_all_events_share_the_room_of_a_batch() -> None:
     reads, working_set = ReadSet(), WorkingSet(str, milliseconds(DATE))
-    small = {f"small-{number}": 2 for number in range(49)}
-    available = {"large": 5_000, **small, "second": 897, "none": 0}
+    available = {"large": 5_000, "none": 0, "second": 901, "larger": 6_000} | {f"small-{each}": 2 for each in range(49)}
     events = {id: msgspec.structs.replace(event(tickets), id=id) for id, tickets in available.items()}
     reads.events |= events.keys()
-    # Those that need least come first; of the last one nobody is read, and so nobody knows who would be the first.
-    assert reads.room(events, working_set) == available | {"large": 5}
+    # Those that need least come first. One gets all that it needs, or nothing.
+    assert reads.room(events, working_set) == available | {"large": OFFERED_PER_BATCH_MAX, "larger": 0}
+    events["second"].available += 1
+    assert reads.room(events, working_set) == available | {"second": 902, "large": 0, "larger": 0}
+    # Of a line of which nothing was read, nobody knows who would be the first.
+    assert Line([], 0).is_cut(1)
     line = Line(waiting([1, 5]), 5)
     assert line.is_cut(6)
     assert not line.is_cut(4)

@@ -7,7 +7,8 @@ from operator import attrgetter
 
 from ticketd.model import Booking
 
-# So many tickets are offered in one batch at most, however many events they are of. No booking has more.
+# So many tickets of one event are offered in one batch at most, and less than twice as many of all events together. No
+# booking has more.
 OFFERED_PER_BATCH_MAX = 1_000
 
 _VERSION = attrgetter("version")

@@ -103,8 +103,9 @@ class ReadSet:
     def room(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
         """Return how many tickets may be offered to those who wait, of each event that has a line.
 
-        All together are at most OFFERED_PER_BATCH_MAX. Events that need least come first, so that none of them waits
-        for the many batches of a large one. What is due, and the bookings that are named, must be in the working set.
+        An event has all the room that it needs, up to OFFERED_PER_BATCH_MAX, or none in this batch, once others have so
+        much. Those that need least come first, so that none waits for the many batches of a large one. What is due, and
+        the bookings that are named, must be in the working set.
         """
         ids = self.events.union([booking.event for booking in working_set.bookings.values()])
         waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
@@ -124,7 +125,8 @@ class ReadSet:
                 room[event.id] = 0
         left = OFFERED_PER_BATCH_MAX
         for id in sorted(room, key=room.__getitem__):
-            room[id] = min(room[id], left)
+            # With a part of it, nobody would know who is the first in its line: see ``Line.is_cut``.
+            room[id] = min(room[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
             left -= room[id]
         return room
 
