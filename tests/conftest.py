@@ -1,5 +1,6 @@
 """ticketctl as people run it, in a process of its own, and the daemons it meets: real ones, and liars."""
 
+import gc
 import os
 import queue
 import random
@@ -34,6 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A run that decides about a change must decide the same when it is repeated.
     settings.register_profile("same", deadline=None, max_examples=100, derandomize=True)
     settings.load_profile("same" if config.getoption("--hypothesis-seed") is None else "any")
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests stay until the end; without this, the garbage collector looks at them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What ``ready`` tells of a daemon whose database is away, cut off, or commits nothing, although nobody buys."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,18 @@ def test_a_daemon_that_is_cut_off_is_not_ready_until_it_is_back(tmp_path: Path, 
         fleet.end()
 
 
-def test_a_daemon_is_not_ready_while_its_standby_is_away(tmp_path: Path) -> None:
-    # Over 5 s: it has a PostgreSQL of its own, which lets commits hang for longer than the daemon waits.
+@pytest.fixture
+def with_standbys(bundled_postgres: Postgres) -> Iterator[Postgres]:
+    """A PostgreSQL whose commits do not wait for a standby when the test is over."""
+    yield bundled_postgres
+    set_standby(bundled_postgres, "")
+
+
+def test_a_daemon_is_not_ready_while_its_standby_is_away(tmp_path: Path, with_standbys: Postgres) -> None:
+    postgres = with_standbys
     write_events(tmp_path, 10)
-    with Postgres() as postgres, Fleet(tmp_path, postgres.new_database()) as fleet:
-        daemon = fleet.start("--queue-seconds-max", "4")
+    with Fleet(tmp_path, postgres.new_database()) as fleet:
+        daemon = fleet.start("--queue-seconds-max", "1")
         with daemon.connect() as client, daemon.connect() as buyer, daemon.connect() as other:
             set_standby(postgres, "gone")
             buyer.send(b"book 1 2 --booking a\n")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import Connection, Daemon, running, until, write_events
+from tests.daemon import Connection, running, until, write_events
 from tests.postgres import Postgres, name_of, query
-from ticketd.ledger.base import LedgerUnavailableError
+from ticketd.ledger.base import CannotOpenError, LedgerUnavailableError
 from ticketd.ledger.postgres import pool as pool_module
 from ticketd.ledger.postgres.pool import CONNECTIONS_MAX, Pool
 
@@ -82,7 +82,8 @@ def test_every_daemon_says_that_the_standby_is_away(server: Postgres, own: str, 
     # Takes 5 s: a standby is away once a commit has waited for a second, and a daemon not ready after two more.
     write_events(tmp_path, 100)
     with ExitStack() as stack:
-        sells, idle = (stack.enter_context(running(tmp_path, "--ledger", own)) for _ in range(2))
+        flags = ("--ledger", own, "--queue-seconds-max", "1")
+        sells, idle = (stack.enter_context(running(tmp_path, *flags)) for _ in range(2))
         buyer, balancer = (stack.enter_context(daemon.connect()) for daemon in (sells, idle))
         assert buyer.ask("book 1 1")["version"] == 1
         standby_is_away(server, away=True)
@@ -102,7 +103,7 @@ def test_what_a_crash_shows_early_waits_for_the_standby(server: Postgres, own: s
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with ExitStack() as stack:
         daemon = stack.enter_context(running(tmp_path, "--ledger", own, "--queue-seconds-max", "1"))
-        first, second = (stack.enter_context(daemon.connect()) for _ in range(2))
+        first, *others = (stack.enter_context(daemon.connect()) for _ in range(4))
         standby_is_away(server, away=True)
         first.send(b"book 1 1 --booking mine\n")
         until(lambda: query(own, waiting)[0][0] > 0)
@@ -110,18 +111,20 @@ def test_what_a_crash_shows_early_waits_for_the_standby(server: Postgres, own: s
         server.start()
         # The primary has the booking now, and its standby would not have it.
         assert query(own, "SELECT count(*) FROM ticketd.bookings")[0][0] == 1
-        for line in ("book 1 1 --booking mine", "show mine", "bookings"):
-            assert second.ask(line)["code"] in ("busy", "outcome_unknown")
+        for client, line in zip(others, ("book 1 1 --booking mine", "show mine", "bookings"), strict=True):
+            client.send(f"{line}\n".encode())
+        for client in others:
+            assert client.read()["code"] in ("busy", "outcome_unknown")
         standby_is_away(server, away=False)
-        until(lambda: second.ask("show mine").get("state") == "confirmed")
+        until(lambda: others[0].ask("show mine").get("state") == "confirmed")
 
 
-def test_a_daemon_that_starts_without_the_standby_says_so(server: Postgres, own: str, tmp_path: Path) -> None:
-    # Takes 10 s, which is how long the database has for its tables.
-    standby_is_away(server, away=True)
-    daemon = Daemon("--port", "0", "--ledger", own, cwd=tmp_path)
-    assert daemon.wait() == 5
-    assert AWAY in daemon.lines[-1]
+async def test_a_start_without_the_standby_says_so(server: Postgres, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The database has ten seconds for its tables.
+    monkeypatch.setattr(pool_module, "OPEN_SECONDS_MAX", 1.0)
+    await asyncio.to_thread(standby_is_away, server, away=True)
+    with pytest.raises(CannotOpenError, match=AWAY):
+        await Pool(own).open()
 
 
 async def test_a_standby_confirms_a_connection_again_and_again(
@@ -186,7 +189,7 @@ async def test_hung_backends_count_until_they_have_ended(server: Postgres, own: 
     await asyncio.to_thread(standby_is_away, server, away=True)
 
     async def commit() -> None:
-        async with pool.lend() as connection, pool.within(0.5):
+        async with pool.lend() as connection, pool.within(0.1):
             await connection.execute("INSERT INTO commits VALUES (gen_random_uuid())")
 
     async with asyncio.timeout(SECONDS_MAX):
