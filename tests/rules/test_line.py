@@ -1,6 +1,7 @@
 """A part of a line is enough: what is offered batch by batch is what would be offered if the whole line were read."""
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain, repeat
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.rules.cases import DATE
 from ticketd.model import Booking, Event, milliseconds
-from ticketd.rules.commands import read_set
+from ticketd.rules.commands import decide_all, read_set
 from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
 from ticketd.rules.waiting import serve
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
-from ticketd.wire.requests import Amend, Cancel, Confirm, Extend, Hold, Redeem, Release, Show
+from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Extend, Hold, Redeem, Release, Show
 
 CAPACITY = 1_000_000
 QUANTITIES = st.sampled_from([1, 130, 200, 335, 600, 1_000])
@@ -156,3 +157,29 @@ def test_the_lines_of_all_events_share_the_room_of_a_batch() -> None:
     line = Line(waiting([1, 5]), 5)
     assert line.is_cut(6)
     assert not line.is_cut(4)
+
+
+def calls_of_a_batch(events: int, requests: int) -> int:
+    """Return how many functions are called to book tickets of events that others wait for, one after the other."""
+    working_set = WorkingSet(str, milliseconds(DATE))
+    for number in range(events):
+        id = f"e{number}"
+        working_set.events[id] = msgspec.structs.replace(event(3), id=id)
+        working_set.lines[id] = Line([msgspec.structs.replace(booking, event=id) for booking in waiting([9])])
+    calls = 0
+
+    def count(_frame: object, what: str, _arg: object) -> None:
+        nonlocal calls
+        calls += what == "call"
+
+    sys.setprofile(count)
+    try:
+        decide_all(working_set, [Book(f"e{number % events}", 5, f"b{number}") for number in range(requests)])
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_request_costs_as_much_however_many_other_events_have_a_line() -> None:
+    one, many = (calls_of_a_batch(events, 200) - calls_of_a_batch(events, 100) for events in (1, 100))
+    assert one == many

@@ -290,6 +290,5 @@ def decide_all(
     actors = repeat(None, len(requests)) if actors is None else actors
     for request, working_set.actor in zip(requests, actors, strict=True):
         replies.append(TABLE[type(request)].decide(working_set, request))  # type: ignore[misc]
-        if working_set.lines:
-            waiting.serve_all(working_set)
+        waiting.serve_changed(working_set)
     return replies

@@ -12,8 +12,13 @@ from ticketd.rules.working_set import WorkingSet
 def serve_all(working_set: WorkingSet) -> None:
     """Offer what is available of all events with a line to those who wait."""
     for id in working_set.lines:
-        if event := working_set.events.get(id):
-            serve(working_set, event)
+        serve(working_set, working_set.events[id])
+
+
+def serve_changed(working_set: WorkingSet) -> None:
+    """Offer what is available of the events with a line that have changed since the last call."""
+    while working_set.changed_lines:
+        serve(working_set, working_set.events[working_set.changed_lines.pop()])
 
 
 def serve(working_set: WorkingSet, event: Event) -> None:

@@ -167,6 +167,8 @@ class WorkingSet:
         # How many tickets the replies of the batch list so far, for bookings that were redeemed as a whole.
         self.tickets_listed = 0
         self.lines: dict[str, Line] = {}
+        # Those of events that have changed since their tickets were last offered.
+        self.changed_lines: set[str] = set()
         self.positions: dict[str, int] = {}
         self.unserved: set[str] = set()
         # The bookings whose turn in line came: they got their tickets, or left since their buyer may not have them.
@@ -188,6 +190,8 @@ class WorkingSet:
     def put_event(self, event: Event) -> None:
         """Record an event as changed."""
         self.events[event.id] = self.changed_events[event.id] = event
+        if event.id in self.lines:
+            self.changed_lines.add(event.id)
 
     def put_new_event(self, event: Event) -> bool:
         """Record a new event, and return True; or return False if there are as many events as there may be."""
