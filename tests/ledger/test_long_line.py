@@ -122,6 +122,45 @@ async def test_the_lines_of_several_events_share_a_batch(tmp_path: Path) -> None
     await ledger.close()
 
 
+async def test_a_long_line_is_served_while_others_keep_buying_tickets_of_other_events(tmp_path: Path) -> None:
+    await make_long_line(tmp_path / "events.db", [1] * 1_200)
+    ledger = EmbeddedLedger(tmp_path / "events.db", 30, Clock())
+    # Of the other events, whoever waits needs more than is left.
+    others = ("jazz", "rock")
+    for other in others:
+        await commit(
+            ledger,
+            Create("E", DATE, 700, other),
+            Book(other, 100, f"{other}-sold"),
+            Wait(other, 700, 30, f"{other}-party"),
+        )
+    told: list[tuple[int, list[str]]] = []
+    for requests in ([Amend("e", capacity=5_010)], [Book("e", 1, "a")], [Book("e", 1, "b")]):
+        answers = await commit(ledger, *requests, *(Book(other, 1, f"{other}-{len(told)}") for other in others))
+        told.append((len(answers.offered), codes(answers.replies)))
+    # Nor does anybody keep the public of those events from buying.
+    assert told == [
+        (0, ["EventReply", "confirmed", "confirmed"]),
+        (1_000, ["busy", "confirmed", "confirmed"]),
+        (200, ["confirmed", "confirmed", "confirmed"]),
+    ]
+    await ledger.close()
+
+
+async def test_those_who_must_leave_at_their_turn_do_not_keep_the_public_waiting_one_by_one(tmp_path: Path) -> None:
+    await make_long_line(tmp_path / "events.db", [1] * 3_000)
+    ledger = EmbeddedLedger(tmp_path / "events.db", 30, Clock())
+    # None of them has named a buyer.
+    await commit(ledger, Amend("e", per_buyer=4), Cancel("s", [f"s.{0:012x}"]))
+    batches = 0
+    while ledger.next_expiry == 0:
+        await commit(ledger)
+        batches += 1
+    assert batches == 3
+    assert [event.waiting for event in await ledger.events()] == [0]
+    await ledger.close()
+
+
 def test_the_public_gets_nothing_before_all_who_wait_are_served(tmp_path: Path) -> None:
     asyncio.run(make_long_line(tmp_path / "events.db", [1] * 3_000))
     with running(tmp_path) as daemon, daemon.connect() as manager, daemon.connect() as public:

@@ -33,12 +33,13 @@ def waiting(quantities: list[int], *, limited: bool = False) -> list[Booking]:
     ]
 
 
-def first_of_each(line: list[Booking], room: int) -> list[Booking]:
+def read_for(room: int, line: list[Booking]) -> Line:
     """Return the part of a line that a ledger reads."""
     queues = defaultdict(list)
     for booking in line:
         queues[booking.quantity].append(booking)
-    return [booking for quantity, queue in queues.items() for booking in queue[: room // quantity]]
+    first = [booking for quantity, queue in queues.items() for booking in queue[: room // quantity]]
+    return Line(first, room, min((quantity for quantity in queues if quantity > room), default=math.inf))
 
 
 def served(
@@ -53,7 +54,7 @@ def served(
         working_set.owned = {("e", str(booking.buyer)): booking.quantity for booking in line}
         left = [booking for booking in line if booking.state == "waiting"]
         room = most if most == math.inf else min(event.available, int(most))
-        working_set.lines["e"] = Line(left if room == math.inf else first_of_each(left, int(room)), room)
+        working_set.lines["e"] = Line(left) if room == math.inf else read_for(int(room), left)
         serve(working_set, event)
         offered += [booking.id for booking in working_set.offered]
         assert sum(booking.quantity for booking in working_set.offered) <= room
@@ -84,7 +85,7 @@ def test_a_part_of_a_line_is_served_as_the_whole(
 
 def test_who_joins_behind_others_that_were_not_read_does_not_overtake_them() -> None:
     [first, second, joined] = waiting([2, 2, 2])
-    line = Line(first_of_each([first, second], 2), 2)
+    line = read_for(2, [first, second])
     line.add(joined)
     first.state = "released"
     # The second one is first now, and was not read.
@@ -153,10 +154,22 @@ def test_the_lines_of_all_events_share_the_room_of_a_batch() -> None:
     events["second"].available += 1
     assert reads.room(events, working_set) == available | {"second": 902, "large": 0, "larger": 0}
     # Of a line of which nothing was read, nobody knows who would be the first.
-    assert Line([], 0).is_cut(1)
-    line = Line(waiting([1, 5]), 5)
-    assert line.is_cut(6)
-    assert not line.is_cut(4)
+    line = read_for(0, waiting([7]))
+    assert line.is_cut(7)
+    assert not line.is_cut(6)
+    # Each batch may name the others, and may not offer any of their tickets, since only large parties wait for them.
+    reads.turns = {"large"}
+    assert reads.room(events, working_set) == dict.fromkeys(available, 0) | {"large": OFFERED_PER_BATCH_MAX}
+
+
+def test_one_of_the_lines_in_which_many_may_be_over_the_limit_is_read_further() -> None:
+    working_set = WorkingSet(str, milliseconds(DATE))
+    unlimited = {id: msgspec.structs.replace(event(tickets), id=id) for id, tickets in {"a": 1, "b": 2, "c": 3}.items()}
+    limited = {id: msgspec.structs.replace(each, per_buyer=4) for id, each in unlimited.items()}
+    reads = ReadSet()
+    reads.events, reads.turns = set(limited), {"b", "c"}
+    assert reads.room(unlimited, working_set) == {"a": 1, "b": 2, "c": 3}
+    assert reads.room(limited, working_set) == {"a": 1, "b": OFFERED_PER_BATCH_MAX - 4, "c": 3}
 
 
 def calls_of_a_batch(events: int, requests: int) -> int:

@@ -18,13 +18,13 @@ class Line:
     """The bookings that wait for tickets of one event, in the order in which they joined: by their ``version``.
 
     It need not be whole. If a batch offers ``room`` tickets at most, the first ``room // quantity`` bookings of each
-    quantity are read. More of them may wait behind these: see ``is_cut``.
+    quantity are read. More of them may wait behind these: see ``is_cut``. ``unread`` is the lowest quantity above
+    ``room`` for which somebody waits.
     """
 
-    def __init__(self, waiting: Iterable[Booking] = (), room: float = math.inf) -> None:
+    def __init__(self, waiting: Iterable[Booking] = (), room: float = math.inf, unread: float = math.inf) -> None:
         self.room = room
-        # Nobody is read who waits for more tickets.
-        self._tickets_read = room
+        self._unread = unread
         self._by_quantity: dict[int, deque[Booking]] = {}
         for booking in sorted(waiting, key=_VERSION):
             self._by_quantity.setdefault(booking.quantity, deque()).append(booking)
@@ -39,9 +39,9 @@ class Line:
 
     def is_cut(self, tickets: int) -> bool:
         """Whether nobody knows who is the first that waits for so many tickets or fewer: it may not have been read."""
-        if min(tickets, OFFERED_PER_BATCH_MAX) > self._tickets_read:
-            return True
-        return any(quantity <= tickets and self._head(quantity) is None for quantity in self._cut)
+        return tickets >= self._unread or any(
+            quantity <= tickets and self._head(quantity) is None for quantity in self._cut
+        )
 
     def first(self, tickets: int) -> Booking | None:
         """Return the first booking that waits for so many tickets or fewer."""

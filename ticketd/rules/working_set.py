@@ -67,7 +67,8 @@ class ReadSet:
     ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
     ``amended`` are events that may be amended, and ``capacities`` their new capacities, the highest of each. Of the
-    bookings ``freed``, tickets may become available.
+    bookings ``freed``, tickets may become available. ``turns`` are the events of which tickets can be offered to those
+    who wait, as far as the ledger knows.
     ``backup`` is the name of a backup that is to be written.
     """
 
@@ -84,6 +85,7 @@ class ReadSet:
         self.amended: set[str] = set()
         self.capacities: dict[str, int] = {}
         self.freed: set[str] = set()
+        self.turns: set[str] = set()
         self.page: Page | None = None
         self.backup: str | None = None
 
@@ -104,8 +106,9 @@ class ReadSet:
         """Return how many tickets may be offered to those who wait, of each event that has a line.
 
         An event has all the room that it needs, up to OFFERED_PER_BATCH_MAX, or none in this batch, once others have so
-        much. Those that need least come first, so that none waits for the many batches of a large one. What is due, and
-        the bookings that are named, must be in the working set.
+        much. Those in ``turns`` come first, since each batch may name the others again; and then those that need least,
+        so that none waits for the many batches of a large one. What is due, and the bookings that are named, must be in
+        the working set.
         """
         ids = self.events.union([booking.event for booking in working_set.bookings.values()])
         waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
@@ -124,10 +127,14 @@ class ReadSet:
                 # Nothing can be offered, so nothing is read: a long line must not make redeeming at the doors slower.
                 room[event.id] = 0
         left = OFFERED_PER_BATCH_MAX
-        for id in sorted(room, key=room.__getitem__):
-            # With a part of it, nobody would know who is the first in its line: see ``Line.is_cut``.
+        in_order = sorted(room, key=lambda id: (id not in self.turns, room[id]))
+        for id in in_order:
+            # With a part of it, nobody may know who is the first in its line: see ``Line.is_cut``.
             room[id] = min(room[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
             left -= room[id]
+        # Of a line many may be over the limit, and leave before anybody gets a ticket.
+        if long := next((id for id in in_order if id in self.turns and room[id] and events[id].per_buyer), None):
+            room[long] += max(0, left)
         return room
 
 

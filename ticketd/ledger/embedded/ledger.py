@@ -207,7 +207,8 @@ class EmbeddedLedger:
             working_set.due = self._holds.take_due(now)
             reads.events |= working_set.due.keys()
         if due and self._lines.next_turn is not None:
-            reads.events |= self._lines.due(now)
+            reads.turns = self._lines.due(now)
+            reads.events |= reads.turns
         try:
             load(self._connection, reads, working_set, self._events, serves_lines=due)
         except UNREADABLE as error:

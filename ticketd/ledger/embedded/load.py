@@ -1,5 +1,6 @@
 """Loads what a batch reads from the embedded ledger into its working set. Memory has all events already."""
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
@@ -90,12 +91,12 @@ def _select(connection: apsw.Connection, select: str, ids: Iterable[str]) -> Ite
 def _load_lines(connection: apsw.Connection, working_set: WorkingSet, rooms: Mapping[str, int]) -> None:
     for event, room in rooms.items():
         waiting: list[Booking] = []
-        quantity = connection.execute(_NEXT_QUANTITY, (event, 0)).get if room else None
+        quantity = connection.execute(_NEXT_QUANTITY, (event, 0)).get
         while quantity is not None and quantity <= room:
             rows = connection.execute(_FIRST_IN_LINE, (event, quantity, room // quantity))
             waiting += (working_set.bookings.setdefault(row[0], booking_of(row)) for row in rows)
             quantity = connection.execute(_NEXT_QUANTITY, (event, quantity)).get
-        working_set.lines[event] = Line(waiting, room)
+        working_set.lines[event] = Line(waiting, room, math.inf if quantity is None else quantity)
 
 
 def _load_page(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, page: Page) -> None:

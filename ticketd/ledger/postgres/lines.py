@@ -1,5 +1,7 @@
 """Owns the waiting lists in PostgreSQL: which are read for a batch, who stands where, and when an offer can be made."""
 
+import math
+
 from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.postgres.sql import BEGAN, columns
 from ticketd.ledger.rows import BOOKING_COLUMNS, booking_of
@@ -14,9 +16,12 @@ CAN_OFFER = f"""
 """
 # When the next offer can be made, in milliseconds since 1970.
 NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {CAN_OFFER})"
-# The first bookings in line of each quantity, of the events $1 up to $2 tickets, and which version of an event it is.
+# The first bookings in line of each quantity, of the events $1 up to $2 tickets; which version of an event it is; and
+# the lowest quantity above those.
 _LINES = f"""
-SELECT events.id, events.version, {columns("waits", BOOKING_COLUMNS)}
+SELECT events.id, events.version, (
+    SELECT min(quantity) FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity > room
+), {columns("waits", BOOKING_COLUMNS)}
 FROM unnest($1::text[], $2::integer[]) AS wanted (event, room) JOIN events ON events.id = wanted.event
 LEFT JOIN LATERAL (
     WITH RECURSIVE sizes AS (
@@ -52,15 +57,20 @@ async def load_lines(connection: PooledConnection, reads: ReadSet, working_set: 
     """
     room = reads.room(working_set.events, working_set)
     lines: dict[str, list[Booking]] = {event: [] for event in room}
+    # If nothing can be offered, nothing is read.
+    unread = dict.fromkeys(room, 1.0)
     changed = set()
     if any(room.values()):
-        for event, version, *row in await connection.fetch(_LINES, list(room), list(room.values())):
+        for event, version, quantity, *row in await connection.fetch(_LINES, list(room), list(room.values())):
+            unread[event] = math.inf if quantity is None else quantity
             if version != working_set.events[event].version:
                 changed.add(event)
             elif row[0] is not None:
                 booking = booking_of(row)
                 lines[event].append(working_set.bookings.setdefault(booking.id, booking))
-    working_set.lines = {event: Line(waiting, room[event]) for event, waiting in lines.items() if event not in changed}
+    working_set.lines = {
+        event: Line(waiting, room[event], unread[event]) for event, waiting in lines.items() if event not in changed
+    }
     # Those whose turn comes must not have more than the limit by then.
     for booking in working_set.bookings.values():
         if booking.state == "waiting" and booking.buyer is not None:

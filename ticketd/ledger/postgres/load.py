@@ -184,7 +184,7 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
         if due:
             working_set.due[event[0]] = due
     reads = ReadSet()
-    reads.events = set(working_set.events)
+    reads.events = reads.turns = set(working_set.events)
     for id in await load_lines(connection, reads, working_set):
         # Whoever has changed it has done the same.
         del working_set.events[id]
