@@ -2,7 +2,7 @@
 
 import asyncio
 import tracemalloc
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.callbacks import commit, read
@@ -12,7 +12,7 @@ from tests.ledger.sale import ticketd
 from tests.ledger.waiting import codes, make_long_line
 from tests.ledgers import EmbeddedStorage
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
-from ticketd.ledger.embedded.lines import Lines
+from ticketd.ledger.embedded.lines import EVENTS_PER_BATCH_MAX, Lines
 from ticketd.model import WAITING_MAX, Event
 from ticketd.rules.line import OFFERED_PER_BATCH_MAX
 from ticketd.rules.working_set import LedgerRequest
@@ -144,6 +144,23 @@ async def test_a_long_line_is_served_while_others_keep_buying_tickets_of_other_e
         (1_000, ["busy", "confirmed", "confirmed"]),
         (200, ["confirmed", "confirmed", "confirmed"]),
     ]
+    await ledger.close()
+
+
+async def test_very_many_sales_that_open_at_once_are_served_batch_by_batch(tmp_path: Path) -> None:
+    events = 2 * EVENTS_PER_BATCH_MAX + 1
+    ids = [f"e{number}" for number in range(events)]
+    clock = Clock()
+    ledger = EmbeddedLedger(tmp_path / "events.db", 30, clock)
+    for id_ in ids:
+        await commit(ledger, Create("E", DATE, 1, id_), Book(id_, 1, f"{id_}-sold"), Wait(id_, 1, 30, f"{id_}-waits"))
+        later = Amend(id_, opens=clock.time + timedelta(seconds=60))
+        assert not (await commit(ledger, later, Cancel(f"{id_}-sold"))).offered
+    clock.move(60)
+    offered = []
+    while ledger.next_expiry == clock():
+        offered.append(len((await commit(ledger)).offered))
+    assert offered == [EVENTS_PER_BATCH_MAX, EVENTS_PER_BATCH_MAX, 1]
     await ledger.close()
 
 

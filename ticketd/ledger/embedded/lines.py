@@ -3,10 +3,14 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import islice
 
 from ticketd.model import Booking, Event
 from ticketd.rules.waiting import next_turn
 from ticketd.rules.working_set import WorkingSet
+
+# A batch serves the lines of at most this many events whose turn has come, besides those that it names.
+EVENTS_PER_BATCH_MAX = 100
 
 
 class Lines:
@@ -19,15 +23,12 @@ class Lines:
             self._versions.setdefault(event, array("q")).append(version)
         # By event, in milliseconds since 1970. What was available before the start may not have been offered yet.
         self._turns = {event.id: event.opens or 0 for event in events if event.waiting and event.available}
-
-    @property
-    def next_turn(self) -> int | None:
-        """When tickets can next be offered to those who wait; None if that takes a request."""
-        return min(self._turns.values(), default=None)
+        # When tickets can next be offered to those who wait; None if that takes a request. Often asked for.
+        self.next_turn = min(self._turns.values(), default=None)
 
     def due(self, now: int) -> set[str]:
-        """Return the events of which tickets can be offered by now."""
-        return {event for event, turn in self._turns.items() if turn <= now}
+        """Return the first EVENTS_PER_BATCH_MAX events of which tickets can be offered by now."""
+        return set(islice((event for event, turn in self._turns.items() if turn <= now), EVENTS_PER_BATCH_MAX))
 
     def show_positions(self, working_set: WorkingSet) -> None:
         """Add to a working set where its bookings stand that wait."""
@@ -47,6 +48,7 @@ class Lines:
             else:
                 self._turns[id] = turn
         if working_set.lines:
+            self.next_turn = min(self._turns.values(), default=None)
             for booking in working_set.changed_bookings.values():
                 if booking.waited:
                     self._take(booking)
