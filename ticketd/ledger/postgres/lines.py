@@ -40,13 +40,17 @@ LEFT JOIN LATERAL (
     WHERE sizes.quantity <= room
 ) AS waits ON true
 """
-# The places in the lines of the events $1, of those who joined at the versions $2, and which version of an event it is.
-# A line is read once, as far as the last of them.
+# The places in the lines of the events $1 of those who joined at the versions $2, and which versions of the events show
+# them there. A line is read once, as far as the last of them.
 _POSITIONS = """
-SELECT events.id, events.version, line.version, position FROM events, LATERAL (
-    SELECT version, row_number() OVER (ORDER BY version) AS position FROM bookings
-    WHERE state = 'waiting' AND event = events.id AND version <= (SELECT max(each) FROM unnest($2::bigint[]) AS each)
-) AS line WHERE events.id = ANY($1::text[]) AND line.version = ANY($2::bigint[])
+SELECT event, events.version, joined, (sum((
+    SELECT count(*) FROM bookings
+    WHERE state = 'waiting' AND event = events.id AND version > before AND version <= joined
+)) OVER (PARTITION BY event ORDER BY joined))::bigint
+FROM (
+    SELECT event, joined, lag(joined, 1, 0::bigint) OVER (PARTITION BY event ORDER BY joined) AS before
+    FROM unnest($1::text[], $2::bigint[]) AS waiting (event, joined)
+) AS waiting JOIN events ON events.id = event
 """
 
 
@@ -84,7 +88,8 @@ async def load_positions(connection: PooledConnection, working_set: WorkingSet) 
     if not waiting:
         return True
     versions = {booking.event: working_set.events[booking.event].version for booking in waiting}
-    rows = await connection.fetch(_POSITIONS, list(versions), [booking.version for booking in waiting])
+    joined = [(booking.event, booking.version) for booking in waiting]
+    rows = await connection.fetch(_POSITIONS, *zip(*joined, strict=True))
     positions = {(event, joined): position for event, now, joined, position in rows if now == versions[event]}
     for booking in waiting:
         if position := positions.get((booking.event, booking.version)):
