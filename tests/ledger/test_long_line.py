@@ -5,6 +5,8 @@ import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.callbacks import commit, read
 from tests.daemon import running
 from tests.faketime import Clock
@@ -175,6 +177,18 @@ async def test_those_who_must_leave_at_their_turn_do_not_keep_the_public_waiting
         batches += 1
     assert batches == 3
     assert [event.waiting for event in await ledger.events()] == [0]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("limit", [5, 1_000])
+async def test_whoever_waits_very_often_gets_no_more_than_a_limit_that_is_set_since(tmp_path: Path, limit: int) -> None:
+    ledger = EmbeddedLedger(tmp_path / "events.db", 30, Clock())
+    await commit(ledger, Create("E", DATE, 2_000, "e"), *(Book("e", 1_000, f"sold{number}") for number in range(2)))
+    await commit(ledger, *(Wait("e", 1, 30, f"w{number}", "bob") for number in range(2_500)))
+    await commit(ledger, Amend("e", per_buyer=limit), Cancel("sold0"))
+    while ledger.next_expiry == 0:
+        await commit(ledger)
+    assert [(event.waiting, event.held) for event in await ledger.events()] == [(0, limit)]
     await ledger.close()
 
 

@@ -33,6 +33,10 @@ def serve(working_set: WorkingSet, event: Event) -> None:
             return
         if _is_over_limit(working_set, event, booking):
             _leave(working_set, event, booking)
+        elif event.per_buyer is not None and (event.id, booking.buyer) in working_set.uncounted:
+            # Others of the buyer left, but more may be there than were counted: the next batch counts again.
+            working_set.unserved.add(event.id)
+            return
         else:
             line.room -= booking.quantity
             _offer(working_set, event, booking)

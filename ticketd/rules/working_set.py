@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 
 from msgspec import Struct
 
-from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, Booking, Change, Event, Redemption
+from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Redemption
 from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
 from ticketd.wire.replies import BackupReply, ErrorReply
 from ticketd.wire.requests import Request
@@ -163,6 +163,8 @@ class WorkingSet:
         self.bookings: dict[str, Booking] = {}
         self.redemptions: dict[str, dict[str, list[Redemption]]] = {}
         self.owned: dict[tuple[str, str], int] = {}
+        # Those of them who had more than any limit, so that not all may be counted.
+        self.uncounted: set[tuple[str, str]] = set()
         self.spare: dict[tuple[str, str], float] = {}
         self.removed: set[str] = set()
         self.due: dict[str, int] = {}
@@ -207,6 +209,12 @@ class WorkingSet:
         self.events_left -= 1
         self.put_event(event)
         return True
+
+    def count_owned(self, event: str, buyer: str, tickets: int) -> None:
+        """Record how many tickets a buyer of an event has: all, unless they are more than any limit."""
+        self.owned[event, buyer] = tickets
+        if tickets > TICKETS_PER_BOOKING_MAX:
+            self.uncounted.add((event, buyer))
 
     def own(self, event: str, buyer: str, tickets: int) -> None:
         """Add to the number of tickets that a buyer of an event has; ``tickets`` may be negative."""

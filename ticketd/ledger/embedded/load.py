@@ -23,7 +23,7 @@ _SEARCHED = f"SELECT id FROM bookings WHERE id > ? ORDER BY id LIMIT 1 OFFSET {B
 _SELECT_REDEMPTIONS = f"SELECT {REDEMPTION_COLUMNS} FROM redemptions"
 # How many tickets buyers have. The parameter has rows in JSON: 0 event, 1 until when its holds have ended, 2 buyers.
 # Most buyers have none, which the search for any booking finds out at a fraction of the cost of adding up. No more
-# bookings than the highest limit are read, since each has a ticket at least.
+# bookings are read than are over any limit, since each has a ticket at least.
 _OWNED = f"""
 WITH of AS MATERIALIZED (SELECT value ->> 0 AS event, value ->> 1 AS ended, value -> 2 AS buyers FROM json_each(?))
 SELECT of.event, wanted.value, (
@@ -34,7 +34,7 @@ SELECT of.event, wanted.value, (
         FROM bookings
         WHERE event = of.event AND buyer = wanted.value AND state IN ('waiting', 'held', 'confirmed')
             AND NOT (state = 'held' AND expires <= of.ended)
-        LIMIT {TICKETS_PER_BOOKING_MAX}
+        LIMIT {TICKETS_PER_BOOKING_MAX + 1}
     )
 ) AS owned
 FROM of, json_each(of.buyers) AS wanted
@@ -133,7 +133,7 @@ def _load_owned(
     wanted = [(id, ended.get(id, 0), buyers) for id, buyers in limited.items()]
     if wanted:
         for id, buyer, owned in connection.execute(_OWNED, (_json(wanted),)):
-            working_set.owned[id, buyer] = owned
+            working_set.count_owned(id, buyer, owned)
 
 
 def _json(values: Iterable[object]) -> str:

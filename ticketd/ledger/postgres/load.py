@@ -77,12 +77,12 @@ JOIN events ON events.id = bookings.event
 WHERE bookings.before <= {TICKETS_PER_PAGE} ORDER BY bookings.id
 """
 _SEARCHED = f"SELECT id FROM bookings WHERE id > $1 ORDER BY id LIMIT 1 OFFSET {BOOKINGS_SEARCHED - 1}"
-# What buyers have of events: $1 and $2 are pairs. With a limit from the start, a buyer has no more than these.
+# What buyers have of events: $1 and $2 are pairs. With a limit from the start, a buyer has fewer than these.
 _OWNED = f"""
 SELECT {columns("own", BOOKING_COLUMNS)} FROM unnest($1::text[], $2::text[]) AS wanted (event, buyer), LATERAL (
     SELECT * FROM bookings
     WHERE event = wanted.event AND buyer = wanted.buyer AND state IN ('waiting', 'held', 'confirmed')
-    LIMIT {TICKETS_PER_BOOKING_MAX}
+    LIMIT {TICKETS_PER_BOOKING_MAX + 1}
 ) AS own
 """
 _REMOVED = "SELECT event FROM removals WHERE event = ANY($1::text[])"
@@ -149,7 +149,8 @@ async def _load_owned(connection: PooledConnection, reads: ReadSet, working_set:
         ends = booking.expires is not None and booking.expires <= working_set.now and booking.event in working_set.due
         if not (ends and booking.state == "held"):
             owned[booking.event, str(booking.buyer)] += booking.owned()
-    working_set.owned = dict(owned)
+    for (event, buyer), tickets in owned.items():
+        working_set.count_owned(event, buyer, tickets)
 
 
 async def load_committed(connection: PooledConnection, reads: ReadSet) -> WorkingSet:
