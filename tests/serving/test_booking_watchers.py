@@ -24,7 +24,7 @@ from ticketd.serving.booking_watchers import BookingWatcher, BookingWatchers
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.watcher import WATCH_BYTES
 from ticketd.wire.replies import BookingRecord, BookingReply, BookingsReply
-from ticketd.wire.requests import Book, Create, Hold, Release, Request, Wait
+from ticketd.wire.requests import Book, Confirm, Create, Hold, Release, Request, Wait
 
 DATE = datetime(2027, 3, 11, tzinfo=UTC)
 WATCHERS = 10_000
@@ -160,6 +160,19 @@ async def test_only_bookings_of_changed_events_are_read_until_their_end(
         assert of_jazz.stages() == [("held", None), ("released", None)]
         assert of_rock.stages() == []
         assert len(opened.watchers) == 2
+
+
+async def test_a_slice_has_room_for_the_tickets_of_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop(tmp_path, monkeypatch) as opened:
+        held = await opened.ask(*(Hold("rock", 100, booking=f"r{number}") for number in range(9)))
+        sent = [opened.watch(shown)[1] for shown in held]
+        await opened.ask(*(Confirm(shown.id) for shown in held))
+        await opened.round()
+        # Each may have been confirmed by now, and so it was.
+        assert [len(each) for each in opened.ledger.slices] == [3, 3, 3]
+        assert [len(each.lines[0]["tickets"]) for each in sent] == [100] * 9
 
 
 async def test_one_that_falls_behind_gets_only_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
