@@ -27,7 +27,7 @@ LAUNCHER = Path(__file__).with_name("handing_over.py")
 class Daemon:
     """``ticketd``, or another module that prints a ready line, on a free port of 127.0.0.1. Its stderr is read.
 
-    ``sockets`` are handed over to it as systemd does that.
+    ``sockets`` are handed over to it as systemd does that. With these, or ``anew``, it does its imports itself.
     """
 
     def __init__(
@@ -37,18 +37,18 @@ class Daemon:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         sockets: Sequence[socket.socket] = (),
+        anew: bool = False,
     ) -> None:
         self.lines: list[str] = []
         self._all_read = False
         self._connections: list[Connection] = []
         self._news = threading.Condition()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETD_")}
-        environment |= (changed := env or {})
+        environment |= env or {}
         read, write = os.pipe()
         self._stderr = os.fdopen(read)
         self.process: Forked | subprocess.Popen[bytes]
-        if sockets or "PYTHONPATH" in changed:
-            # Only one that is started anew can have more descriptors, or import something else.
+        if anew or sockets:
             handed = [each.fileno() for each in sockets]
             launcher = [sys.executable, "-IS", str(LAUNCHER), ",".join(map(str, handed))] if handed else []
             command = [*launcher, sys.executable, "-m", module, *arguments]

@@ -114,7 +114,7 @@ def test_a_database_that_does_not_exist_is_named(postgres: Server, tmp_path: Pat
 def test_a_missing_driver_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "asyncpg.py").write_text("raise ModuleNotFoundError(name='asyncpg')")
     paths = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
-    daemon = Daemon("--port", "0", "--ledger", "postgresql://127.0.0.1/db", env=paths, cwd=tmp_path)
+    daemon = Daemon("--port", "0", "--ledger", "postgresql://127.0.0.1/db", env=paths, cwd=tmp_path, anew=True)
     assert (daemon.wait(), daemon.lines) == (
         5,
         ["ticketd: asyncpg is missing, and selling from PostgreSQL needs it: pip install asyncpg"],
