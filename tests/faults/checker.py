@@ -283,15 +283,16 @@ class Checker:
         ids = self._booking_ids
         start = bisect_right(ids, after)
         end = bisect_right(ids, last) if more else len(ids)
-        if not ("event" in request or "buyer" in request):
+        if more and not ("event" in request or "buyer" in request) and not (page and len(page) == limit and ids[end:]):
             # It ends early, but not empty, if with the next booking it had more than TICKETS_PER_PAGE.
             largest = max((self._lives[id].quantity for id in ids[end:]), default=0)
-            tickets = sum(len(facts["tickets"]) for facts in bookings)
-            if more and not (page and ids[end:] and (len(page) == limit or tickets + largest > TICKETS_PER_PAGE)):
+            if not page or largest + sum(len(facts["tickets"]) for facts in bookings) <= TICKETS_PER_PAGE:
                 raise contradiction("this page says that there is more", operation)
-        for id in {*ids[start:end]} - {*page}:
-            if self._belongs(id, request):
-                self._claims.claim_absent(operation, id)
+        absent = [id for id in {*ids[start:end]} - {*page} if self._belongs(id, request)]
+        # If the first of an event was not there yet, none was.
+        absent.sort(key=lambda id: self._lives[id].changes[0].version, reverse=True)
+        for id in {self._lives[id].event: id for id in absent}.values():
+            self._claims.claim_absent(operation, id)
 
     def _belongs(self, id: str, request: Row) -> bool:
         """Whether a booking belongs to the event and the buyer that a page is asked for."""
