@@ -16,6 +16,7 @@ from tests.faults.scenario import Morning, OpenLedger, open_ledger
 from ticketd.ledger.base import OutcomeUnknownError
 
 ROUNDS = 3
+STRIDE = 30
 CHANGING = ("write", "truncate", "sync", "delete", "open")
 
 # What goes wrong, and how much of the call is done before.
@@ -102,9 +103,9 @@ def attack(number: int, name: str, chance: random.Random, opened: OpenLedger = o
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
-    """Fail calls one after the other: every one of them if ``size`` is 20 or more, else one of so many by chance."""
+    """Fail calls one after the other: every STRIDE-th of them, or more for a larger ``size``."""
     figures: Counter[str] = Counter()
-    stride = max(1, 20 // size)
+    stride = max(1, STRIDE // size)
     for name in FAULTS:
         for number in itertools.count(1 + chance.randrange(stride), stride):
             fault = attack(number, name, chance)

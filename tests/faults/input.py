@@ -225,9 +225,9 @@ def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     """
     figures: Counter[str] = Counter()
     began = time.perf_counter()
-    while figures["frames"] < size * FRAMES_PER_SIZE:
+    while (left := size * FRAMES_PER_SIZE - figures["frames"]) > 0:
         write_events(folder, CAPACITY, 10)
-        frames = [mutation(chance.choice(FRAMES), chance) for _ in range(FRAMES_AT_ONCE)]
+        frames = [mutation(chance.choice(FRAMES), chance) for _ in range(min(left, FRAMES_AT_ONCE))]
         submissions = [b"\n".join(submission) for submission in submissions_of(frames, chance)]
         with running(folder) as daemon:
             figures["other protocols"] += check_other_protocols(daemon, OTHER_PROTOCOLS, chance)

@@ -41,6 +41,7 @@ def proxy(database: str) -> Iterator[Proxy]:
 def test_broken_database_connections_lose_and_double_no_change(
     chance: random.Random, tmp_path: Path, database: str
 ) -> None:
+    # Over 5 s: each of the faults waits until the daemons have sold to a crowd for a while.
     figures = connection.break_connections(chance, FAULTS, tmp_path, database)
     assert figures["faults"] >= FAULTS
 

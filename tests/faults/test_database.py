@@ -14,6 +14,7 @@ ENDS = 10
 def test_database_restarts_lose_and_double_no_change(
     chance: random.Random, tmp_path: Path, bundled_postgres: Postgres
 ) -> None:
+    # Over 5 s: PostgreSQL starts again about five times, and each time two daemons sell to a crowd.
     figures = database.end_again_and_again(chance, ENDS, tmp_path, bundled_postgres)
     assert figures["busy"] == figures["outcome_unknown"] == 0
 

@@ -27,6 +27,7 @@ from ticketd.wire.requests import Book, Cancel, Create, Redeem
 
 
 def test_disk_faults_lose_and_double_no_acknowledged_change(chance: random.Random, tmp_path: Path) -> None:
+    # Over 5 s: for each fault, a morning of sales, and two that check what is left of it.
     assert every_call.run(chance, 1, tmp_path)["faults"] > 200
 
 

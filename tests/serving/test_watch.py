@@ -383,6 +383,7 @@ def end_all(control: Connection) -> dict[str, dict[str, Any]]:
 
 
 def test_watchers_that_do_not_read_cost_the_others_nothing(tmp_path: Path) -> None:
+    # Over 5 s on a busy machine: the daemon writes megabytes for each of them.
     with ExitStack() as stack:
         daemon = stack.enter_context(running(tmp_path, "--write-seconds-max", "0.5"))
         control = stack.enter_context(daemon.connect())
