@@ -22,8 +22,8 @@ from tests.faults.hostile import percentile
 from tests.faults.input import FRAMES, mutation
 from tests.faults.other_protocols import BODY, other_protocol
 from tests.faults.sending import cut_anyhow, sending
+from ticketd.serving.intake import STRANGER_BYTES_MAX
 from ticketd.serving.service import STRANGERS_SHARE
-from ticketd.serving.session import STRANGER_BYTES_MAX
 
 TOKENS_OF_SIZE = 100_000
 LINES_OF_SIZE = 2_000

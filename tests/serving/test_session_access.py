@@ -10,7 +10,8 @@ from tests.serving.test_session import NOTHING, Remembered, Said, converse, echo
 from ticketd.access_file import AccessList
 from ticketd.config import Limits
 from ticketd.serving.access import Access, Gate
-from ticketd.serving.session import STRANGER_BYTES_MAX, Session
+from ticketd.serving.intake import STRANGER_BYTES_MAX
+from ticketd.serving.session import Session
 from ticketd.wire.replies import BookingReply
 from ticketd.wire.roles import Role
 

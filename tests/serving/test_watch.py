@@ -282,7 +282,7 @@ async def test_what_waits_for_a_watcher_of_everything_is_bounded(tmp_path: Path)
         while behind:
             if (changed := await prompt.read())["version"] == 3:
                 del behind[int(changed["id"])]
-        assert connection._watcher
+        assert connection._watching
         assert connection.transport.get_write_buffer_size() <= WRITE_BYTES + slice_bytes
         # It gets all of its state, and then what has changed since it began, each once.
         state = [await deaf.read() for _ in range(MANY)]

@@ -5,25 +5,18 @@ request. At any time it waits for one thing (``_waiting_for``); the callback tha
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from ticketd.deadline import Deadline
 from ticketd.errors import TicketError
 from ticketd.serving.accepting import Accepted
-from ticketd.serving.booking_watchers import BookingWatcher
 from ticketd.serving.identity import Identity
 from ticketd.serving.service import Service
 from ticketd.serving.session import Session, Step
 from ticketd.serving.stream import READ_BYTES, Stream
-from ticketd.serving.watcher import HEARTBEAT_SECONDS
-from ticketd.serving.watchers import EventWatcher
-from ticketd.wire.replies import BookingReply, Reply
-from ticketd.wire.requests import Request
-
-log = logging.getLogger(__name__)
+from ticketd.serving.watching import Watching
+from ticketd.wire.replies import Reply
 
 # Input of at most this size is decoded at once; more must wait for the fair share.
 AT_ONCE_LINES_MAX = 16
@@ -56,7 +49,7 @@ class Connection(Stream):
         self._line_began: float | None = None
         # The bytes in the write buffer when the wait for room began.
         self._unsent_before = 0
-        self._watcher: EventWatcher | BookingWatcher | None = None
+        self._watching: Watching | None = None
         self._interruption: TicketError | None = None
         self._ended: asyncio.Future[None] | None = None
 
@@ -101,7 +94,7 @@ class Connection(Stream):
             message = "your access was taken back; ask for another token"
             self.interrupt(TicketError("unauthorized", message, unasked=True))
             return False
-        if self._watcher and self._session and not self._session.may_watch():
+        if self._watching and self._session and not self._session.may_watch():
             message = "your role does not allow what you watch any more; ask for another one"
             self.interrupt(TicketError("unauthorized", message, unasked=True))
             return True
@@ -138,7 +131,7 @@ class Connection(Stream):
                     # The client has not taken what came before.
                     self._wait_for_room(step)
                     return
-                if self._watcher and (step not in ("input", "watch now") or session.output):
+                if self._watching and (step not in ("input", "watch now") or session.output):
                     self._stop_watching()
                 if session.output:
                     if not has_share and sum(map(len, session.output)) > AT_ONCE_OUTPUT_BYTES_MAX:
@@ -173,7 +166,9 @@ class Connection(Stream):
         elif step == "share":
             self._wait_for_share()
         elif step == "watch":
-            self._watch(session, session.group[0])
+            self._watching = Watching(self._service, self, session, self.interrupt)
+            if not self._watching.has_state:
+                self._wait_for_share("watch now")
         elif step == "watch now":
             self._send_state()
         else:
@@ -199,7 +194,7 @@ class Connection(Stream):
             if self._line_began is None:
                 self._line_began = now
             self._deadline.set(min(self._line_began + self._limits.frame_seconds_max, self._identity.known_by))
-        elif self._watcher:
+        elif self._watching:
             # A watcher may send nothing for days.
             self._deadline.clear()
         else:
@@ -227,55 +222,17 @@ class Connection(Stream):
         self._unsent_before = self.transport.get_write_buffer_size()
         self._deadline.set(self._loop.time() + self._limits.write_seconds_max)
 
-    def _watch(self, session: Session, request: Request) -> None:
-        """Begin to send what changes."""
-        if self.transport.is_closing():
-            raise ConnectionResetError
-        # A watcher may send nothing for days. If its machine is gone, nothing acknowledges the heartbeat.
-        self.give_up_unacknowledged_after(self._limits.write_seconds_max + HEARTBEAT_SECONDS)
-        if session.watched:
-            self._watch_booking(session, request, session.watched)
-        else:
-            self._watch_events(request)
-
-    def _watch_booking(self, session: Session, request: Request, shown: BookingReply) -> None:
-        """Send the changes of a booking since it was shown, which it has been."""
-        self._watcher = BookingWatcher(
-            shown,
-            lambda: session.sees_names,
-            request.tag,
-            self.transport,
-            self._limits.write_seconds_max,
-            self._cut_off,
-        )
-        self._service.booking_watchers.add(self._watcher)
-
-    def _watch_events(self, request: Request) -> None:
-        """Send the current state, in slices as the client takes them, and then its changes."""
-        event: str | None = getattr(request, "event", None) or None
-        message = f"event {event} was removed, so no more changes come"
-        removed = TicketError("event_not_found", message, unasked=True, tag=request.tag or None)
-        if event is not None and self._service.catalogue.get(event) is None:
-            # While this waited for room.
-            raise removed
-        seconds, on_removal = self._limits.write_seconds_max, partial(self.interrupt, removed)
-        self._watcher = EventWatcher(event, request.tag, self.transport, seconds, self._cut_off, on_removal)
-        self._service.watchers.add(self._watcher)
-        self._wait_for_share("watch now")
-
     def _send_state(self) -> None:
-        assert isinstance(self._watcher, EventWatcher)
-        if state := self._service.watchers.next_state(self._watcher):
+        assert self._watching
+        if state := self._watching.next_state():
             self.send([state])
-        if not self._watcher.has_state:
+        if not self._watching.has_state:
             self._wait_for_share("watch now")
 
     def _stop_watching(self) -> None:
-        if isinstance(self._watcher, BookingWatcher):
-            self._service.booking_watchers.remove(self._watcher)
-        elif self._watcher:
-            self._service.watchers.remove(self._watcher)
-        self._watcher = None
+        if self._watching:
+            self._watching.stop()
+            self._watching = None
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
@@ -332,14 +289,10 @@ class Connection(Stream):
                 # The client is slow, but it reads.
                 self._wait_for_room(self._pending_step)
             else:
-                self._cut_off(unsent)
+                self.cut_off(unsent)
         elif self._waiting_for == "input":
             message = f"nothing came for {self._limits.idle_seconds_max:g} s; connect again"
             if self._line_began is not None:
                 message = f"a line must end within {self._limits.frame_seconds_max:g} s of its first byte"
             message = self._identity.why_overdue(self._loop.time()) or message
             self.interrupt(TicketError("idle_timeout", message, unasked=True))
-
-    def _cut_off(self, unsent: int) -> None:
-        log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
-        self.transport.abort()

@@ -121,6 +121,11 @@ class Stream(asyncio.Protocol):
         # The loop sends that first.
         asyncio.get_running_loop().call_soon(self.abort)
 
+    def cut_off(self, unsent: int) -> None:
+        """Close at once, since the client does not take what is unsent: so many bytes."""
+        log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
+        self.transport.abort()
+
     def abort(self) -> None:
         """Close at once, and drop unsent output."""
         self.transport.abort()
