@@ -109,8 +109,9 @@ def statuses(request: Request, line: bytes) -> set[int]:
     if isinstance(reply, ErrorReply):
         return {REFUSED, BUSY, CANNOT_CONNECT, OUTCOME_UNKNOWN}
     if isinstance(reply, request.expects):
-        # A stream ends with an error.
-        return {REFUSED if request.streams else DONE}
+        # A stream ends with an error, unless it tells of a booking that it is over.
+        over = isinstance(reply, BookingReply) and reply.state not in ("waiting", "held")
+        return {REFUSED if request.streams and not over else DONE}
     return {OUTCOME_UNKNOWN if request.writes else CANNOT_CONNECT}
 
 
