@@ -93,7 +93,10 @@ class Client:
 
     def _hear(self, request: Row, reply: Row) -> None:
         crowd = self._crowd
-        if reply.get("reply") == "booking" and request["cmd"] != "show":
+        if request["cmd"] == "show" and reply.get("state") == "held":
+            # It may have been offered tickets.
+            crowd.holds.append(reply["id"])
+        elif reply.get("reply") == "booking" and request["cmd"] != "show":
             crowd.bookings.append(reply["id"])
             crowd.done.append(request)
             if reply["state"] == "held":

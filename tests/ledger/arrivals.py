@@ -26,6 +26,7 @@ from ticketd.wire.requests import (
     Release,
     Request,
     Show,
+    Wait,
 )
 
 NO_TICKET = "b1.000000000000"
@@ -98,6 +99,8 @@ def requests(
         st.builds(Book, event, quantity, fresh, st.sampled_from(buyers)),
         st.builds(Hold, event, quantity, seconds, fresh, buyer),
         st.builds(Hold, event, quantity, seconds, fresh | booking, buyer),
+        st.builds(Wait, event, quantity, seconds, fresh, buyer),
+        st.builds(Wait, event, quantity, seconds, fresh | booking, buyer),
         st.builds(Extend, fresh | booking, st.sampled_from([1, 2, 60, 100])),
         st.builds(Confirm, fresh | booking, st.booleans()),
         st.builds(Confirm, booking, st.booleans()),

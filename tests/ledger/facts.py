@@ -17,6 +17,7 @@ Row = dict[str, Any]
 ENDS = ("cancelled", "reissued")
 # Why a booking in this state cannot be changed so.
 CROSSED = {
+    "waiting": "bad_request",
     "held": "bad_request",
     "confirmed": "already_confirmed",
     "released": "already_released",
@@ -56,22 +57,27 @@ class Facts:
         """Return the bookings of an event."""
         return [row for row in self.bookings.values() if row["event"] == event]
 
-    def held(self, bookings: list[Row]) -> int:
-        return sum(row["quantity"] for row in bookings if row["state"] == "held")
+    def line(self, event: str) -> list[Row]:
+        """Return the bookings that wait for an event, in the order in which they came."""
+        return [row for row in self.of(event) if row["state"] == "waiting"]
+
+    def held(self, bookings: list[Row], state: str = "held") -> int:
+        return sum(row["quantity"] for row in bookings if row["state"] == state)
 
     def sold(self, bookings: list[Row]) -> int:
         return sum(self.tickets[ticket]["end"] not in ENDS for row in bookings for ticket in row["tickets"])
 
     def owned(self, event: str, buyer: str) -> int:
-        """Return how many tickets a buyer has of an event."""
+        """Return how many tickets a buyer has of an event, or waits for."""
         own = [row for row in self.of(event) if row["buyer"] == buyer]
-        return self.held(own) + self.sold(own)
+        return self.held(own, "waiting") + self.held(own) + self.sold(own)
 
     def event(self, id_: str) -> Row:
         row = self.events[id_]
         held, sold = self.held(self.of(id_)), row["elsewhere"] + self.sold(self.of(id_))
         left = {"held": held, "sold": sold, "available": row["capacity"] - held - sold, "version": row["version"]}
-        return {"reply": "event", "id": id_, **without_nothing(row["terms"]), **left}
+        line = {"waiting": waiting} if (waiting := len(self.line(id_))) else {}
+        return {"reply": "event", "id": id_, **without_nothing(row["terms"]), **left, **line}
 
     def left(self, id_: str) -> Row:
         event = self.event(id_)
@@ -109,6 +115,11 @@ class Facts:
         redeemed_by = {"redeemed_by": names} if any(names) else {}
         return shown | by | redeemed_by | deepcopy({"changes": past} if past else {})
 
+    def position(self, id_: str) -> Row:
+        """Return where a booking stands that is waiting."""
+        line = [row["id"] for row in self.line(self.bookings[id_]["event"])]
+        return {"position": line.index(id_) + 1} if id_ in line else {}
+
     def redeemed_at(self, id_: str) -> datetime | None:
         history = self.tickets[id_]["history"]
         return history[-1]["at"] if history and history[-1]["what"] == "redeem" else None
@@ -123,7 +134,8 @@ class Facts:
             "booking": row["booking"],
             "state": "redeemed" if at else row["end"] or "valid",
             "redeemed_at": at,
-            "history": deepcopy(past) if len(past) > 1 or (with_names and past and "by" in past[0]) else None,
+            "history": deepcopy(past) if len(past) > 1 else None,
+            "by": past[-1].get("by") if with_names and at else None,
         }
         return {"reply": "ticket", **without_nothing(facts)}
 
@@ -153,7 +165,7 @@ class Facts:
         if id_ in self.events and kind in (UNSET, "event"):
             return self.event(id_)
         if id_ in self.bookings and kind in (UNSET, "booking"):
-            return self.with_past(id_)
+            return self.with_past(id_) | self.position(id_)
         if id_ in self.tickets and kind in (UNSET, "ticket"):
             return self.ticket(id_, with_names=True)
         return refused("not_found" if kind is UNSET else f"{kind}_not_found")

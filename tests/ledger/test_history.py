@@ -61,14 +61,24 @@ class Histories(RuleBasedStateMachine):
         self.model.changed.clear()
         self.model.deleted.clear()
         self.model.expire(now)
+        self.model.serve(now)
         names = actors or [None] * len(batch)
         for request, actor, reply in zip(batch, names, map(on_the_wire, committed.replies), strict=True):
             assert reply in self.model.decide(request, now, minted(reply), actor)
-        assert self.ledger.next_expiry == self.model.next_expiry()
+        self.check_next_expiry(now)
         assert {event.id for event in committed.events} >= self.model.changed
         assert set(committed.removed) == self.model.deleted
         self.compare(committed.events)
         self.check_events()
+
+    def check_next_expiry(self, now: datetime) -> None:
+        """It is when the next hold runs out, or the next sale opens for somebody in line. It may come too early."""
+        times = [self.model.next_expiry(), self.model.next_turn(now)]
+        expected = min((time for time in times if time is not None), default=None)
+        if any(map(self.model.line, self.model.events)):
+            assert expected is None or (self.ledger.next_expiry is not None and self.ledger.next_expiry <= expected)
+        else:
+            assert self.ledger.next_expiry == expected
 
     def actors(self, count: int) -> list[str | None] | None:
         """Return the names of those who send the next requests. Of some batches, none is known."""
