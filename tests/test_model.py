@@ -107,7 +107,18 @@ def test_tickets_that_are_not_there_cannot_be_moved(available: int, held: int, s
         event_with(available, held, elsewhere=10).shift(**shift)
 
 
+def test_a_line_is_counted_apart_from_the_tickets() -> None:
+    event = event_with(5, 3)
+    event.shift(waiting=1)
+    assert (event.available, event.held, event.waiting, event.version) == (5, 3, 1, 8)
+    event.shift(available=-2, held=2, waiting=-1)
+    assert (event.available, event.held, event.waiting, event.version) == (3, 5, 0, 9)
+    with pytest.raises(AssertionError):
+        event.shift(waiting=-1)
+
+
 CONFIRM, RELEASE, EXPIRE = Change("confirm", 9, 2, 5), Change("release", 9, 2, 5), Change("expire", 9, 2, 5)
+OFFER, LEAVE = Change("offer", 9, 2, 7, (), 60_007), Change("leave", 9, 2, 7)
 EXTEND = Change("extend", 9, 2, 5, (), 99)
 FIRST, SECOND = Change("cancel", 9, 3, 5, ["t"]), Change("cancel", 9, 4, 5, ["u"])
 REISSUE, AGAIN = Change("reissue", 9, 4, 5, ["u", "v"]), Change("reissue", 9, 5, 5, ["v", "w"])
@@ -124,6 +135,10 @@ THIRD = Change("cancel", 9, 6, 5, ["w"])
         (60, [EXPIRE], "expired"),
         (None, [FIRST], "confirmed"),
         (None, [FIRST, SECOND], "cancelled"),
+        (60, [OFFER], "held"),
+        (60, [LEAVE], "released"),
+        (60, [OFFER, EXTEND, CONFIRM], "confirmed"),
+        (60, [OFFER, EXPIRE], "expired"),
         (60, [CONFIRM, FIRST], "confirmed"),
         (60, [CONFIRM, SECOND, FIRST], "cancelled"),
         (60, [EXTEND], "held"),
@@ -142,6 +157,29 @@ def test_a_booking_is_in_the_state_that_its_changes_left(
     assert booking.state_after(changes) == state
 
 
+@pytest.mark.parametrize(
+    ("seconds", "state", "changes", "waited", "since"),
+    [
+        (None, "confirmed", [], False, None),
+        (None, "cancelled", [FIRST, SECOND], False, None),
+        (60, "held", [], False, 5),
+        (60, "held", [EXTEND], False, 5),
+        (60, "released", [RELEASE], False, 5),
+        (60, "waiting", [], True, None),
+        (60, "released", [LEAVE], True, None),
+        (60, "held", [OFFER], True, 7),
+        (60, "confirmed", [OFFER, EXTEND, CONFIRM], True, 7),
+    ],
+)
+def test_a_booking_is_held_when_it_is_made_or_from_its_offer_on(
+    seconds: int | None, state: BookingState, changes: list[Change], waited: bool, since: int | None
+) -> None:
+    booking = Booking("b", "e", 2, state, [], 9, 1, 5, seconds, changes=changes or None)
+    assert (booking.waited, booking.held_since) == (waited, since)
+    assert booking.first_expires == (None if since is None else since + 60_000)
+    assert booking.state_after([]) == ("waiting" if waited else "held" if seconds else "confirmed")
+
+
 def test_all_tickets_of_all_cancels_are_cancelled() -> None:
     booking = Booking("b", "e", 2, "confirmed", ["t", "u"], 9, 1, 5)
     assert booking.cancelled() == set()
@@ -158,7 +196,9 @@ def test_a_booking_knows_the_tickets_that_it_had() -> None:
 @pytest.mark.parametrize(
     ("state", "changes", "owned"),
     [
+        ("waiting", [], 2),
         ("held", [], 2),
+        ("held", [OFFER], 2),
         ("held", [EXTEND], 2),
         ("confirmed", [], 2),
         ("confirmed", [FIRST], 1),
@@ -166,10 +206,11 @@ def test_a_booking_knows_the_tickets_that_it_had() -> None:
         ("confirmed", [REISSUE, AGAIN, THIRD], 1),
         ("cancelled", [FIRST, SECOND], 0),
         ("released", [RELEASE], 0),
+        ("released", [LEAVE], 0),
         ("expired", [EXPIRE], 0),
     ],
 )
-def test_a_buyer_owns_what_is_held_or_sold(state: BookingState, changes: list[Change], owned: int) -> None:
+def test_a_buyer_owns_what_is_waited_for_held_or_sold(state: BookingState, changes: list[Change], owned: int) -> None:
     assert Booking("b", "e", 2, state, [], 9, 1, 5, changes=changes or None).owned() == owned
 
 

@@ -2,29 +2,28 @@
 
 In the life of an event, change number v is moment 2v, and what it leaves is moment 2v + 1. Every reply says at which
 moments it can have been decided; real time and the order of a connection must agree. ``door`` has the moments of
-tickets, ``sale`` the times of a sale and the limits of buyers, ``existence`` the events that come and go.
+tickets, ``doers`` who asked for what, ``sale`` the times of a sale and the limits of buyers, ``turns`` the waiting
+lists, ``existence`` the events that come and go.
 """
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
 from tests.faults import order
-from tests.faults.asked import asks_for, ceiling, only_reads
-from tests.faults.claims import Claims, one
+from tests.faults.asked import only_reads
+from tests.faults.claims import Claims
+from tests.faults.doers import Doers
 from tests.faults.door import Door
 from tests.faults.existence import Existence
 from tests.faults.history import (
-    CHANGES_OF_BOOKINGS,
     DOOR,
-    Change,
     Life,
     Operation,
     Row,
     State,
     Step,
-    bookings_shown,
+    bookings_in,
     contradiction,
     events_shown,
     milliseconds,
@@ -32,9 +31,10 @@ from tests.faults.history import (
     state_of,
     tickets_shown,
 )
-from tests.faults.lives import lives_of, tickets_of
+from tests.faults.lives import ceiling, lives_of, tickets_of
 from tests.faults.refusals import Refusals
 from tests.faults.sale import buyers_of
+from tests.faults.turns import Turns
 from tests.faults.versions import states_of
 
 BOOKINGS_PER_PAGE = 100
@@ -101,78 +101,24 @@ class Checker:
         self._claims = Claims(history, lives, self._tickets)
         self._claim = self._claims.claim
         self._door = Door(self._claims, self._slack)
-        # Extensions whose outcome is unknown, by the booking and the version that each has made.
-        self._extended: dict[Operation, tuple[str, int]] = {}
         self._booking_ids = sorted(lives)
-        self._asked: dict[tuple[str, str], list[Operation]] = defaultdict(list)
-        for operation in history:
-            if operation.cmd == "reissue":
-                self._asked["reissue", operation.request["ticket"]].append(operation)
-            elif operation.cmd in CHANGES_OF_BOOKINGS and "booking" in operation.request:
-                self._asked[operation.cmd, operation.request["booking"]].append(operation)
+        self._buyers = buyers_of(states, steps)
+        self._turns = Turns(states, steps, self._buyers, self._slack)
+        self._doers = Doers(self._claims, self._turns, self._slack)
 
     def check(self, daemons: Mapping[int, float]) -> None:
         """Raise AssertionError if a reply is not true, or is at odds with what was before it or after it."""
-        self._check_changes()
-        buyers = buyers_of(self._states, self._steps)
+        self._doers.check(self._steps)
         self._door.check()
-        refusals = Refusals(self._claims, self._door, self._existence, self._states, buyers, self._slack, self._doer)
+        refusals = Refusals(
+            self._claims, self._door, self._existence, self._states, self._buyers, self._slack, self._doers.doer
+        )
         for operation in self._history:
             if operation.code:
                 refusals.check(operation)
             elif operation.reply:
                 self._check_reading(operation)
         self._claims.check_order(daemons, self._primaries)
-
-    def _check_changes(self) -> None:
-        """Every change was done once, for one who asked for just that and got no reply that it was not done."""
-        for event, steps in self._steps.items():
-            for version, step in steps.items():
-                for change in step.changes:
-                    if step.what != "expire":
-                        self._claim("event", event, self._doer(change), 2 * version, 2 * version)
-                if step.what == "amend":
-                    self._claim("event", event, step.shown_by[0], 2 * version, 2 * version)
-        for life in self._lives.values():
-            for before, change in zip(life.changes, life.changes[1:], strict=False):
-                if change.what == "expire" and change.at and change.at < milliseconds(before.facts["expires"]):
-                    raise contradiction(f"booking {change.facts['id']} ran out before its time", *change.shown_by[:1])
-
-    def _doer(self, change: Change) -> Operation:
-        booking = change.facts["id"]
-        what = f"{change.what} of {booking}, version {change.version},"
-        if change.what == "reissue":
-            asked = self._asked["reissue", change.tickets[0]]
-            fresh = [operation for operation in asked if operation.changed]
-            doer = one(what, fresh, [operation for operation in asked if operation.unknown], change.shown_by)
-        else:
-            cmd = "confirm" if change.what == "late" else change.what
-            shown = [of for of in change.shown_by if of.cmd in CHANGES_OF_BOOKINGS and not only_reads(of)]
-            for operation in shown:
-                # What was confirmed late is replayed for anyone who confirms it.
-                request = {**operation.request, "late": True} if operation.replayed else operation.request
-                if not asks_for(request, change):
-                    raise contradiction(f"this is not what was asked for: {change.what} of {booking}", operation)
-            fresh = [operation for operation in shown if operation.changed]
-            doer = one(what, fresh, [] if fresh else self._lost(cmd, change), change.shown_by)
-        if change.at and not (doer.since - self._slack <= change.at and (doer.unknown or self._in_time(doer, change))):
-            raise contradiction(f"{what} was not then", doer)
-        return doer
-
-    def _lost(self, cmd: str, change: Change) -> Sequence[Operation]:
-        """Return those who asked for a change and were not answered. Each of them made one change at most."""
-        booking = change.facts["id"]
-        lost = [of for of in self._asked[cmd, booking] if of.unknown and asks_for(of.request, change)]
-        if cmd != "extend":
-            return lost
-        # Only a hold can be changed twice by the same request: the first to ask made the first change.
-        made = (booking, change.version)
-        mine = [of for of in sorted(lost, key=lambda of: of.invoked) if self._extended.get(of, made) == made][:1]
-        self._extended.update(dict.fromkeys(mine, made))
-        return mine
-
-    def _in_time(self, doer: Operation, change: Change) -> bool:
-        return change.at is None or change.at <= doer.until + self._slack
 
     def _check_reading(self, operation: Operation) -> None:
         """What is read of events, bookings and tickets is what they were at a moment."""
@@ -184,12 +130,21 @@ class Checker:
             self._check_existence(operation)
         if operation.cmd in DOOR or not operation.changed:
             redemptions = redemptions_shown(operation)
-            for facts in bookings_shown(operation):
+            for facts in bookings_in(operation):
                 self._check_booking(operation, facts, redemptions.get(facts["id"]))
+        elif operation.cmd == "wait":
+            self._check_joined(operation)
         for facts in tickets_shown(operation):
             self._check_ticket(operation, facts)
         if operation.cmd == "bookings":
             self._check_page(operation)
+
+    def _check_joined(self, operation: Operation) -> None:
+        """Whoever joins a line is the last in it."""
+        for facts in bookings_in(operation):
+            last = self._states[facts["event"]][facts["version"]].waiting if facts["state"] == "waiting" else None
+            if facts.get("position") != last:
+                raise contradiction(f"whoever joins is the last in line, number {last}", operation)
 
     def _check_list(self, operation: Operation) -> None:
         shown = {facts["id"] for facts in events_shown(operation)}
@@ -228,6 +183,7 @@ class Checker:
             self._claim("event", event, operation, first, last)
         elif operation.cmd != "delete" and not operation.changed:
             self._claim("event", event, operation, 2 * version + 1, 2 * version + 1)
+        self._turns.check_shown(operation, event, version)
 
     def _check_booking(self, operation: Operation, facts: Row, redeemed: dict[str, str] | None) -> None:
         life = self._lives[facts["id"]]
@@ -237,12 +193,24 @@ class Checker:
         lasts = only_reads(operation) and following < len(life.changes)
         last = 2 * life.changes[following].version - 1 if lasts else inf
         self._claim("event", life.event, operation, 2 * version + 1, last)
+        self._check_position(operation, facts, life)
         if redeemed is not None:
             self._door.read_booking(operation, facts, redeemed)
         if operation.cmd == "extend":
             wanted = operation.since - self._slack + 1_000 * operation.request["seconds"]
-            if wanted > (expires := milliseconds(facts["expires"])) and expires != ceiling(facts):
+            if wanted > (expires := milliseconds(facts["expires"])) and expires != ceiling(life):
                 raise contradiction(f"booking {facts['id']} could have been extended", operation)
+
+    def _check_position(self, operation: Operation, facts: Row, life: Life) -> None:
+        """Who reads a booking that waits is told how many are before it; in reply to ``wait``, only the first time."""
+        position, told = facts.get("position"), only_reads(operation) and facts["state"] == "waiting"
+        if position is None and not told:
+            return
+        span = self._turns.span(life, position) if position and told else None
+        if span is None:
+            raise contradiction(f"booking {facts['id']} never had this place in line: {position}", operation)
+        first, last = span
+        self._claim("event", life.event, operation, 2 * first + 1, 2 * last + 1)
 
     def _check_ticket(self, operation: Operation, facts: Row) -> None:
         id, state = facts["id"], facts["state"]

@@ -72,7 +72,8 @@ class Client:
     async def _converse(self, connection: Connection) -> None:
         while not connection.broken and self._has_more():
             if not self.unsettled and self._chance.random() < 0.02:
-                await connection.watch(self._chance.randint(1, 5))
+                booking = self._chance.choice([None, *list(self._crowd.bookings)[-1:]])
+                await connection.watch(self._chance.randint(1, 5), booking)
                 continue
             settling = bool(self.unsettled)
             requests = self.unsettled or self.workload.draw()
@@ -93,7 +94,10 @@ class Client:
 
     def _hear(self, request: Row, reply: Row) -> None:
         crowd = self._crowd
-        if reply.get("reply") == "booking" and request["cmd"] != "show":
+        if request["cmd"] == "show" and reply.get("state") == "held":
+            # It may have been offered tickets.
+            crowd.holds.append(reply["id"])
+        elif reply.get("reply") == "booking" and request["cmd"] != "show":
             crowd.bookings.append(reply["id"])
             crowd.done.append(request)
             if reply["state"] == "held":

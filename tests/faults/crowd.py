@@ -37,6 +37,7 @@ HAPPENS = frozenset(
     for cmd, each in {
         "book": "changed replayed sold_out not_on_sale buyer_limit bad_request event_not_found booking_conflict",
         "hold": "changed replayed not_on_sale buyer_limit bad_request",
+        "wait": "waiting held replayed not_on_sale buyer_limit booking_conflict",
         "extend": "changed replayed already_confirmed hold_expired",
         "confirm": "changed replayed already_released already_cancelled hold_expired booking_not_found",
         "confirm late": "changed",
@@ -48,6 +49,7 @@ HAPPENS = frozenset(
         "amend": "changed capacity_below_sold",
         "create": "changed replayed event_exists",
         "delete": "changed event_in_use event_not_found",
+        "show": "offer",
     }.items()
     for what in each.split()
 )
@@ -55,9 +57,15 @@ HAPPENS = frozenset(
 
 def what_happened(operation: Operation) -> set[str]:
     """Return the names under which HAPPENS has it."""
-    if operation.reply is None or operation.cmd not in CHANGES:
+    if operation.reply is None:
+        return set()
+    if operation.cmd == "show":
+        return {f"show {change['what']}" for change in operation.reply.get("changes", ())}
+    if operation.cmd not in CHANGES:
         return set()
     what = operation.code or ("replayed" if operation.replayed else "changed")
+    if operation.cmd == "wait" and what == "changed":
+        what = operation.reply["state"]
     names = {f"{operation.cmd} {what}"}
     if what == "changed" and operation.request.get("late"):
         names.add("confirm late changed")

@@ -18,14 +18,14 @@ Row = dict[str, Any]
 
 # With these, it was certainly not done.
 NOT_DONE = ("busy", "storage_full", "shutting_down", "too_many_connections", "idle_timeout")
-CHANGES_OF_BOOKINGS = ("book", "hold", "extend", "confirm", "release", "cancel")
+CHANGES_OF_BOOKINGS = ("book", "hold", "wait", "extend", "confirm", "release", "cancel")
 # They change no event.
 DOOR = ("redeem", "annul")
 CHANGES = (*CHANGES_OF_BOOKINGS, "reissue", *DOOR, "amend", "create", "delete")
 SHOWN_CHARS_MAX = 500
 
 # Only some replies about a booking have these.
-_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "redeemed_at", "admitted", "made", "changes", "by")
+_BESIDE_THE_BOOKING = ("reply", "replayed", "redeemed", "redeemed_at", "admitted", "made", "changes", "by", "position")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -119,6 +119,11 @@ class Life(NamedTuple):
         """Who it is for."""
         return self.changes[0].facts.get("buyer")
 
+    @property
+    def held(self) -> Change | None:
+        """The change by which it was held first, if it was."""
+        return next((change for change in self.changes[:2] if change.what in ("hold", "offer")), None)
+
 
 class Ticket(NamedTuple):
     """A ticket: of which booking it is, the change that made it, and the one that ended it, if one did."""
@@ -141,17 +146,23 @@ class State(NamedTuple):
     closes: int | None = None
     paused: bool = False
     per_buyer: int | None = None
+    waiting: int = 0
 
-    def moved(self, available: int, held: int, sold: int) -> "State":
-        """Return the event after so many tickets more are available, held and sold."""
-        return self._replace(available=self.available + available, held=self.held + held, sold=self.sold + sold)
+    def moved(self, available: int, held: int, sold: int, waiting: int) -> "State":
+        """Return the event after so many tickets more are available, held and sold, and so many bookings more wait."""
+        return self._replace(
+            available=self.available + available,
+            held=self.held + held,
+            sold=self.sold + sold,
+            waiting=self.waiting + waiting,
+        )
 
     def amended(self, request: Row) -> "State":
         """Return the event after an ``amend``."""
         after = self._replace(**_terms({name: value for name, value in request.items() if name in _TERMS}))
         return after._replace(available=after.capacity - after.held - after.sold)
 
-    def is_on_sale(self, now: int) -> bool:
+    def is_on_sale(self, now: float) -> bool:
         """Whether it may be booked at a time in milliseconds since 1970."""
         opened = self.opens is None or self.opens <= now
         return opened and not self.paused and (self.closes is None or now < self.closes)
@@ -188,21 +199,30 @@ def milliseconds(time: str) -> int:
     return round((datetime.fromisoformat(time) - _EPOCH) / timedelta(milliseconds=1))
 
 
-def movement(change: Change) -> tuple[int, int, int]:
-    """Return how many tickets more are available, held and sold by it."""
+def movement(change: Change) -> tuple[int, int, int, int]:
+    """Return how many tickets more are available, held and sold by it, and how many bookings more wait."""
     quantity: int = change.facts["quantity"]
     gone = len(change.tickets)
     return {
-        "book": (-quantity, 0, quantity),
-        "hold": (-quantity, quantity, 0),
-        "extend": (0, 0, 0),
-        "confirm": (0, -quantity, quantity),
-        "late": (-quantity, 0, quantity),
-        "release": (quantity, -quantity, 0),
-        "expire": (quantity, -quantity, 0),
-        "cancel": (gone, 0, -gone),
-        "reissue": (0, 0, 0),
+        "book": (-quantity, 0, quantity, 0),
+        "hold": (-quantity, quantity, 0, 0),
+        "wait": (0, 0, 0, 1),
+        "offer": (-quantity, quantity, 0, -1),
+        "leave": (0, 0, 0, -1),
+        "extend": (0, 0, 0, 0),
+        "confirm": (0, -quantity, quantity, 0),
+        "late": (-quantity, 0, quantity, 0),
+        "release": (quantity, -quantity, 0, 0),
+        "expire": (quantity, -quantity, 0, 0),
+        "cancel": (gone, 0, -gone, 0),
+        "reissue": (0, 0, 0, 0),
     }[change.what]
+
+
+def gain(change: Change) -> int:
+    """Return how many tickets more its buyer has, or waits for."""
+    quantity: int = change.facts["quantity"]
+    return {"wait": quantity, "offer": 0, "leave": -quantity}.get(change.what, -movement(change)[0])
 
 
 def state_of(facts: Row) -> State:
@@ -236,7 +256,7 @@ def bookings_in(operation: Operation) -> list[Row]:
 def redemptions_shown(operation: Operation) -> dict[str, dict[str, str]]:
     """Return when which tickets of each booking were redeemed, where a reply shows that."""
     shown: dict[str, dict[str, str]] = {}
-    if operation.cmd in ("show", "bookings", "redeem"):
+    if operation.cmd in ("show", "watch", "bookings", "redeem"):
         for facts in bookings_in(operation):
             redeemed, times = facts.get("redeemed", []), facts.get("redeemed_at", [])
             if len(redeemed) != len(times) or not {*redeemed} <= {*valid_tickets(facts)}:

@@ -17,6 +17,7 @@ _IMBALANCES = {
         WHERE sold <> sold_elsewhere
             + (SELECT total(json_array_length(tickets) - {_CANCELLED}) FROM bookings WHERE event = events.id)
         OR held <> (SELECT total(quantity) FROM bookings WHERE event = events.id AND state = 'held')
+        OR waiting <> (SELECT count(*) FROM bookings WHERE event = events.id AND state = 'waiting')
         OR capacity <> available + held + sold""",
     "a booking has not as many tickets as it should, or one twice": f"""
         SELECT id FROM bookings

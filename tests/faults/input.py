@@ -140,7 +140,7 @@ def check_kind(request: Request, reply: Reply) -> None:
 def check_law(event: Event | EventFacts) -> None:
     """Check that the capacity law holds."""
     assert event.sold + event.held + event.available == event.capacity, f"{event} does not balance"
-    assert min(event.sold, event.held, event.available) >= 0, f"{event} is below 0"
+    assert min(event.sold, event.held, event.available, event.waiting) >= 0, f"{event} is below 0"
 
 
 def check_frames(connection: Connection, frames: Sequence[bytes], packets_of: Callable[[bytes], list[bytes]]) -> int:

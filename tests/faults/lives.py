@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from tests.faults.history import (
     Change,
@@ -25,6 +26,9 @@ _SOLD = ("confirmed", "cancelled")
 _TRANSITIONS = {
     (None, "confirmed"): "book",
     (None, "held"): "hold",
+    (None, "waiting"): "wait",
+    ("waiting", "held"): "offer",
+    ("waiting", "released"): "leave",
     ("held", "held"): "extend",
     ("held", "confirmed"): "confirm",
     ("held", "released"): "release",
@@ -33,7 +37,14 @@ _TRANSITIONS = {
     ("confirmed", "confirmed"): "cancel",
     ("confirmed", "cancelled"): "cancel",
 }
-_STATE_AFTER = {"extend": "held", "confirm": "confirmed", "release": "released", "expire": "expired"}
+_STATE_AFTER = {
+    "offer": "held",
+    "leave": "released",
+    "extend": "held",
+    "confirm": "confirmed",
+    "release": "released",
+    "expire": "expired",
+}
 
 # For one booking, by version of its event: how it was then, and the operations that were shown that.
 _Shown = dict[int, tuple[Row, list[Operation]]]
@@ -70,7 +81,7 @@ def _past(facts: Row) -> Iterator[Row]:
     changes, made = facts.get("changes", ()), facts.get("made")
     if not changes and not made:
         return
-    state = "held" if (made and "seconds" in made) or (changes and changes[0]["what"] in _STATE_AFTER) else "confirmed"
+    state = _first_state(made or {}, changes[0]["what"] if changes else None)
     gone: set[str] = set()
     after: list[tuple[Row, str, set[str]]] = [(made, state, gone)] if made else []
     for change in changes:
@@ -98,8 +109,17 @@ def _past(facts: Row) -> Iterator[Row]:
             tickets = [old if ticket == new else ticket for ticket in tickets]
 
 
+def _first_state(made: Row, first_change: str | None) -> str:
+    """Return what a booking was when it was made."""
+    if ("seconds" in made and "expires" not in made) or first_change in ("offer", "leave"):
+        return "waiting"
+    return "held" if "seconds" in made or first_change in _STATE_AFTER else "confirmed"
+
+
 def _life(booking: str, shown: _Shown, times: Mapping[tuple[str, int], int]) -> Life:
     changes: list[Change] = []
+    made, _ = shown[min(shown)]
+    life = Life(made["event"], made["quantity"], changes)
     had: set[str] = set()
     before: Row = {}
     for version, (facts, operations) in sorted(shown.items()):
@@ -110,11 +130,19 @@ def _life(booking: str, shown: _Shown, times: Mapping[tuple[str, int], int]) -> 
                 *(changes[-1].shown_by[:1] if changes else ()),
                 operations[0],
             )
-        made = milliseconds(facts["booked_at"]) if not changes and "booked_at" in facts else None
-        changes.append(Change(what, version, facts, tickets, times.get((booking, version), made), operations))
+        booked_at = milliseconds(facts["booked_at"]) if not changes and "booked_at" in facts else None
+        changes.append(Change(what, version, facts, tickets, times.get((booking, version), booked_at), operations))
         had.update(facts["tickets"])
         before = facts
-    return Life(before["event"], before["quantity"], changes)
+        if "expires" in facts and milliseconds(facts["expires"]) > ceiling(life):
+            raise contradiction(f"booking {booking} is held for too long", operations[0])
+    return life
+
+
+def ceiling(life: Life) -> float:
+    """Return until when a booking may be held, however often it is extended, in milliseconds since 1970."""
+    held = life.held
+    return inf if held is None or held.at is None else held.at + HOLD_MS_TOTAL_MAX
 
 
 def _transition(before: Row, facts: Row) -> tuple[str | None, tuple[str, ...]]:
@@ -142,13 +170,8 @@ def _is_possible(what: str, before: Row, facts: Row) -> bool:
         and (what != "cancel" or before["tickets"] == facts["tickets"])
         and (gone_before < gone <= tickets if what == "cancel" else gone == gone_before and gone <= tickets)
         and (facts["state"] == "cancelled") == (len(gone) == facts["quantity"])
-        and (what != "extend" or _lasts(before) < _lasts(facts))
-        and ("expires" not in facts or _lasts(facts) <= HOLD_MS_TOTAL_MAX)
+        and (what != "extend" or milliseconds(before["expires"]) < milliseconds(facts["expires"]))
     )
-
-
-def _lasts(facts: Row) -> int:
-    return milliseconds(facts["expires"]) - milliseconds(facts["booked_at"])
 
 
 def _is_of(ticket: str, booking: str) -> bool:

@@ -17,11 +17,12 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.model import TICKET_CHARS, Booking, Event, Redemption, milliseconds
 from ticketd.rules.commands import TABLE, decide_all, read_set
+from ticketd.rules.line import Line
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.serving.session import Session
 from ticketd.wire import codec
 from ticketd.wire.replies import BackupReply, ErrorReply, PongReply, ReadyReply, Reply, StatsReply
-from ticketd.wire.requests import Book, Create, Hold, List, Redeem, Request
+from ticketd.wire.requests import Book, Create, Hold, List, Redeem, Request, Wait
 
 T = TypeVar("T", Event, Booking)
 
@@ -50,6 +51,10 @@ hold 1 1 --seconds 60 --booking i
 confirm i
 hold 1 1 --booking r
 release r
+wait 1 1 --booking o
+wait 2 1 --booking w --buyer x
+wait 2 1 --booking l
+release l
 book 3 2 --booking p --buyer x
 """
 
@@ -111,7 +116,7 @@ class Ledger:
         """Decide a batch, and keep what it changed."""
         for request in requests:
             self._asked += 1
-            if isinstance(request, (Book, Hold)) and request.booking is UNSET:
+            if isinstance(request, (Book, Hold, Wait)) and request.booking is UNSET:
                 request.booking = f"b{self._asked}"
             elif isinstance(request, Create) and request.id is UNSET:
                 request.id = f"e{self._asked}"
@@ -162,6 +167,12 @@ class Ledger:
         reads.events |= {booking.event for booking in working_set.bookings.values()}
         working_set.events = _copies(self._events, reads.events)
         working_set.removed = self._removed & reads.removals
+        for event_id in reads.room(working_set.events, working_set):
+            waiting = [each.id for each in self._bookings.values() if (each.event, each.state) == (event_id, "waiting")]
+            working_set.bookings = _copies(self._bookings, waiting) | working_set.bookings
+            working_set.lines[event_id] = Line(working_set.bookings[booking] for booking in waiting)
+            buyers = {each.buyer for each in working_set.bookings.values() if each.buyer is not None}
+            reads.buyers[event_id] = reads.buyers.get(event_id, set()) | buyers
         for event_id, buyers in reads.limited_buyers(self._events, working_set.bookings).items():
             for buyer in buyers:
                 working_set.owned[event_id, buyer] = self._owned(event_id, buyer)

@@ -9,13 +9,14 @@ from tests.faults.existence import Existence
 from tests.faults.history import NOT_DONE, Change, Life, Operation, State, contradiction
 from tests.faults.sale import Buyers, is_not_on_sale, is_over_limit
 from tests.faults.versions import event_of, subject
+from ticketd.model import WAITING_MAX
 
 _CROSSED = {
-    "already_confirmed": "confirmed",
-    "already_released": "released",
-    "already_cancelled": "cancelled",
-    "hold_expired": "expired",
-    "bad_request": "held",
+    "already_confirmed": ("confirmed",),
+    "already_released": ("released",),
+    "already_cancelled": ("cancelled",),
+    "hold_expired": ("expired",),
+    "bad_request": ("held", "waiting"),
 }
 _ENDS = {"already_cancelled": "cancel", "already_reissued": "reissue"}
 
@@ -66,12 +67,15 @@ class Refusals:
         request, code = operation.request, str(operation.code)
         match code:
             case "sold_out":
-                return state is not None and state.available < request["quantity"]
+                there = state and (state.capacity if operation.cmd == "wait" else state.available)
+                return there is not None and there < request["quantity"]
+            case "waiting_list_full":
+                return state is not None and state.waiting >= WAITING_MAX
             case "not_on_sale":
                 return state is not None and is_not_on_sale(operation, state, self._slack)
             case "buyer_limit":
                 return state is not None and self._is_over_limit(operation, state)
-            case "bad_request" if operation.cmd in ("book", "hold"):
+            case "bad_request" if operation.cmd in ("book", "hold", "wait"):
                 return self._needed_a_buyer(operation)
             case "capacity_below_sold":
                 return state is not None and request["capacity"] < state.held + state.sold
@@ -126,7 +130,7 @@ class Refusals:
 
     def _was_in_another_state(self, operation: Operation, state: State | None) -> bool:
         life = self._lives[subject(operation)]
-        if state is None or life.state((operation.reply or {})["version"]) != _CROSSED[str(operation.code)]:
+        if state is None or life.state((operation.reply or {})["version"]) not in _CROSSED[str(operation.code)]:
             return False
         if operation.code == "already_confirmed" and operation.cmd == "confirm":
             return life.changes[0].what == "book"
@@ -166,7 +170,7 @@ class Refusals:
     def _was_spent_by_version(self, operation: Operation) -> bool:
         life, version = self._lives[operation.request["booking"]], (operation.reply or {})["version"]
         if operation.cmd != "cancel":
-            return life.state(version) == _CROSSED.get(str(operation.code))
+            return life.state(version) in _CROSSED.get(str(operation.code), ())
         tickets = operation.request.get("tickets") or life.facts(version).get("tickets", [])
         if operation.code == "already_redeemed":
             return self._was_redeemed(operation, tickets)

@@ -7,11 +7,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from tests.faults.history import Change, Operation, State, Step, contradiction, milliseconds, movement
+from tests.faults.history import Change, Operation, State, Step, contradiction, gain, milliseconds
 
 
 class Buyers:
-    """How many tickets each buyer of an event held and had bought, at every version."""
+    """How many tickets each buyer of an event held, had bought and waited for, at every version."""
 
     def __init__(self) -> None:
         self._owned: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
@@ -26,7 +26,7 @@ class Buyers:
         """Count what a change gave a buyer, or took away."""
         if buyer := change.facts.get("buyer"):
             owned = self.owned(event, buyer, version)
-            self._owned[event, buyer].append((version, owned - movement(change)[0]))
+            self._owned[event, buyer].append((version, owned + gain(change)))
 
 
 def buyers_of(states: Mapping[str, Sequence[State]], steps: Mapping[str, Mapping[int, Step]]) -> Buyers:
@@ -36,9 +36,9 @@ def buyers_of(states: Mapping[str, Sequence[State]], steps: Mapping[str, Mapping
         for version in range(1, len(of_versions)):
             before = of_versions[version - 1]
             for change in steps[event][version].changes:
-                if change.what in ("book", "hold"):
+                if change.what in ("book", "hold", "wait", "offer"):
                     _check_on_sale(event, before, change)
-                if change.what in ("book", "hold", "late") and before.per_buyer is not None:
+                if change.what in ("book", "hold", "wait", "offer", "late") and before.per_buyer is not None:
                     _check_limit(event, before.per_buyer, buyers, change)
                 buyers.add(event, version, change)
     return buyers
@@ -54,7 +54,7 @@ def _check_on_sale(event: str, before: State, change: Change) -> None:
 def _check_limit(event: str, limit: int, buyers: Buyers, change: Change) -> None:
     buyer = change.facts.get("buyer")
     owned = buyers.owned(event, buyer, change.version)
-    if buyer and owned + change.facts["quantity"] > limit:
+    if buyer and owned + gain(change) > limit:
         raise contradiction(
             f"event {event}: with version {change.version} a buyer has more than the limit of {limit},"
             f" since there were {owned}",

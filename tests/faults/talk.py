@@ -86,13 +86,13 @@ class Connection:
                 self._write(line[: chance.randint(1, len(line) - 1)])
         return operations
 
-    async def watch(self, lines: int) -> None:
-        """Watch all events for so many lines, and not longer than WATCH_SECONDS_MAX."""
-        request = {"cmd": "watch"}
+    async def watch(self, lines: int, booking: str | None = None, seconds_max: float = WATCH_SECONDS_MAX) -> None:
+        """Watch all events, or a booking, for so many lines, and not longer than that."""
+        request = {"cmd": "watch", **({"booking": booking} if booking else {})}
         invoked, self._since = time.monotonic(), wall_clock()
-        self._write(b"watch\n")
+        self._write(msgspec.json.encode(request) + b"\n")
         try:
-            async with asyncio.timeout(WATCH_SECONDS_MAX):
+            async with asyncio.timeout(seconds_max):
                 for _ in range(lines):
                     operation = self._note(request, invoked)
                     await self._hear(operation)

@@ -53,7 +53,7 @@ def states_of(
                 of_event[version] = _lost_amend(event, version, state, amendments[event], of_event, shown[event])
             step = of_event[version]
             after = step.after(state)
-            if after.available != step.available or min(after.available, after.held, after.sold) < 0:
+            if after.available != step.available or min(after.available, after.held, after.sold, after.waiting) < 0:
                 raise contradiction(
                     f"event {event} at version {version}: {step.what} cannot make {step.available} available"
                     f" of {state.available}, with {after}",

@@ -96,8 +96,10 @@ class Workload:
         book = {"cmd": "book", "event": event, "quantity": quantity, "booking": booking, **self._buyer()}
         hold = {**book, "cmd": "hold", "seconds": self._chance.choice([HOLD_SECONDS, HOLD_SECONDS, 2, 300])}
         confirm, release, cancel = ({"cmd": cmd, "booking": booking} for cmd in ("confirm", "release", "cancel"))
+        # Most offers last, so that lines come to rest when nobody asks for anything any more.
+        wait = {**book, "cmd": "wait", "seconds": self._chance.choice([HOLD_SECONDS, 2, 300, 300, 300, 300])}
         extend = {"cmd": "extend", "booking": booking, "seconds": self._extension()}
-        show = {"cmd": "show", "id": event}
+        show, show_booking = {"cmd": "show", "id": event}, {"cmd": "show", "id": booking}
         return self._chance.choice(
             [
                 [book],
@@ -116,6 +118,13 @@ class Workload:
                 [hold, release],
                 [hold, release, confirm],
                 [hold, cancel, release],
+                [wait],
+                [wait, show_booking, show],
+                [wait, wait, confirm],
+                [wait, {**wait, "quantity": quantity + 1}],
+                [wait, {**wait, "cmd": "hold"}, extend],
+                [wait, release, show],
+                [wait, release, wait, release],
                 [{**book, "quantity": 1, "booking": f"{booking}.{turn}"} for turn in range(20)],
             ]
         )
@@ -209,6 +218,7 @@ class Workload:
                 {"cmd": "list"},
                 {"cmd": "show", "id": choose(self._memory.events)["id"]},
                 {"cmd": "show", "id": choose(self._memory.late_events or ["-"])},
+                {"cmd": "show", "id": choose(self._memory.bookings or ["-"])},
                 {"cmd": "bookings", "after": booking, "limit": limit},
                 {"cmd": "bookings", "after": booking},
                 {"cmd": "bookings", "event": event, "after": booking, "limit": limit},

@@ -26,6 +26,7 @@ from ticketd.wire.requests import (
     Release,
     Request,
     Show,
+    Wait,
 )
 
 NO_TICKET = "b1.000000000000"
@@ -98,6 +99,7 @@ def requests(
         st.builds(Book, event, quantity, fresh, st.sampled_from(buyers)),
         st.builds(Hold, event, quantity, seconds, fresh, buyer),
         st.builds(Hold, event, quantity, seconds, fresh | booking, buyer),
+        st.builds(Wait, event, quantity, seconds, fresh | booking, buyer),
         st.builds(Extend, fresh | booking, st.sampled_from([1, 2, 60, 100])),
         st.builds(Confirm, fresh | booking, st.booleans()),
         st.builds(Confirm, booking, st.booleans()),
@@ -114,6 +116,44 @@ def batches(model: Model, past: list[LedgerRequest], now: datetime) -> st.Search
     focused = [([event], [buyer]) for event in EVENTS[:2] for buyer in BUYERS]
     return st.sampled_from([(EVENTS, BUYERS), *focused]).flatmap(
         lambda about: st.lists(requests(model, past, now, *about), min_size=1, max_size=5)
+    )
+
+
+def about_lines(
+    model: Model, past: list[LedgerRequest], now: datetime, events: Sequence[str] = EVENTS[:2]
+) -> st.SearchStrategy[list[LedgerRequest]]:
+    """Return requests that come together. Most of them join a line, or free tickets for those in it."""
+    event, buyer = st.sampled_from(events), st.sampled_from([UNSET, UNSET, *BUYERS])
+    booking = st.sampled_from([*model.bookings, "b1"])
+    # Not in the order of arrival.
+    fresh = st.sampled_from([f"{letter}{len(model.bookings)}" for letter in "acegikmoqsuwy"])
+    quantity, seconds = st.integers(1, 4), st.sampled_from([1, 60])
+    ticket = st.sampled_from([id for id, row in model.tickets.items() if not row["end"]] or [NO_TICKET])
+    of_one = st.builds(lambda id: Cancel(id.rpartition(".")[0], [id]), ticket)
+    opens, closes = (
+        st.sampled_from([None, *(now + timedelta(seconds=seconds) for seconds in times)])
+        for times in [(0, 1, 30), (31, 90)]
+    )
+    kinds: list[st.SearchStrategy[LedgerRequest]] = [
+        *[st.builds(Wait, event, quantity, seconds, fresh, buyer)] * 6,
+        *[of_one, st.builds(Cancel, booking), st.builds(Release, booking)] * 2,
+        st.builds(Amend, event, capacity=st.integers(5, 12)),
+        st.builds(Amend, event, opens=st.none(), closes=st.none(), paused=st.just(False)),
+        st.builds(Amend, event, opens=opens, closes=closes, paused=st.booleans()),
+        st.builds(Amend, event, per_buyer=st.sampled_from([None, None, 2, 5])),
+        st.builds(Book, event, quantity, fresh, buyer),
+        st.builds(Hold, event, quantity, seconds, fresh, buyer),
+        st.builds(Confirm, booking, st.booleans()),
+        st.builds(Extend, booking, st.sampled_from([1, 60, 100])),
+        *([st.sampled_from(past)] if past else []),
+    ]
+    # Mostly, nothing is left.
+    left = {id: model.left(id)["available"] for id in events if id in model.events}
+    rest = [Book(id, left[id], f"{id}-{len(model.bookings)}") for id in left if left[id]]
+    return st.builds(
+        lambda first, others: [*first, *others],
+        st.sampled_from([rest, rest, []]),
+        st.lists(st.one_of(kinds), min_size=1, max_size=8),
     )
 
 

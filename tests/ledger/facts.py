@@ -17,6 +17,7 @@ Row = dict[str, Any]
 ENDS = ("cancelled", "reissued")
 # Why a booking in this state cannot be changed so.
 CROSSED = {
+    "waiting": "bad_request",
     "held": "bad_request",
     "confirmed": "already_confirmed",
     "released": "already_released",
@@ -56,22 +57,27 @@ class Facts:
         """Return the bookings of an event."""
         return [row for row in self.bookings.values() if row["event"] == event]
 
-    def held(self, bookings: list[Row]) -> int:
-        return sum(row["quantity"] for row in bookings if row["state"] == "held")
+    def line(self, event: str) -> list[Row]:
+        """Return the bookings that wait for an event, in the order in which they came."""
+        return [row for row in self.of(event) if row["state"] == "waiting"]
+
+    def held(self, bookings: list[Row], state: str = "held") -> int:
+        return sum(row["quantity"] for row in bookings if row["state"] == state)
 
     def sold(self, bookings: list[Row]) -> int:
         return sum(self.tickets[ticket]["end"] not in ENDS for row in bookings for ticket in row["tickets"])
 
     def owned(self, event: str, buyer: str) -> int:
-        """Return how many tickets a buyer has of an event."""
+        """Return how many tickets a buyer has of an event, or waits for."""
         own = [row for row in self.of(event) if row["buyer"] == buyer]
-        return self.held(own) + self.sold(own)
+        return self.held(own, "waiting") + self.held(own) + self.sold(own)
 
     def event(self, id_: str) -> Row:
         row = self.events[id_]
         held, sold = self.held(self.of(id_)), row["elsewhere"] + self.sold(self.of(id_))
         left = {"held": held, "sold": sold, "available": row["capacity"] - held - sold, "version": row["version"]}
-        return {"reply": "event", "id": id_, **without_nothing(row["terms"]), **left}
+        line = {"waiting": waiting} if (waiting := len(self.line(id_))) else {}
+        return {"reply": "event", "id": id_, **without_nothing(row["terms"]), **left, **line}
 
     def left(self, id_: str) -> Row:
         event = self.event(id_)
@@ -107,7 +113,12 @@ class Facts:
         shown = self.with_redeemed(id_)
         names = [self.tickets[ticket]["history"][-1].get("by") for ticket in shown.get("redeemed", ())]
         redeemed_by = {"redeemed_by": names} if any(names) else {}
-        return shown | by | redeemed_by | deepcopy({"changes": past} if past else {})
+        return shown | by | redeemed_by | self.position(id_) | deepcopy({"changes": past} if past else {})
+
+    def position(self, id_: str) -> Row:
+        """Return where a booking stands that is waiting."""
+        line = [row["id"] for row in self.line(self.bookings[id_]["event"])]
+        return {"position": line.index(id_) + 1} if id_ in line else {}
 
     def redeemed_at(self, id_: str) -> datetime | None:
         history = self.tickets[id_]["history"]
@@ -115,7 +126,8 @@ class Facts:
 
     def ticket(self, id_: str, *, with_names: bool = False) -> Row:
         row = self.tickets[id_]
-        past = row["history"]
+        # Only show tells who did it.
+        past = [{name: each[name] for name in each if name != "by" or with_names} for each in row["history"]]
         at = self.redeemed_at(id_)
         facts = {
             "id": id_,
@@ -123,7 +135,8 @@ class Facts:
             "booking": row["booking"],
             "state": "redeemed" if at else row["end"] or "valid",
             "redeemed_at": at,
-            "history": deepcopy(past) if len(past) > 1 or (with_names and past and "by" in past[0]) else None,
+            "history": past if len(past) > 1 else None,
+            "by": past[-1].get("by") if at else None,
         }
         return {"reply": "ticket", **without_nothing(facts)}
 

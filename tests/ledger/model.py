@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import UNSET
 
-from tests.ledger.door import Door
 from tests.ledger.facts import CROSSED, Row, refused
+from tests.ledger.line import WaitingList
 from ticketd.model import Event, milliseconds, ticket_parts, time_of
 from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.wire.requests import (
@@ -23,6 +23,7 @@ from ticketd.wire.requests import (
     Redeem,
     Reissue,
     Release,
+    Wait,
 )
 
 DATE = datetime(2027, 3, 11, 20, tzinfo=UTC)
@@ -37,13 +38,12 @@ def kept(time: Any) -> datetime | None:
     return time_of(time) if isinstance(time, int) else None
 
 
-class Model(Door):
+class Model(WaitingList):
     """What a ledger does, one request after the other."""
 
     def __init__(self) -> None:
         super().__init__()
-        # The events that the last batch changed, and those that it deleted.
-        self.changed: set[str] = set()
+        # The events that the last batch deleted.
         self.deleted: set[str] = set()
 
     def decide(
@@ -51,6 +51,13 @@ class Model(Door):
     ) -> list[Row]:
         """Return the replies that are right, mostly one. ``tickets`` are the ids that the ledger minted, if any."""
         self.actor = actor
+        replies = self.answer(request, now, tickets)
+        self.serve(now)
+        joins = isinstance(request, Wait) and replies[0]["reply"] == "booking" and "replayed" not in replies[0]
+        return [self.joined(replies[0]["id"])] if joins else replies
+
+    def answer(self, request: LedgerRequest, now: datetime, tickets: Sequence[str]) -> list[Row]:
+        """Decide a request, before anything of it is offered to those who wait."""
         match request:
             case Create():
                 return [self.create(request)]
@@ -60,7 +67,7 @@ class Model(Door):
                 return [self.amend(request)]
             case Delete():
                 return [self.delete(request)]
-            case Book() | Hold():
+            case Book() | Hold() | Wait():
                 return [self.take(request, getattr(request, "seconds", None), now, tickets)]
             case Reissue():
                 return [self.reissue(request, now, tickets)]
@@ -128,34 +135,35 @@ class Model(Door):
 
     # Bookings
 
-    def take(self, request: Book | Hold, seconds: int | None, now: datetime, tickets: Sequence[str]) -> Row:
+    def take(self, request: Book | Hold | Wait, seconds: int | None, now: datetime, tickets: Sequence[str]) -> Row:
         id_, event = str(request.booking), self.events.get(request.event)
-        buyer = None if request.buyer is UNSET else request.buyer
+        buyer, waits = None if request.buyer is UNSET else request.buyer, isinstance(request, Wait)
         if known := self.bookings.get(id_):
-            facts = (known["event"], known["quantity"], known["made"]["seconds"], known["buyer"])
-            if facts != (request.event, request.quantity, seconds, buyer):
+            facts = (known["event"], known["quantity"], known["made"]["seconds"], known["buyer"], known["waited"])
+            if facts != (request.event, request.quantity, seconds, buyer, waits):
                 return refused("booking_conflict")
             return self.said["make", id_] | {"replayed": True}
         if event is None:
             return refused("event_not_found")
         terms, left = event["terms"], self.left(request.event)
-        if terms["paused"] or not (terms["opens"] or now) <= now < (terms["closes"] or now + timedelta(1)):
+        if not self.is_on_sale(request.event, now):
             later = {"opens": terms["opens"]} if terms["opens"] and terms["opens"] > now else {}
             return refused("not_on_sale", **left, **later)
         if terms["per_buyer"] and buyer is None:
             return refused("bad_request")
-        if request.quantity > left["available"]:
+        if request.quantity > (event["capacity"] if waits else left["available"]):
             return refused("sold_out", **left)
         if over := self.over_limit(request.event, buyer, request.quantity):
             return over
-        expires = now + timedelta(seconds=seconds) if seconds else None
+        expires = now + timedelta(seconds=seconds) if seconds and not waits else None
         row: Row = {"id": id_, "event": request.event, "quantity": request.quantity, "state": "", "tickets": []}
         row |= {"booked_at": now, "buyer": buyer, "by": self.actor, "expires": expires, "past": []}
+        row |= {"waited": waits, "held_since": now}
         self.bookings[id_] = row | {"made": {"seconds": seconds, "expires": expires}}
         if seconds is None:
             self.issue(self.bookings[id_], tickets)
         event["touched"] = True
-        self.turn(id_, state="held" if seconds else "confirmed")
+        self.turn(id_, state="waiting" if waits else "held" if seconds else "confirmed")
         self.said["make", id_] = self.booking(id_)
         return self.booking(id_)
 
@@ -175,22 +183,6 @@ class Model(Door):
         self.tickets[id_] = {"booking": booking, "end": None, "history": [], "instead": None}
         return id_
 
-    def turn(self, *ids: str, state: str, **change: Any) -> None:
-        """Bring bookings of one event into a state, which is one change of it."""
-        event = self.bookings[ids[0]]["event"]
-        for id_ in ids:
-            self.bookings[id_]["state"] = state
-        self.events[event]["version"] += 1
-        self.changed.add(event)
-        left = self.left(event)
-        for id_ in ids:
-            row = self.bookings[id_]
-            row |= left
-            if change:
-                row["past"].append(self.named(change | left))
-            else:
-                row["made"] |= left
-
     def expire(self, now: datetime) -> None:
         self.actor = None
         for event in self.events:
@@ -208,7 +200,7 @@ class Model(Door):
             case Extend(seconds=seconds):
                 if row["state"] != "held":
                     return [crossed]
-                ceiling = row["booked_at"] + timedelta(seconds=HOLD_SECONDS_TOTAL_MAX)
+                ceiling = row["held_since"] + timedelta(seconds=HOLD_SECONDS_TOTAL_MAX)
                 expires = min(now + timedelta(seconds=seconds), ceiling)
                 if expires <= row["expires"]:
                     return [self.booking(id_) | {"replayed": True}]
@@ -216,14 +208,18 @@ class Model(Door):
                 self.turn(id_, state="held", what="extend", at=now, expires=expires)
                 return [self.booking(id_)]
         what, state = ("confirm", "confirmed") if isinstance(request, Confirm) else ("release", "released")
+        if row["state"] == "released" == state:
+            return [self.booking(id_) | {"replayed": True}]
         if row["state"] == state and (what, id_) in self.said:
             return [self.said[what, id_] | {"replayed": True}]
+        if row["state"] == "waiting" and isinstance(request, Release):
+            what = "leave"
         if isinstance(request, Confirm) and request.late and row["state"] == "expired":
             if row["quantity"] > self.left(event)["available"]:
                 return [crossed]
             if over := self.over_limit(event, row["buyer"], row["quantity"]):
                 return [over]
-        elif row["state"] != "held":
+        elif row["state"] != "held" and what != "leave":
             return [crossed]
         if what == "confirm":
             self.issue(row, tickets)

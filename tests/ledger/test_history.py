@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.faketime import Clock
-from tests.ledger.arrivals import batches, readings
+from tests.ledger.arrivals import about_lines, batches, readings
 from tests.ledger.facts import minted, on_the_wire
 from tests.ledger.model import DATE, HOLD_SECONDS_TOTAL_MAX, Model
 from tests.ledgers import EmbeddedStorage, PostgresStorage, Storage, read, result_of, transact
@@ -25,6 +25,8 @@ from ticketd.rules.working_set import Adopt, LedgerRequest
 from ticketd.wire.replies import ErrorReply
 from ticketd.wire.requests import Bookings, Cancel, Confirm, Create, Extend, Release, Request, Show
 
+# No line is longer that whoever is in it could have too many tickets.
+BATCHES_MAX = 5
 NAMES = ["box-1", "door.2", None]
 FULL = ErrorReply("storage_full", "nothing can be committed")
 
@@ -53,22 +55,43 @@ class Histories(RuleBasedStateMachine):
     def decide(self, batch: list[LedgerRequest]) -> None:
         """Let the ledger and the model decide, and compare all there is to see."""
         self.past += batch
+        if self.model.may_end_early(batch):
+            for part in [[], *([request] for request in batch)]:
+                self.decide_together(part, batches_more=BATCHES_MAX)
+        else:
+            self.decide_together(batch)
+
+    def decide_together(self, batch: list[LedgerRequest], batches_more: int = 0) -> None:
+        """Compare after a batch, and after so many more that serve the rest of the lines."""
         self.look_before()
         actors = self.actors(len(batch))
         committed = self.runner.run(transact(self.ledger, deepcopy(batch), actors))
+        events = {event.id: event for event in committed.events}
+        for _ in range(batches_more):
+            events |= {event.id: event for event in self.runner.run(transact(self.ledger, [])).events}
         self.look()
         now = self.now()
         self.model.changed.clear()
         self.model.deleted.clear()
         self.model.expire(now)
+        self.model.serve(now)
         names = actors or [None] * len(batch)
         for request, actor, reply in zip(batch, names, map(on_the_wire, committed.replies), strict=True):
             assert reply in self.model.decide(request, now, minted(reply), actor)
-        assert self.ledger.next_expiry == self.model.next_expiry()
-        assert {event.id for event in committed.events} >= self.model.changed
+        self.check_next_expiry(now)
+        assert events.keys() >= self.model.changed
         assert set(committed.removed) == self.model.deleted
-        self.compare(committed.events)
+        self.compare(events.values())
         self.check_events()
+
+    def check_next_expiry(self, now: datetime) -> None:
+        """It is when the next hold runs out, or the next sale opens for somebody in line. It may come too early."""
+        times = [self.model.next_expiry(), self.model.next_turn(now)]
+        expected = min((time for time in times if time is not None), default=None)
+        if any(map(self.model.line, self.model.events)):
+            assert expected is None or (self.ledger.next_expiry is not None and self.ledger.next_expiry <= expected)
+        else:
+            assert self.ledger.next_expiry == expected
 
     def actors(self, count: int) -> list[str | None] | None:
         """Return the names of those who send the next requests. Of some batches, none is known."""
@@ -107,6 +130,11 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def requests_come(self, data: st.DataObject) -> None:
         self.decide(self.some_requests(data))
+
+    @rule(data=st.data(), seconds=st.sampled_from([0, 0, 1, 70]))
+    def lines_form_and_move(self, data: st.DataObject, seconds: int) -> None:
+        self.clock.move(seconds)
+        self.decide(data.draw(about_lines(self.model, self.past, self.clock.time)))
 
     @rule(seconds=st.sampled_from([0.0004, 0.999, 1, 2, 70, -1]), data=st.data())
     def time_passes_and_requests_come(self, seconds: float, data: st.DataObject) -> None:

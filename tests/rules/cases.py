@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import chain, count
 
 import msgspec
 
-from ticketd.model import BookingState, Event, milliseconds
+from ticketd.model import Booking, BookingState, Event, milliseconds
 from ticketd.rules.commands import TABLE, decide_all, read_set
+from ticketd.rules.line import Line
+from ticketd.rules.waiting import next_turn
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
@@ -70,29 +72,56 @@ def committed(working_set: WorkingSet, passed: timedelta = timedelta(0)) -> Work
             continue
         if booking.buyer is not None and fresh.events[booking.event].per_buyer is not None:
             fresh.own(booking.event, booking.buyer, booking.owned())
+    for event in fresh.events.values():
+        if event.waiting:
+            waiting = line_of(fresh, event.id)
+            fresh.lines[event.id] = Line(waiting)
+            fresh.positions |= {booking.id: position for position, booking in enumerate(waiting, 1)}
     return fresh
+
+
+def line_of(rows: WorkingSet, event: str) -> list[Booking]:
+    """Return who waits for an event, the first one first."""
+    waiting = [booking for booking in rows.bookings.values() if (booking.event, booking.state) == (event, "waiting")]
+    return sorted(waiting, key=lambda booking: booking.version)
 
 
 def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelta = timedelta(0)) -> WorkingSet:
     """Return the working set for a batch some time later, with no rows in it but those that its read set names."""
     full = committed(rows, passed)
     reads = read_set(requests)
+    reads.events |= full.due.keys() | rows.unserved
+    for event in full.events.values():
+        # Who waits may be offered tickets by now.
+        turn = next_turn(event, rows.now)
+        if turn is not None and turn <= full.now:
+            reads.events.add(event.id)
     some = WorkingSet(full.new_ticket, full.now)
     some.due, some.hold_seconds_total_max = full.due, full.hold_seconds_total_max
     some.removed = full.removed & reads.removals
     some.bookings = {id: full.bookings[id] for id in reads.bookings | reads.new_bookings if id in full.bookings}
-    named = {*reads.events, *full.due, *(booking.event for booking in some.bookings.values())}
+    named = {*reads.events, *(booking.event for booking in some.bookings.values())}
     some.events = {id: full.events[id] for id in named if id in full.events}
+    for id, tickets in reads.room(some.events, some).items():
+        of_quantity: dict[int, list[Booking]] = {}
+        for booking in line_of(full, id):
+            read = of_quantity.setdefault(booking.quantity, [])
+            if len(read) < tickets // booking.quantity:
+                read.append(some.bookings.setdefault(booking.id, booking))
+        some.lines[id] = Line(chain(*of_quantity.values()), tickets)
+    for booking in some.bookings.values():
+        if booking.state == "waiting" and booking.buyer is not None:
+            reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
     for id in reads.redemptions_of & some.bookings.keys():
         some.redemptions[id] = full.redemptions.get(id, {})
     for id, ticket in reads.redemptions:
         if id in some.bookings and (history := full.history(id, ticket)):
             some.redemptions.setdefault(id, {})[ticket] = [*history]
-    for event, buyers in reads.limited_buyers(full.events, some.bookings).items():
+    for id, buyers in reads.limited_buyers(full.events, some.bookings).items():
         for buyer in buyers:
-            theirs = [each for each in full.bookings.values() if (each.event, each.buyer) == (event, buyer)]
+            theirs = [each for each in full.bookings.values() if (each.event, each.buyer) == (id, buyer)]
             ended = [each for each in theirs if each.state == "held" and (each.expires or 0) <= full.now]
-            some.owned[event, buyer] = sum(each.owned() for each in theirs if each not in ended)
+            some.owned[id, buyer] = sum(each.owned() for each in theirs if each not in ended)
     return some
 
 
@@ -111,6 +140,7 @@ def decide_batch(rows: WorkingSet, *requests: LedgerRequest, passed: timedelta =
         if ended and booking.state == "held" and (booking.expires or 0) <= rows.now:
             booking.state, booking.changes = "expired", [*(booking.changes or ()), ended]
     rows.add_redemptions(some.new_redemptions)
+    rows.unserved, rows.offered, rows.passed_over = some.unserved, some.offered, some.passed_over
     return replies
 
 
@@ -126,7 +156,7 @@ def refused(earlier: Steps, request: LedgerRequest) -> ErrorReply:
     refusal = decide(working_set, request)
     assert isinstance(refusal, ErrorReply), refusal
     assert not working_set.changed
-    assert vars(working_set) == vars(before)
+    assert without_lines(working_set) == without_lines(before)
     return refusal
 
 
@@ -139,8 +169,13 @@ def replayed(earlier: Steps, request: LedgerRequest) -> Reply:
     assert not working_set.changed
     # A great booking that is shown again counts too.
     before.tickets_listed = working_set.tickets_listed
-    assert vars(working_set) == vars(before)
+    assert without_lines(working_set) == without_lines(before)
     return reply
+
+
+def without_lines(working_set: WorkingSet) -> dict[str, object]:
+    """Return what is in a working set, but for the lines: they are made anew of its bookings."""
+    return {**vars(working_set), "lines": None}
 
 
 def with_changes(reply: BookingReply, *changes: ChangeFacts) -> BookingReply:

@@ -23,6 +23,7 @@ from ticketd.wire.requests import (
     Reissue,
     Release,
     Show,
+    Wait,
 )
 
 
@@ -42,6 +43,7 @@ def shown(working_set: WorkingSet, id_: str) -> BookingReply | TicketReply:
 @pytest.mark.parametrize(
     ("earlier", "request_"),
     [
+        ([JAZZ, Hold("jazz", 2, 60, "h"), Wait("jazz", 2, 60, "b")], Release("b")),
         ([JAZZ, Hold("jazz", 2, 60, "b")], Extend("b", 70)),
         ([JAZZ, Hold("jazz", 2, 60, "b")], Confirm("b")),
         ([JAZZ, Hold("jazz", 2, 60, "b"), LATE], Confirm("b", late=True)),
@@ -99,6 +101,12 @@ def test_holds_that_run_out_in_a_batch_have_no_name() -> None:
     working_set = committed(working_set_after(earlier), timedelta(seconds=60))
     decide_all(working_set, [Book("jazz", 1, "c")], ["box-1"])
     assert [change.actor for change in working_set.expired.values()] == [None]
+
+
+def test_what_is_offered_in_a_batch_has_the_name_of_nobody_who_freed_it() -> None:
+    working_set = working_set_after([JAZZ, Hold("jazz", 3, 60, "h"), Wait("jazz", 2, 60, "w")])
+    decide_all(working_set, [Release("h")], ["box-1"])
+    assert [change.actor for change in working_set.bookings["w"].changes or ()] == [None]
 
 
 def test_without_names_replies_are_as_they_were() -> None:

@@ -72,6 +72,7 @@ from ticketd.wire.requests import (
     Release,
     Request,
     Show,
+    Wait,
 )
 
 T = TypeVar("T")
@@ -379,6 +380,11 @@ def test_a_refusal_says_why_and_changes_nothing(earlier: Steps, request_: Ledger
     [
         (Book("e", 1, "b"), {"events": {"e"}, "new_bookings": {"b"}}),
         (Hold("e", 1, 60, "b"), {"events": {"e"}, "new_bookings": {"b"}}),
+        (Wait("e", 2, 60, "b"), {"events": {"e"}, "new_bookings": {"b"}, "joining": {"b": ("e", 2)}}),
+        (
+            Wait("e", 1, 60, "b", "x"),
+            {"events": {"e"}, "new_bookings": {"b"}, "joining": {"b": ("e", 1)}, "buyers": {"e": {"x"}}},
+        ),
         (Confirm("b"), {"bookings": {"b"}}),
         (Release("b"), {"bookings": {"b"}, "freed": {"b"}}),
         (Cancel("b"), {"bookings": {"b"}, "freed": {"b"}, "redemptions_of": {"b"}}),

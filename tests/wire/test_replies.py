@@ -9,7 +9,7 @@ from msgspec import structs
 from tests.wire.strategies import BUYERS, DATES, IDS, JAZZ, NAMES, OR_NOT, TICKET_IDS
 from ticketd.access_file import NAME_CHARS_MAX
 from ticketd.errors import Code, TicketError
-from ticketd.model import WAITING_MAX, BookingState, TicketState, ticket_id
+from ticketd.model import WAITING_MAX, BookingState, ChangeKind, TicketState, ticket_id
 from ticketd.rules.showing import ANNULMENTS_MAX, EXTENSIONS_MAX, REISSUES_MAX
 from ticketd.wire import codec
 from ticketd.wire.codec import encode
@@ -55,15 +55,16 @@ FACTS: dict[str, st.SearchStrategy[Any]] = {
     "closes": MOMENTS,
 }
 FACTS |= dict.fromkeys(["capacity", "available", "held", "sold", "version"], COUNTS)
-FACTS |= {"paused": st.booleans(), "per_buyer": st.none() | COUNTS}
+FACTS |= {"paused": st.booleans(), "per_buyer": st.none() | COUNTS, "waiting": COUNTS}
 BOOKING: dict[str, st.SearchStrategy[Any]] = {"id": IDS, "event": IDS, "state": st.sampled_from(get_args(BookingState))}
 BOOKING |= dict.fromkeys(["quantity", "available", "version"], COUNTS) | {"expires": MOMENTS}
 BOOKING |= dict.fromkeys(["tickets", "cancelled", "redeemed"], st.lists(TICKET_IDS, max_size=3))
 BOOKING |= {"redeemed_at": st.lists(DATES, max_size=3), "booked_at": DATES, "buyer": st.none() | BUYERS}
-WHAT = st.sampled_from(["extend", "confirm", "release", "expire", "cancel", "reissue"])
+WHAT = st.sampled_from(get_args(ChangeKind))
 BY = st.none() | IDS
 CHANGE = st.builds(ChangeFacts, WHAT, DATES, COUNTS, COUNTS, st.lists(TICKET_IDS, max_size=3), MOMENTS, BY)
 BOOKING |= {"changes": st.lists(CHANGE, max_size=3), "by": BY, "redeemed_by": st.lists(BY, max_size=3)}
+BOOKING |= {"position": st.none() | COUNTS}
 TICKET: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(["event", "booking"], IDS)
 TICKET |= {"id": TICKET_IDS, "state": st.sampled_from(get_args(TicketState)), "redeemed_at": MOMENTS}
 REDEMPTION = st.builds(RedemptionFacts, st.sampled_from(["redeem", "annul"]), DATES, st.none() | BUYERS, BY)
@@ -210,6 +211,15 @@ BOOKING_JSON = (
             BookingReply("b", "1", 1, "held", [], 0, 9, MADE_AT, JAZZ),
             b'{"reply":"booking","id":"b","event":"1","quantity":1,"state":"held","tickets":[],"available":0,"version":9,'
             b'"booked_at":"2027-03-10T08:00:00Z","expires":"2027-03-11T20:00:00Z"}',
+        ),
+        (
+            EventReply("1", "Jazz", JAZZ, 9, 7, 0, 2, 1, waiting=3),
+            b'{"reply":"event",%b,"waiting":3}' % EVENT_JSON,
+        ),
+        (
+            BookingReply("b", "1", 1, "waiting", [], 0, 9, MADE_AT, position=3),
+            b'{"reply":"booking","id":"b","event":"1","quantity":1,"state":"waiting","tickets":[],"available":0,'
+            b'"version":9,"booked_at":"2027-03-10T08:00:00Z","position":3}',
         ),
         (
             BookingReply("b", "1", 1, "confirmed", ["t"], 0, 9, MADE_AT, cancelled=["u"]),

@@ -75,8 +75,10 @@ def test_every_command_says_which_replies_answer_it() -> None:
         (frame("hold", event="1", quantity=2), Hold("1", 2, 300)),
         (frame("wait", event="1", quantity=2), Wait("1", 2, 900)),
         (frame("hold", event="1", quantity=1000, seconds=86_400, booking="b"), Hold("1", 1000, 86_400, "b")),
-        (frame("wait", event="1", quantity=2), Wait("1", 2, 900)),
-        (frame("wait", event="1", quantity=1000, seconds=86_400, booking="b"), Wait("1", 1000, 86_400, "b")),
+        (
+            frame("wait", event="1", quantity=1000, seconds=86_400, booking="b", buyer="x"),
+            Wait("1", 1000, 86_400, "b", "x"),
+        ),
         (frame("confirm", booking="b"), Confirm("b")),
         (frame("release", booking="b"), Release("b")),
         (frame("cancel", booking="b"), Cancel("b")),
@@ -180,8 +182,12 @@ BAD_FIELDS: list[tuple[str, bytes]] = [
     *[("name", create(name=bad)) for bad in [*BAD_NAMES, *NOT_TEXT]],
     *[("date", create(date=bad)) for bad in [*BAD_DATES, *BEYOND_UTC, *NOT_TEXT]],
     *[("available", create(available=bad)) for bad in [-1, 10, *BAD_NUMBERS[1:]]],
-    *[("seconds", frame("hold", event="1", quantity=1, seconds=bad)) for bad in [*BAD_NUMBERS, 86_401]],
-    *[("quantity", frame("hold", event="1", quantity=bad)) for bad in [*BAD_NUMBERS, 1001]],
+    *[
+        ("seconds", frame(cmd, event="1", quantity=1, seconds=bad))
+        for cmd in ("hold", "wait")
+        for bad in [*BAD_NUMBERS, 86_401]
+    ],
+    *[("quantity", frame(cmd, event="1", quantity=bad)) for cmd in ("hold", "wait") for bad in [*BAD_NUMBERS, 1001]],
     *[("booking", frame(cmd, booking=bad)) for cmd in ("confirm", "release", "cancel") for bad in BAD_IDS],
     *[("booking", frame("extend", booking=bad, seconds=1)) for bad in BAD_IDS],
     *[("seconds", frame("extend", booking="b", seconds=bad)) for bad in [*BAD_NUMBERS, 86_401]],
@@ -190,8 +196,13 @@ BAD_FIELDS: list[tuple[str, bytes]] = [
     *[(time, change(**{time: bad})) for change in (create, amend) for time in TIMES for bad in BAD_TIMES],
     *[("per_buyer", change(per_buyer=bad)) for change in (create, amend) for bad in [*BAD_LIMITS, 1001]],
     *[("closes", change(opens=LATER, closes=bad)) for change in (create, amend) for bad in NOT_LATER],
-    *[("buyer", frame("book", event="1", quantity=1, buyer=bad)) for bad in BAD_BUYERS],
-    *[("buyer", frame("hold", event="1", quantity=1, buyer=bad)) for bad in BAD_BUYERS],
+    *[
+        ("buyer", frame(cmd, event="1", quantity=1, buyer=bad))
+        for cmd in ("book", "hold", "wait")
+        for bad in BAD_BUYERS
+    ],
+    *[("event", frame("wait", event=bad, quantity=1)) for bad in BAD_IDS],
+    *[("booking", frame("wait", event="1", quantity=1, booking=bad)) for bad in BAD_IDS],
     *[("buyer", frame("bookings", buyer=bad)) for bad in BAD_BUYERS],
     *[("event", frame("bookings", event=bad)) for bad in BAD_IDS],
     *[("reason", frame("annul", ticket="t", reason=bad)) for bad in BAD_BUYERS],

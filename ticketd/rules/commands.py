@@ -114,6 +114,11 @@ def _new_booking(reads: ReadSet, request: Book | Hold | Wait) -> None:
         reads.buyers.setdefault(request.event, set()).add(request.buyer)
 
 
+def _place_in_line(reads: ReadSet, request: Wait) -> None:
+    _new_booking(reads, request)
+    reads.joining[str(request.booking)] = request.event, request.quantity
+
+
 def _booking(reads: ReadSet, request: Extend) -> None:
     reads.bookings.add(request.booking)
 
@@ -212,7 +217,7 @@ TABLE: dict[type, Row] = {
         in_memory=new_bookings.is_refused,
         shows_events=True,
     ),
-    Wait: Row(decide=new_bookings.wait, reads=_new_booking, event=_EVENT_ID, verb="waiting"),
+    Wait: Row(decide=new_bookings.wait, reads=_place_in_line, event=_EVENT_ID, verb="waiting"),
     Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=costs.of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,

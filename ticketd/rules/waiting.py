@@ -83,7 +83,5 @@ def next_turn(event: Event, now: int) -> int | None:
     """
     if not event.waiting or not event.available or event.paused:
         return None
-    opens = event.opens
-    if opens is None or opens <= now or (event.closes is not None and event.closes <= opens):
-        return None
-    return opens
+    # It closes later than it opens.
+    return event.opens if event.opens is not None and event.opens > now else None

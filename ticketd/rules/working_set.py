@@ -67,9 +67,9 @@ class ReadSet:
     ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
     ``amended`` are events that may be amended, and ``capacities`` their new capacities, the highest of each. Of the
-    bookings ``freed``, tickets may become available. ``turns`` are the events of which tickets can be offered to those
-    who wait, as far as the ledger knows.
-    ``backup`` is the name of a backup that is to be written.
+    bookings ``freed``, tickets may become available. ``joining`` are those that may join a line, each with its event
+    and quantity. ``turns`` are the events of which tickets can be offered to those who wait, as far as the ledger
+    knows. ``backup`` is the name of a backup that is to be written.
     """
 
     def __init__(self) -> None:
@@ -86,6 +86,7 @@ class ReadSet:
         self.capacities: dict[str, int] = {}
         self.freed: set[str] = set()
         self.turns: set[str] = set()
+        self.joining: dict[str, tuple[str, int]] = {}
         self.page: Page | None = None
         self.backup: str | None = None
 
@@ -116,9 +117,11 @@ class ReadSet:
             return {}
         freed = Counter(working_set.due)
         for id in self.freed:
-            # One that waits frees a place in the line.
+            # One that waits frees a place in the line; one that joins it now may get tickets at once, and free them.
             if booking := working_set.bookings.get(id):
                 freed[booking.event] += booking.quantity
+            elif joins := self.joining.get(id):
+                freed[joins[0]] += joins[1]
         room: dict[str, int] = {}
         for event in waited_for:
             added = self.capacities.get(event.id, 0) - event.capacity
