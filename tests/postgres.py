@@ -122,7 +122,7 @@ class Postgres(Server):
     """
 
     def __init__(self, standby_of: "Postgres | None" = None, **settings: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         super().__init__(f"postgresql://postgres@127.0.0.1:{self.port}/postgres")
         self._folder = Path(tempfile.mkdtemp(prefix="ticketd-postgres-"))
         self.programs = _programs(self._folder)
@@ -300,7 +300,8 @@ def _children_of(process: int) -> list[int]:
     return children
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return one of PORTS on which nobody listens."""
     for port in random.sample(PORTS, len(PORTS)):
         try:
             with socket.create_server(("127.0.0.1", port)):

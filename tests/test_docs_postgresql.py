@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon, until
-from tests.postgres import USER, Postgres, _free_port
+from tests.postgres import USER, Postgres, free_port
 from tests.test_docs import blocks, normal, programs, read
 
 PAGE = "docs/postgresql.md"
@@ -35,7 +35,7 @@ class Machines:
     """The machines of the page. ``primary`` is the server that runs on db1 already; ``folder`` is for all daemons."""
 
     def __init__(self, primary: Postgres, folder: Path) -> None:
-        self._ports = {"db1": primary.port, "db2": _free_port()}
+        self._ports = {"db1": primary.port, "db2": free_port()}
         self._servers = {"db1": primary.log.parent, "db2": primary.log.parent / "db2"}
         self._servers["db2"].mkdir()
         if USER:

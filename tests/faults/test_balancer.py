@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.daemon import write_events
 from tests.faults.balancer import FILE, Balancer, Configuration
 from tests.faults.fleet import Fleet
 from tests.faults.proxy import Fault, Proxy
-from tests.postgres import query
+from tests.postgres import free_port, query
 from tests.serving.conftest import until
 from ticketd.wire.codec import decode
 from ticketd.wire.requests import Ready
@@ -64,8 +63,7 @@ class Buyer:
 @asynccontextmanager
 async def haproxy(ports: Sequence[int], folder: Path) -> AsyncIterator[int]:
     """Run haproxy itself with the file, but for the addresses; yield its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     lines = [line for line in FILE.read_text().splitlines() if not line.strip().startswith("server ")]
     lines += [f"    server ticketd{port} 127.0.0.1:{port} check" for port in ports]
     file = folder / "haproxy.cfg"

@@ -3,7 +3,6 @@
 import random
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from tests.conftest import SECONDS_MAX, ctl, start_ctl
 from tests.daemon import Connection, running, until, write_events
 from tests.faults import signals
 from tests.faults.daemon import Machine
+from tests.postgres import free_port
 
 
 def test_no_signal_loses_an_acknowledged_booking(chance: random.Random, tmp_path: Path) -> None:
@@ -80,8 +80,7 @@ def test_a_paused_process_does_not_count_as_a_disk_failure(tmp_path: Path) -> No
 @pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
 def test_sales_go_on_when_stderr_cannot_be_written(tmp_path: Path, stderr: str) -> None:
     write_events(tmp_path, 5)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     where = "2>&-" if stderr == "closed" else f"2>{stderr}"
     command = f'exec "{sys.executable}" -m ticketd --port {port} --events "{tmp_path}/events.json" {where}'
     daemon = subprocess.Popen(["/bin/sh", "-c", command])
