@@ -1,9 +1,10 @@
 """What happens before a request, and the replies that are expected after it."""
 
+import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from itertools import chain, count
+from itertools import count
 
 import msgspec
 
@@ -90,12 +91,12 @@ def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelt
     """Return the working set for a batch some time later, with no rows in it but those that its read set names."""
     full = committed(rows, passed)
     reads = read_set(requests)
-    reads.events |= full.due.keys() | rows.unserved
     for event in full.events.values():
         # Who waits may be offered tickets by now.
         turn = next_turn(event, rows.now)
-        if turn is not None and turn <= full.now:
-            reads.events.add(event.id)
+        if event.id in rows.unserved or (turn is not None and turn <= full.now):
+            reads.turns.add(event.id)
+    reads.events |= full.due.keys() | reads.turns
     some = WorkingSet(full.new_ticket, full.now)
     some.due, some.hold_seconds_total_max = full.due, full.hold_seconds_total_max
     some.removed = full.removed & reads.removals
@@ -105,10 +106,10 @@ def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelt
     for id, tickets in reads.room(some.events, some).items():
         of_quantity: dict[int, list[Booking]] = {}
         for booking in line_of(full, id):
-            read = of_quantity.setdefault(booking.quantity, [])
-            if len(read) < tickets // booking.quantity:
-                read.append(some.bookings.setdefault(booking.id, booking))
-        some.lines[id] = Line(chain(*of_quantity.values()), tickets)
+            of_quantity.setdefault(booking.quantity, []).append(some.bookings.get(booking.id, booking))
+        read = [each for quantity, waits in of_quantity.items() for each in waits[: tickets // quantity]]
+        some.bookings |= {booking.id: booking for booking in read}
+        some.lines[id] = Line(read, tickets, min((each for each in of_quantity if each > tickets), default=math.inf))
     for booking in some.bookings.values():
         if booking.state == "waiting" and booking.buyer is not None:
             reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
@@ -121,7 +122,7 @@ def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelt
         for buyer in buyers:
             theirs = [each for each in full.bookings.values() if (each.event, each.buyer) == (id, buyer)]
             ended = [each for each in theirs if each.state == "held" and (each.expires or 0) <= full.now]
-            some.owned[id, buyer] = sum(each.owned() for each in theirs if each not in ended)
+            some.count_owned(id, buyer, sum(each.owned() for each in theirs if each not in ended))
     return some
 
 
