@@ -32,7 +32,7 @@ TICKETS_PER_BOOKING = 6
 CLIENTS = 20
 DAEMONS = 2
 # While they join, and while bookings are cancelled.
-KILLS = 2
+KILLS_PER_SIZE = 2
 AT_ONCE_MAX = 10
 LOOKS_AT_ONCE = 4
 # A booking is read once a second for those who watch it.
@@ -144,7 +144,7 @@ class Story:
         """Wait until some of it is done."""
         left = sum(len(client.unsettled) for client in self.crowd.clients)
         if left:
-            await self.crowd.hear(self._chance.randint(1, left))
+            await self.crowd.hear(self._chance.randint(1, left // 2 + 1))
 
     def prove(self, daemons: dict[int, float] | None = None) -> Counter[str]:
         """Prove that all replies are right, and return what it came to."""
@@ -168,14 +168,14 @@ class Story:
         )
 
 
-def wait_for_a_file(chance: random.Random, waiting: int, folder: Path) -> Counter[str]:
-    """Let so many wait for an event in a file, whose daemon is killed."""
+def wait_for_a_file(chance: random.Random, waiting: int, kills: int, folder: Path) -> Counter[str]:
+    """Let so many wait for an event in a file, whose daemon is killed so often while they join, and again later."""
     write_events(folder, waiting // WAITING_PER_BOOKING * TICKETS_PER_BOOKING)
     with running(folder) as daemon, daemon.connect() as connection:
         story = Story(chance, connection.ask("list")["events"], waiting)
-    for phase, kills in ((story.sell_out, 0), (story.join, KILLS), (story.cancel, KILLS)):
+    for phase, kills_now in ((story.sell_out, 0), (story.join, kills), (story.cancel, kills)):
         phase()
-        for _ in range(kills):
+        for _ in range(kills_now):
             with running(folder) as daemon:
                 story.crowd.meet([daemon.port], partial(_hear_and_kill, story, daemon))
             check_ledger(folder)
@@ -187,7 +187,7 @@ def wait_for_a_file(chance: random.Random, waiting: int, folder: Path) -> Counte
         story.crowd.settle([daemon.port])
         assert daemon.end() == 0
     check_ledger(folder)
-    return story.prove() + Counter({"kills": 2 * KILLS})
+    return story.prove() + Counter({"kills": 2 * kills})
 
 
 async def nothing() -> None: ...
@@ -198,14 +198,14 @@ async def _hear_and_kill(story: Story, daemon: Daemon) -> None:
     daemon.process.kill()
 
 
-def wait_for_a_database(chance: random.Random, waiting: int, folder: Path, url: str) -> Counter[str]:
-    """Let so many wait for an event of daemons that share a PostgreSQL, one of which is killed now and then."""
+def wait_for_a_database(chance: random.Random, waiting: int, kills: int, folder: Path, url: str) -> Counter[str]:
+    """Let so many wait for an event of daemons that share a PostgreSQL, one of which is killed so often, and again."""
     write_events(folder, waiting // WAITING_PER_BOOKING * TICKETS_PER_BOOKING)
     with Fleet(folder, url, DAEMONS) as fleet:
         story = Story(chance, fleet.events(), waiting)
 
         async def kill_anyone() -> None:
-            for _ in range(KILLS):
+            for _ in range(kills):
                 await story.hear()
                 await replace(story.crowd, fleet, chance.choice(fleet.living))
 
@@ -216,14 +216,15 @@ def wait_for_a_database(chance: random.Random, waiting: int, folder: Path, url: 
             story.crowd.meet(fleet.ports, kill_anyone)
         story.crowd.settle(fleet.ports)
         fleet.see_no_bug()
-        figures = story.prove(fleet.began) + Counter({"kills": 2 * KILLS})
+        figures = story.prove(fleet.began) + Counter({"kills": 2 * kills})
         fleet.end()
     return Counter({f"shared: {name}": figure for name, figure in figures.items()})
 
 
 def run(chance: random.Random, size: int, folder: Path) -> dict[str, float]:
     """Let a thousand wait for an event in a file, and a hundred for one in PostgreSQL, for each of ``size``."""
-    figures = wait_for_a_file(chance, WAITING_PER_SIZE * size, folder)
+    kills = KILLS_PER_SIZE * size
+    figures = wait_for_a_file(chance, WAITING_PER_SIZE * size, kills, folder)
     with Postgres() as postgres:
         url = postgres.new_database()
-        return {**figures, **wait_for_a_database(chance, WAITING_PER_SIZE_SHARED * size, folder, url)}
+        return {**figures, **wait_for_a_database(chance, WAITING_PER_SIZE_SHARED * size, kills, folder, url)}
