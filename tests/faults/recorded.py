@@ -84,8 +84,8 @@ class Recorded:
         return {of.request["ticket"] for of in self.history if of.cmd == "annul"}
 
     def booking_of(self, ticket: str) -> Row:
-        """Return a booking as it was with a ticket."""
-        return next(facts for facts in self.shown(ticket.rpartition(".")[0]) if ticket in facts["tickets"])
+        """Return the booking of a ticket, as it was at some moment."""
+        return next(self.shown(ticket.rpartition(".")[0]))
 
     def pages(self) -> list[Any]:
         """Return all pages of bookings, the last ones at the end."""
