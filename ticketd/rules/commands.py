@@ -289,7 +289,7 @@ def decide_all(
     """
     if working_set.due:
         bookings.expire_due(working_set)
-    if working_set.lines:
+    if working_set.waiting_lists:
         waiting.serve_all(working_set)
     replies: list[Reply] = []
     actors = repeat(None, len(requests)) if actors is None else actors

@@ -6,10 +6,10 @@ import msgspec
 from msgspec import UNSET
 
 from ticketd.model import WAITING_MAX, Booking, BookingState, Event, time_of
-from ticketd.rules.line import Line
 from ticketd.rules.memory import Memory
 from ticketd.rules.showing import booking_reply, joins_line, no_event
 from ticketd.rules.waiting import serve
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import ErrorReply, Reply
 from ticketd.wire.requests import Book, Hold, Wait
@@ -35,7 +35,7 @@ def wait(working_set: WorkingSet, request: Wait) -> Reply:
     if not isinstance(made, Booking):
         return made
     event = working_set.events[made.event]
-    working_set.lines.setdefault(event.id, Line()).add(made)
+    working_set.waiting_lists.setdefault(event.id, WaitingList()).add(made)
     serve(working_set, event)
     reply = booking_reply(made)
     if made.state == "waiting":

@@ -11,19 +11,19 @@ from ticketd.rules.working_set import WorkingSet
 
 def serve_all(working_set: WorkingSet) -> None:
     """Offer what is available of all events with a line to those who wait."""
-    for id in working_set.lines:
+    for id in working_set.waiting_lists:
         serve(working_set, working_set.events[id])
 
 
 def serve_changed(working_set: WorkingSet) -> None:
     """Offer what is available of the events with a line that have changed since the last call."""
-    while working_set.changed_lines:
-        serve(working_set, working_set.events[working_set.changed_lines.pop()])
+    while working_set.changed_waiting_lists:
+        serve(working_set, working_set.events[working_set.changed_waiting_lists.pop()])
 
 
 def serve(working_set: WorkingSet, event: Event) -> None:
     """Offer what is available of an event to those who wait in its line."""
-    line = working_set.lines[event.id]
+    line = working_set.waiting_lists[event.id]
     while event.available and event.waiting and event.is_on_sale(working_set.now):
         booking = line.first(event.available)
         if line.is_cut(event.available) or (booking and booking.quantity > line.room):

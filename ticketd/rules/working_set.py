@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 from msgspec import Struct
 
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Redemption
-from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX, WaitingList
 from ticketd.wire.replies import BackupReply, ErrorReply
 from ticketd.wire.requests import Request
 
@@ -132,7 +132,7 @@ class ReadSet:
         left = OFFERED_PER_BATCH_MAX
         in_order = sorted(room, key=lambda id: (id not in self.turns, room[id]))
         for id in in_order:
-            # With a part of it, nobody may know who is the first in its line: see ``Line.is_cut``.
+            # With a part of it, nobody may know who is the first in its line: see ``WaitingList.is_cut``.
             room[id] = min(room[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
             left -= room[id]
         # Of a line many may be over the limit, and leave before anybody gets a ticket.
@@ -152,7 +152,7 @@ class WorkingSet:
     after the one with this id. ``events_left`` is how many new events there is room for, and
     ``hold_seconds_total_max`` how long a hold may last in all. ``backup`` is what became of the backup.
 
-    ``lines`` are the waiting lists of all its events that have one. ``positions`` are the places in line of bookings
+    ``waiting_lists`` are those of all its events that have one. ``positions`` are the places in line of bookings
     that are waiting, as far as they are to be shown. Of ``unserved`` events, more could be offered to those who wait
     than one batch offers: until the next batch does, the public gets none of it.
     """
@@ -178,9 +178,9 @@ class WorkingSet:
         self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
         # How many tickets the replies of the batch list so far, for bookings that were redeemed as a whole.
         self.tickets_listed = 0
-        self.lines: dict[str, Line] = {}
+        self.waiting_lists: dict[str, WaitingList] = {}
         # Those of events that have changed since their tickets were last offered.
-        self.changed_lines: set[str] = set()
+        self.changed_waiting_lists: set[str] = set()
         self.positions: dict[str, int] = {}
         self.unserved: set[str] = set()
         # The bookings whose turn in line came: they got their tickets, or left since their buyer may not have them.
@@ -202,8 +202,8 @@ class WorkingSet:
     def put_event(self, event: Event) -> None:
         """Record an event as changed."""
         self.events[event.id] = self.changed_events[event.id] = event
-        if event.id in self.lines:
-            self.changed_lines.add(event.id)
+        if event.id in self.waiting_lists:
+            self.changed_waiting_lists.add(event.id)
 
     def put_new_event(self, event: Event) -> bool:
         """Record a new event, and return True; or return False if there are as many events as there may be."""

@@ -225,7 +225,7 @@ class PostgresLedger:
                 if saved:
                     return self._remember(batch)
             # Of an event with a line nothing may have changed meanwhile, and in a crowd something always has.
-            if tries >= TRIES_WITHOUT_LOCKS or batch.has_lines:
+            if tries >= TRIES_WITHOUT_LOCKS or batch.has_waiting_lists:
                 locks = [event.id for event in batch.answers.events]
             batch = None
         raise LedgerUnavailableError(

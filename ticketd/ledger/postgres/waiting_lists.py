@@ -6,7 +6,7 @@ from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.postgres.sql import BEGAN, columns
 from ticketd.ledger.rows import BOOKING_COLUMNS, booking_of
 from ticketd.model import Booking
-from ticketd.rules.line import Line
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import ReadSet, WorkingSet
 
 # Whether tickets of an event can be offered to somebody in its line now, or when its sale opens.
@@ -54,7 +54,7 @@ FROM (
 """
 
 
-async def load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> set[str]:
+async def load_waiting_lists(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> set[str]:
     """Load the lines of the events in a working set, as far as it needs them, and the buyers in them into ``reads``.
 
     Returns the events that have changed since they were read, whose lines are missing.
@@ -72,8 +72,10 @@ async def load_lines(connection: PooledConnection, reads: ReadSet, working_set: 
             elif row[0] is not None:
                 booking = booking_of(row)
                 lines[event].append(working_set.bookings.setdefault(booking.id, booking))
-    working_set.lines = {
-        event: Line(waiting, room[event], unread[event]) for event, waiting in lines.items() if event not in changed
+    working_set.waiting_lists = {
+        event: WaitingList(waiting, room[event], unread[event])
+        for event, waiting in lines.items()
+        if event not in changed
     }
     # Those whose turn comes must not have more than the limit by then.
     for booking in working_set.bookings.values():

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.rules.cases import DATE
 from ticketd.model import Booking, Event, milliseconds
 from ticketd.rules.commands import decide_all, read_set
-from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
 from ticketd.rules.waiting import serve
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX, WaitingList
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
 from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Extend, Hold, Redeem, Release, Show
 
@@ -34,13 +34,13 @@ def waiting(quantities: list[int], *, limited: bool = False) -> list[Booking]:
     ]
 
 
-def read_for(room: int, line: list[Booking]) -> Line:
+def read_for(room: int, line: list[Booking]) -> WaitingList:
     """Return the part of a line that a ledger reads."""
     queues = defaultdict(list)
     for booking in line:
         queues[booking.quantity].append(booking)
     first = [booking for quantity, queue in queues.items() for booking in queue[: room // quantity]]
-    return Line(first, room, min((quantity for quantity in queues if quantity > room), default=math.inf))
+    return WaitingList(first, room, min((quantity for quantity in queues if quantity > room), default=math.inf))
 
 
 def served(
@@ -55,7 +55,7 @@ def served(
         working_set.owned = {("e", str(booking.buyer)): booking.quantity for booking in line}
         left = [booking for booking in line if booking.state == "waiting"]
         room = most if most == math.inf else min(event.available, int(most))
-        working_set.lines["e"] = Line(left) if room == math.inf else read_for(int(room), left)
+        working_set.waiting_lists["e"] = WaitingList(left) if room == math.inf else read_for(int(room), left)
         serve(working_set, event)
         offered += [booking.id for booking in working_set.offered]
         assert sum(booking.quantity for booking in working_set.offered) <= room
@@ -179,7 +179,9 @@ def calls_of_a_batch(events: int, requests: int) -> int:
     for number in range(events):
         id = f"e{number}"
         working_set.events[id] = msgspec.structs.replace(event(3), id=id)
-        working_set.lines[id] = Line([msgspec.structs.replace(booking, event=id) for booking in waiting([9])])
+        working_set.waiting_lists[id] = WaitingList(
+            [msgspec.structs.replace(booking, event=id) for booking in waiting([9])]
+        )
     calls = 0
 
     def count(_frame: object, what: str, _arg: object) -> None:

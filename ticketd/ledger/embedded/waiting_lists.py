@@ -13,7 +13,7 @@ from ticketd.rules.working_set import WorkingSet
 EVENTS_PER_BATCH_MAX = 100
 
 
-class Lines:
+class WaitingLists:
     """The lines of all events. Of each committed booking that waits, only its version is kept: 8 bytes."""
 
     def __init__(self, waiting: Iterable[tuple[str, int]], events: Iterable[Event]) -> None:
@@ -39,7 +39,7 @@ class Lines:
 
     def apply(self, working_set: WorkingSet) -> None:
         """Take over what a commit has changed, or a batch that had nothing to change."""
-        for id in working_set.lines:
+        for id in working_set.waiting_lists:
             event = working_set.events[id]
             # At once, even if the clock is set back.
             turn = 0 if id in working_set.unserved else next_turn(event, working_set.now)
@@ -47,7 +47,7 @@ class Lines:
                 self._turns.pop(id, None)
             else:
                 self._turns[id] = turn
-        if working_set.lines:
+        if working_set.waiting_lists:
             self.next_turn = min(self._turns.values(), default=None)
             for booking in working_set.changed_bookings.values():
                 if booking.waited:

@@ -14,7 +14,7 @@ OFFERED_PER_BATCH_MAX = 1_000
 _VERSION = attrgetter("version")
 
 
-class Line:
+class WaitingList:
     """The bookings that wait for tickets of one event, in the order in which they joined: by their ``version``.
 
     It need not be whole. If a batch offers ``room`` tickets at most, the first ``room // quantity`` bookings of each
