@@ -167,7 +167,7 @@ class Ledger:
         reads.events |= {booking.event for booking in working_set.bookings.values()}
         working_set.events = _copies(self._events, reads.events)
         working_set.removed = self._removed & reads.removals
-        for event_id in reads.room(working_set.events, working_set):
+        for event_id in reads.offer_budgets(working_set.events, working_set):
             waiting = [each.id for each in self._bookings.values() if (each.event, each.state) == (event_id, "waiting")]
             working_set.bookings = _copies(self._bookings, waiting) | working_set.bookings
             working_set.waiting_lists[event_id] = WaitingList(working_set.bookings[booking] for booking in waiting)

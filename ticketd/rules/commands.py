@@ -51,7 +51,7 @@ class Row(NamedTuple):
     ``auth``, which the session itself answers.
 
     **From memory**, at once, if there is ``answer`` and ``in_memory`` is true: ``answer`` returns the reply, or its
-    encoded line. It may raise TicketError. If the command streams, nothing comes of it, and the stream begins.
+    encoded line. It may raise TicketError. If the command streams, the line is empty, and the stream begins.
 
     **In a commit**, in a batch with others, if there is ``decide``:
 
@@ -114,7 +114,7 @@ def _new_booking(reads: ReadSet, request: Book | Hold | Wait) -> None:
         reads.buyers.setdefault(request.event, set()).add(request.buyer)
 
 
-def _place_in_line(reads: ReadSet, request: Wait) -> None:
+def _new_wait(reads: ReadSet, request: Wait) -> None:
     _new_booking(reads, request)
     reads.joining[str(request.booking)] = request.event, request.quantity
 
@@ -217,7 +217,7 @@ TABLE: dict[type, Row] = {
         in_memory=new_bookings.is_refused,
         shows_events=True,
     ),
-    Wait: Row(decide=new_bookings.wait, reads=_place_in_line, event=_EVENT_ID, verb="waiting"),
+    Wait: Row(decide=new_bookings.wait, reads=_new_wait, event=_EVENT_ID, verb="waiting"),
     Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=costs.of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,
@@ -253,7 +253,7 @@ TABLE: dict[type, Row] = {
         read=reading.watch_booking,
         reads=_watched_booking,
         answer=reading.watch_events,
-        in_memory=reading.is_of_events,
+        in_memory=reading.watches_events,
         shows_events=True,
     ),
     Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),
@@ -266,7 +266,7 @@ TABLE: dict[type, Row] = {
     Backup: Row(read=reading.backup, reads=_backup),
     # From events.json, not from a client.
     Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),
-    # From those who watch bookings.
+    # For all connections that watch bookings.
     Watched: Row(read=reading.watched, reads=_watched),
 }
 

@@ -109,7 +109,7 @@ def show(working_set: WorkingSet, request: Show) -> Reply:
     return ErrorReply("not_found", f"there is no event, booking or ticket {request.id}")
 
 
-def is_of_events(_memory: Memory, request: Watch) -> bool:
+def watches_events(_memory: Memory, request: Watch) -> bool:
     """Whether ``watch`` is of events, which are in memory."""
     return request.booking is UNSET
 
@@ -122,7 +122,7 @@ def watch_events(memory: Memory, request: Watch) -> bytes:
 
 
 def watch_booking(working_set: WorkingSet, request: Watch) -> Reply:
-    """Show the booking that is watched from now on."""
+    """Show the booking that the connection watches from now on."""
     id = str(request.booking)
     return _booking(working_set, id) or no_booking(id)
 

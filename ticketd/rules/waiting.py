@@ -1,8 +1,8 @@
 """Offers what becomes available to those who wait in line, in the same batch. Pure.
 
 After each request, as long as an event is on sale, the first booking in its line whose whole quantity is available gets
-its tickets: they are held for it. So a large party may be overtaken by smaller ones, and what stays available is fewer
-than any of them waits for: it may be sold to anybody.
+its tickets: they are held for it. So smaller parties may overtake a large one. What stays available is less than any of
+them waits for, and may be sold to anybody.
 """
 
 from ticketd.model import Booking, Change, Event
@@ -26,7 +26,7 @@ def serve(working_set: WorkingSet, event: Event) -> None:
     line = working_set.waiting_lists[event.id]
     while event.available and event.waiting and event.is_on_sale(working_set.now):
         booking = line.first(event.available)
-        if line.is_cut(event.available) or (booking and booking.quantity > line.room):
+        if line.may_be_unread(event.available) or (booking and booking.quantity > line.budget):
             working_set.unserved.add(event.id)
             return
         if booking is None:
@@ -34,16 +34,17 @@ def serve(working_set: WorkingSet, event: Event) -> None:
         if _is_over_limit(working_set, event, booking):
             _leave(working_set, event, booking)
         elif event.per_buyer is not None and (event.id, booking.buyer) in working_set.uncounted:
-            # Others of the buyer left, but more may be there than were counted: the next batch counts again.
+            # Some bookings of this buyer left the list, but not all of the others were counted: the next batch counts
+            # again.
             working_set.unserved.add(event.id)
             return
         else:
-            line.room -= booking.quantity
+            line.budget -= booking.quantity
             _offer(working_set, event, booking)
 
 
 def _is_over_limit(working_set: WorkingSet, event: Event, booking: Booking) -> bool:
-    """Whether the limit of an event was lowered, or set, since the booking joined the line, so that it has no turn."""
+    """Whether its buyer may not have the tickets: the limit was set or lowered after the booking joined the line."""
     if event.per_buyer is None:
         return False
     return booking.buyer is None or working_set.owned.get((event.id, booking.buyer), 0) > event.per_buyer

@@ -20,9 +20,9 @@ NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {CAN_OFFER})"
 # the lowest quantity above those.
 _LINES = f"""
 SELECT events.id, events.version, (
-    SELECT min(quantity) FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity > room
+    SELECT min(quantity) FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity > budget
 ), {columns("waits", BOOKING_COLUMNS)}
-FROM unnest($1::text[], $2::integer[]) AS wanted (event, room) JOIN events ON events.id = wanted.event
+FROM unnest($1::text[], $2::integer[]) AS wanted (event, budget) JOIN events ON events.id = wanted.event
 LEFT JOIN LATERAL (
     WITH RECURSIVE sizes AS (
         SELECT min(quantity) AS quantity FROM bookings WHERE state = 'waiting' AND event = wanted.event
@@ -31,13 +31,13 @@ LEFT JOIN LATERAL (
             SELECT min(quantity) FROM bookings
             WHERE state = 'waiting' AND event = wanted.event AND quantity > sizes.quantity
         )
-        FROM sizes WHERE quantity < room
+        FROM sizes WHERE quantity < budget
     )
     SELECT first.* FROM sizes, LATERAL (
         SELECT * FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity = sizes.quantity
-        ORDER BY version LIMIT wanted.room / sizes.quantity
+        ORDER BY version LIMIT wanted.budget / sizes.quantity
     ) AS first
-    WHERE sizes.quantity <= room
+    WHERE sizes.quantity <= budget
 ) AS waits ON true
 """
 # The places in the lines of the events $1 of those who joined at the versions $2, and which versions of the events show
@@ -59,13 +59,13 @@ async def load_waiting_lists(connection: PooledConnection, reads: ReadSet, worki
 
     Returns the events that have changed since they were read, whose lines are missing.
     """
-    room = reads.room(working_set.events, working_set)
-    lines: dict[str, list[Booking]] = {event: [] for event in room}
+    budget = reads.offer_budgets(working_set.events, working_set)
+    lines: dict[str, list[Booking]] = {event: [] for event in budget}
     # If nothing can be offered, nothing is read.
-    unread = dict.fromkeys(room, 1.0)
+    unread = dict.fromkeys(budget, 1.0)
     changed = set()
-    if any(room.values()):
-        for event, version, quantity, *row in await connection.fetch(_LINES, list(room), list(room.values())):
+    if any(budget.values()):
+        for event, version, quantity, *row in await connection.fetch(_LINES, list(budget), list(budget.values())):
             unread[event] = math.inf if quantity is None else quantity
             if version != working_set.events[event].version:
                 changed.add(event)
@@ -73,7 +73,7 @@ async def load_waiting_lists(connection: PooledConnection, reads: ReadSet, worki
                 booking = booking_of(row)
                 lines[event].append(working_set.bookings.setdefault(booking.id, booking))
     working_set.waiting_lists = {
-        event: WaitingList(waiting, room[event], unread[event])
+        event: WaitingList(waiting, budget[event], unread[event])
         for event, waiting in lines.items()
         if event not in changed
     }
