@@ -25,7 +25,7 @@ from ticketd.wire.requests import Request, Watch
 
 OnlyEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
 OnlyBooking = Annotated[
-    Id, Meta(description="not events, but this booking until its end", extra={"completes": "bookings"})
+    Id, Meta(description="this booking instead of events, until its end", extra={"completes": "bookings"})
 ]
 Changes = Annotated[
     int, Meta(ge=1, le=1_000_000, description="end after this many changes; the first state of an event is not one")
