@@ -143,7 +143,7 @@ def decide_batch(rows: WorkingSet, *requests: LedgerRequest, passed: timedelta =
         if ended and booking.state == "held" and (booking.expires or 0) <= rows.now:
             booking.state, booking.changes = "expired", [*(booking.changes or ()), ended]
     rows.add_redemptions(some.new_redemptions)
-    rows.unserved, rows.offered, rows.passed_over = some.unserved, some.offered, some.passed_over
+    rows.unserved, rows.offered, rows.evicted = some.unserved, some.offered, some.evicted
     return replies
 
 

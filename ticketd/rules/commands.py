@@ -10,7 +10,7 @@ from msgspec import UNSET
 from ticketd.model import ticket_parts
 from ticketd.rules import bookings, costs, door, events, new_bookings, reading, tickets, waiting
 from ticketd.rules.memory import Memory
-from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, Watched, WorkingSet
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, ReadWatched, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import (
     Amend,
@@ -169,7 +169,7 @@ def _watched_booking(reads: ReadSet, request: Watch) -> None:
     reads.redemptions_of.add(str(request.booking))
 
 
-def _watched(reads: ReadSet, request: Watched) -> None:
+def _watched(reads: ReadSet, request: ReadWatched) -> None:
     reads.bookings.update(request.bookings)
     reads.redemptions_of.update(request.bookings)
 
@@ -267,7 +267,7 @@ TABLE: dict[type, Row] = {
     # From events.json, not from a client.
     Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),
     # For all connections that watch bookings.
-    Watched: Row(read=reading.watched, reads=_watched),
+    ReadWatched: Row(read=reading.read_watched, reads=_watched),
 }
 
 

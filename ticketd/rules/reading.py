@@ -16,7 +16,7 @@ from ticketd.rules.showing import (
     show_redeemed,
     ticket_reply,
 )
-from ticketd.rules.working_set import Watched, WorkingSet
+from ticketd.rules.working_set import ReadWatched, WorkingSet
 from ticketd.wire.commands import help_reply
 from ticketd.wire.replies import (
     BookingFacts,
@@ -127,7 +127,7 @@ def watch_booking(working_set: WorkingSet, request: Watch) -> Reply:
     return _booking(working_set, id) or no_booking(id)
 
 
-def watched(working_set: WorkingSet, request: Watched) -> Reply:
+def read_watched(working_set: WorkingSet, request: ReadWatched) -> Reply:
     """Show bookings that are watched."""
     there = (working_set.bookings.get(id) for id in request.bookings)
     return BookingsReply([_facts(working_set, booking) for booking in there if booking])

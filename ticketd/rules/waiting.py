@@ -32,7 +32,7 @@ def serve(working_set: WorkingSet, event: Event) -> None:
         if booking is None:
             return
         if _is_over_limit(working_set, event, booking):
-            _leave(working_set, event, booking)
+            _evict(working_set, event, booking)
         elif event.per_buyer is not None and (event.id, booking.buyer) in working_set.uncounted:
             # Some bookings of this buyer left the list, but not all of the others were counted: the next batch counts
             # again.
@@ -58,13 +58,13 @@ def _offer(working_set: WorkingSet, event: Event, booking: Booking) -> None:
     working_set.offered.append(booking)
 
 
-def _leave(working_set: WorkingSet, event: Event, booking: Booking) -> None:
+def _evict(working_set: WorkingSet, event: Event, booking: Booking) -> None:
     event.shift(waiting=-1)
     if booking.buyer is not None:
         working_set.own(event.id, booking.buyer, -booking.quantity)
     booking.state = "released"
     _record(working_set, event, booking, Change("leave", *_after(working_set, event)))
-    working_set.passed_over.append(booking)
+    working_set.evicted.append(booking)
 
 
 def _after(working_set: WorkingSet, event: Event) -> tuple[int, int, int]:

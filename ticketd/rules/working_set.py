@@ -30,8 +30,8 @@ class Adopt(Struct):
     event: Event
 
 
-class Watched(Struct):
-    """Show these bookings, as far as they exist, to those who watch them. No client can send this."""
+class ReadWatched(Struct):
+    """Read these bookings, if they exist, for the connections that watch them. No client can send this."""
 
     minted: ClassVar[str | None] = None
 
@@ -39,7 +39,7 @@ class Watched(Struct):
 
 
 # A request to a ledger: one of a client, with all ids minted, or one of the daemon itself.
-LedgerRequest = Request | Adopt | Watched
+LedgerRequest = Request | Adopt | ReadWatched
 
 
 class Page(NamedTuple):
@@ -183,9 +183,9 @@ class WorkingSet:
         self.changed_waiting_lists: set[str] = set()
         self.positions: dict[str, int] = {}
         self.unserved: set[str] = set()
-        # The bookings whose turn in line came: they got their tickets, or left since their buyer may not have them.
+        # Bookings whose turn came: they were offered their tickets, or evicted since their buyer may not have them.
         self.offered: list[Booking] = []
-        self.passed_over: list[Booking] = []
+        self.evicted: list[Booking] = []
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []

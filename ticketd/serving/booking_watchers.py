@@ -17,7 +17,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.reader import Reader
 from ticketd.ledger.base import ROWS_PER_SLICE
 from ticketd.rules.showing import hide_names
-from ticketd.rules.working_set import Watched
+from ticketd.rules.working_set import ReadWatched
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.watcher import BYTES_AT_ONCE, HEARTBEAT, HEARTBEAT_SECONDS, WATCHERS_PER_TURN, Watcher
 from ticketd.wire.codec import encode
@@ -146,7 +146,7 @@ class BookingWatchers:
             if rows >= ROWS_PER_SLICE:
                 break
         if self._reading:
-            self._reader.submit(self, [Watched(self._reading)])
+            self._reader.submit(self, [ReadWatched(self._reading)])
         elif self._unread:
             self._fair_share.wait(self._read)
         else:

@@ -240,7 +240,7 @@ class EmbeddedLedger:
                 removed=working_set.deleted_events,
                 expired=working_set.due,
                 offered=working_set.offered,
-                passed_over=working_set.passed_over,
+                evicted=working_set.evicted,
             )
         )
 

@@ -192,7 +192,7 @@ class PostgresLedger:
             removed=answers.removed,
             expired=Counter(swept.expired) + Counter(answers.expired),
             offered=[*swept.offered, *answers.offered],
-            passed_over=[*swept.passed_over, *answers.passed_over],
+            evicted=[*swept.evicted, *answers.evicted],
         )
 
     async def _sweep(self) -> Answers:

@@ -110,7 +110,7 @@ class Batch:
             removed=changes.deleted_events,
             expired=changes.due if self.changed else {},
             offered=changes.offered,
-            passed_over=changes.passed_over,
+            evicted=changes.evicted,
         )
 
     async def save(self, connection: PooledConnection, id: str) -> bool:

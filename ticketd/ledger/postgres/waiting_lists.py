@@ -16,8 +16,8 @@ CAN_OFFER = f"""
 """
 # When the next offer can be made, in milliseconds since 1970.
 NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {CAN_OFFER})"
-# The first bookings in line of each quantity, of the events $1 up to $2 tickets; which version of an event it is; and
-# the lowest quantity above those.
+# For each of the events $1: its version, the lowest quantity above its budget, from $2, for which a booking waits, and
+# the first bookings in line of each quantity, as many as the budget may serve.
 _LINES = f"""
 SELECT events.id, events.version, (
     SELECT min(quantity) FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity > budget
@@ -40,8 +40,8 @@ LEFT JOIN LATERAL (
     WHERE sizes.quantity <= budget
 ) AS waits ON true
 """
-# The places in the lines of the events $1 of those who joined at the versions $2, and which versions of the events show
-# them there. A line is read once, as far as the last of them.
+# The positions of the bookings that joined the lines of the events $1 at the versions $2, and the version of each event
+# when that was read. Each line is read once, up to the last of these bookings.
 _POSITIONS = """
 SELECT event, events.version, joined, (sum((
     SELECT count(*) FROM bookings
