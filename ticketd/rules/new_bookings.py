@@ -170,7 +170,7 @@ def _why_not_waiting(_working_set: WorkingSet, event: Event, request: NewBooking
         message = f"event {event.id} has {event.capacity} tickets in all, so nobody can wait for {request.quantity}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
     if event.waiting >= WAITING_MAX:
-        message = f"{event.waiting:,} bookings wait for event {event.id}, and no more may; try again later"
+        message = f"the waiting list of event {event.id} is full, with {event.waiting:,} bookings; try again later"
         return ErrorReply("waiting_list_full", message, available=event.available, version=event.version)
     return None
 

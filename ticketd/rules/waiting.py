@@ -78,7 +78,7 @@ def _record(working_set: WorkingSet, event: Event, booking: Booking, change: Cha
 
 
 def next_turn(event: Event, now: int) -> int | None:
-    """Return when those who wait for an event can next be offered tickets that are available now; None if never.
+    """Return when the tickets that an event has now can next be offered to those who wait; None if never.
 
     A batch has offered what it could, unless the event was ``unserved``.
     """
