@@ -2,7 +2,7 @@
 
 python waiting.py EVENT QUANTITY [PORT [HOST [ORDER]]]
 
-With the number of an order that was interrupted, it goes on with that order: the buyer keeps the place in line.
+Give the number of an interrupted order to go on with it: the buyer keeps the place in line.
 """
 
 import sys
@@ -17,8 +17,8 @@ LOOK_SECONDS = 1
 
 
 def wait(client: Client, order: str, event: str, quantity: int) -> None:
-    """Return when the tickets are held, which may be at once, or when the buyer waits no more."""
-    # Sent again, this has the same reply. So ask ``show`` what has become of it.
+    """Return when the tickets are held, which may be at once, or when the buyer no longer waits."""
+    # Sent again, ``wait`` gets the same reply, so ask ``show`` for the current state.
     settle(lambda: client.wait(event, quantity, seconds=600, booking=order))
     while (booking := settle(lambda: client.show(order, kind="booking"))).state == "waiting":
         print(f"order {order} is number {booking.position} in line", file=sys.stderr)
@@ -29,7 +29,7 @@ def wait(client: Client, order: str, event: str, quantity: int) -> None:
 def checkout(client: Client, order: str, event: str, quantity: int) -> list[str]:
     """Wait for tickets of an event, sell them to one buyer, and return their ids. Raises RefusedError."""
     wait(client, order, event, quantity)
-    # Here a shop writes to the buyer, who has 600 seconds from now.
+    # Here a shop writes to the buyer, who now has 600 seconds to pay.
     if not pay(order):
         settle(lambda: client.release(order))
         return []

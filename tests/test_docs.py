@@ -27,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 README_WORDS_MAX = 1_800
+# What commands for events also take, if the role allows it.
+NO_EVENTS = {"show": "bookings and tickets", "watch": "bookings"}
 
 # What differs from run to run: ids that were minted, in whole or at their ends, and times, but not those of events:
 # their dates and the times of their sale are as they were typed.
@@ -67,8 +69,10 @@ def needed(request: Any) -> str:
 
     if not request.roles:
         return "For anybody."
-    others = f"; for what is no event, {any_of(request.ledger_roles)}" if request.ledger_roles else ""
-    return f"Role: {any_of(request.roles)}{others}."
+    role = f"Role: {any_of(request.roles)}"
+    if request.ledger_roles:
+        role += f"; for {NO_EVENTS[request.__struct_config__.tag]}, {any_of(request.ledger_roles)}"
+    return f"{role}."
 
 
 def roles_table() -> str:
@@ -78,7 +82,7 @@ def roles_table() -> str:
         request: Any = command.request
         parts.append((f"`{name}` of events" if request.ledger_roles else f"`{name}`", request.roles))
         if request.ledger_roles:
-            parts.append((f"`{name}` of what is no event", request.ledger_roles))
+            parts.append((f"`{name}` of {NO_EVENTS[name]}", request.ledger_roles))
     lines = ["| role | may do | and what these may |", "|---|---|---|"]
     anybody: list[Role | None] = [None]
     for role in [None, *get_args(Role)]:

@@ -1,4 +1,4 @@
-"""Asks for one reply, and shows why there is none, or that the request was refused."""
+"""Sends one request, and shows an error if it is refused or gets no reply."""
 
 from ticketctl import pages
 from ticketctl.client import CannotConnectError, Client, OutcomeUnknownError
@@ -9,7 +9,7 @@ from ticketd.wire.requests import Request
 
 
 def ask(request: Request, client: Client, output: Output) -> Reply | int:
-    """Return the reply, which is no error; or, after what went wrong was shown, the exit status."""
+    """Return the reply. If it is an error, or there is none, show that and return the exit status."""
     try:
         # A script goes on once the daemon is back.
         seconds = 0.0 if output.line is None else client.timeout

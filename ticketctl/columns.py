@@ -42,10 +42,10 @@ def widths_of(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
     return {name: max(map(_width, texts)) for name, texts in columns.items()}
 
 
-def drawn(columns: Mapping[str, Sequence[str]], widths: Mapping[str, int], to_the_right: Collection[str]) -> str:
-    """Return the columns that have a width, as lines. What is too long is cut. These stand ``to_the_right``."""
+def drawn(columns: Mapping[str, Sequence[str]], widths: Mapping[str, int], right_aligned: Collection[str]) -> str:
+    """Return the columns that have a width, as lines. Text that is too long is cut. ``right_aligned`` are names."""
     aligned = [
-        [_padded(text, width, right=name in to_the_right) for text in columns[name]] for name, width in widths.items()
+        [_padded(text, width, right=name in right_aligned) for text in columns[name]] for name, width in widths.items()
     ]
     return "\n".join((" " * GAP_CELLS).join(row).rstrip() for row in zip(*aligned, strict=True))
 

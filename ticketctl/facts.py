@@ -1,4 +1,4 @@
-"""What replies say, whatever a server leaves out of them. Pure."""
+"""Reads facts from replies, even if a server leaves some fields out. Pure."""
 
 from datetime import datetime
 from itertools import zip_longest

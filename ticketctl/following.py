@@ -1,4 +1,4 @@
-"""Follows a request with many replies, through lost connections: owns when it begins again, and when it ends.
+"""Follows a request with many replies, through lost connections. Owns when it is sent again, and when it ends.
 
 How the replies look is the business of a View.
 """
@@ -61,7 +61,7 @@ class Following:
         error: ErrorReply | None = None
         try:
             with Interrupter(seconds) as interrupter, viewing as view:
-                # What repeats the reply to an earlier request does not say how it is now.
+                # A replayed reply does not say how the booking is now.
                 if first and self._show(first, view) and not first.replayed:
                     return DONE
                 self._reached = first is not None
@@ -91,7 +91,7 @@ class Following:
                 with closing(self._client.stream(self._request)) as replies:
                     while not isinstance(reply := interrupter.wait(lambda: next(replies)), ErrorReply):
                         self._connected(view)
-                        # A pong says that it is there, also if it has no events. Strangers get one too.
+                        # A pong says that the daemon is there, even if it has no events. Strangers get one too.
                         if isinstance(reply, PongReply):
                             continue
                         answered = True

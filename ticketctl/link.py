@@ -48,7 +48,7 @@ class Where(NamedTuple):
 
 
 class Token:
-    """A secret that says who somebody is. ``allow_plaintext``: also without TLS, for others to read."""
+    """A secret that says who somebody is. With ``allow_plaintext``, it may be sent without TLS, for others to read."""
 
     def __init__(self, secret: str, allow_plaintext: bool = False) -> None:
         self._secret = secret

@@ -88,7 +88,7 @@ def _shown_in(zone: Zone, utc: str) -> str:
 def _usages(commands: Sequence[CommandHelp], columns: int | None) -> list[str]:
     """Return a line for each command, with the summaries in one column. A very long usage does not move the column.
 
-    If these lines do not fit into the columns of a terminal, they have the names instead of the usages.
+    If these lines do not fit into the columns of a terminal, they show each command's name instead of its usage.
     """
     width = max((len(command.usage) for command in commands if len(command.usage) <= _USAGE_CHARS_MAX), default=0)
     lines = [printable(f"{command.usage:<{width}}  {command.summary}") for command in commands]

@@ -1,4 +1,4 @@
-"""A booking or a ticket as people see it on a terminal: in sentences, with what happened to it line by line."""
+"""Shows a booking or a ticket on a terminal: in sentences, with a line for each thing that happened to it."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -115,11 +115,11 @@ class BookingsTable:
         return drawn(columns, widths, _FIGURES)
 
     def _columns(self, bookings: Sequence[BookingFacts]) -> _Columns:
-        """Return what stands in each column, and let them grow."""
+        """Return the texts of each column, and widen the columns to fit them."""
         columns = _columns(_BOOKING_COLUMNS, bookings, self._zone)
         if self._is_narrow:
             columns = {name: self._shortened(name, texts) for name, texts in columns.items()}
-            # What no booking has had so far needs no room.
+            # A column that no booking has filled so far is left out.
             columns = {name: texts for name, texts in columns.items() if name in self._widths or any(texts[1:])}
         self._widths = {name: max(width, self._widths.get(name, 0)) for name, width in widths_of(columns).items()}
         return columns

@@ -39,8 +39,8 @@ class _FileToken(Token):
 def read_token(file: str, *, allow_plaintext: bool = False) -> Token:
     """Return the token in a file. Raises ValueError, whose message tells nothing of the secret.
 
-    ``allow_plaintext`` allows to send it without TLS, where others can read it. The file must be for its owner alone.
-    It is read again for each connection.
+    With ``allow_plaintext``, it may be sent without TLS, where others can read it. Only the owner may have access to
+    the file. It is read again for each connection.
     """
     return _FileToken(file, allow_plaintext)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from ticketctl import place
+from ticketctl import booking_view
 from ticketctl.asking import ask
 from ticketctl.client import Client
 from ticketctl.following import Following, Shown
@@ -35,10 +35,10 @@ def run_wait(request: Wait, client: Client, output: Output) -> int:
     # It may take hours, over a connection of its own.
     client.close()
     if reply.state == "waiting" and output.mode == "table":
-        # Whatever becomes of this terminal, whoever has the id can come back.
+        # If this terminal is lost, whoever has the id can come back.
         output.note(f"waiting as booking {reply.id}; Ctrl-C keeps its place in line")
     following = Following(Watch(booking=reply.id), client, output, is_last=_is_over)
-    status = following.run(place.viewing(output), first=reply)
+    status = following.run(booking_view.viewing(output), first=reply)
     if status == INTERRUPTED:
         _say_how_to_come_back(request, client, output)
     return status if status != DONE else _end(following.last, client, output)

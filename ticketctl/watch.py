@@ -1,6 +1,6 @@
 """``watch``: shows events as they change, in a live table on a terminal and as JSON lines in a pipe; or one booking.
 
-How the table looks is the business of ``board``, and that of a booking of ``place``.
+How the table looks is the business of ``board``, and how a booking looks that of ``booking_view``.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import UNSET, Meta
 
-from ticketctl import place
+from ticketctl import booking_view
 from ticketctl.client import Client
 from ticketctl.following import Following, Shown, View
 from ticketctl.output import USAGE, Output
@@ -25,7 +25,7 @@ from ticketd.wire.requests import Request, Watch
 
 OnlyEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
 OnlyBooking = Annotated[
-    Id, Meta(description="not events, but this booking until its end", extra={"completes": "bookings"})
+    Id, Meta(description="this booking instead of events, until its end", extra={"completes": "bookings"})
 ]
 Changes = Annotated[
     int, Meta(ge=1, le=1_000_000, description="end after this many changes; the first state of an event is not one")
@@ -77,12 +77,14 @@ WATCH = OwnCommand(
 def follow(request: Request, client: Client, output: Output, ends: Ends = Ends()) -> int:  # noqa: B008
     """Show the replies until Ctrl-C, or until it ends. Return the exit status. Raises as ``run_watch`` does."""
     if getattr(request, "booking", None):
-        return Following(request, client, output, ends.changes, _is_over).run(place.viewing(output), ends.seconds)
+        return Following(request, client, output, ends.changes, _is_over).run(
+            booking_view.viewing(output), ends.seconds
+        )
     return Following(request, client, output, ends.changes).run(_viewing(output), ends.seconds)
 
 
 def _is_over(shown: Shown) -> bool:
-    """Whether nothing more becomes of a booking by itself."""
+    """Whether a booking can no longer change by itself."""
     return isinstance(shown, BookingReply) and shown.state not in ("waiting", "held")
 
 
@@ -90,7 +92,7 @@ def _is_over(shown: Shown) -> bool:
 def _viewing(output: Output) -> Iterator[View]:
     if output.mode != "table":
         yield _JsonLines(output)
-    elif place.is_dumb():
+    elif booking_view.is_dumb():
         yield _Lines(output)
     else:
         # Imported here, because it takes longer than most commands.

@@ -126,15 +126,15 @@ def _in_words(error: Exception) -> str:
     return f"{where.replace('$.', '').replace('`', '')} must be {kind.__metadata__[0].title}"
 
 
-def user_numbers(access: AccessList) -> dict[str, int]:
-    """Return the numbers of those users of the list whom this machine knows. It waits for whoever knows the names.
+def uids(access: AccessList) -> dict[str, int]:
+    """Return the uid of each user in the list whom this machine knows. Looking names up may take long.
 
-    A number in the list is a user without a name.
+    A user in the list may be a uid instead of a name.
     """
-    return {user: number for user in access.users if (number := _user_number(user)) is not None}
+    return {user: uid for user in access.users if (uid := _uid(user)) is not None}
 
 
-def _user_number(user: str) -> int | None:
+def _uid(user: str) -> int | None:
     if user.isdigit():
         return int(user)
     try:

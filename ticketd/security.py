@@ -23,7 +23,7 @@ log = logging.getLogger("ticketd")
 
 # A log line has at most so many names of tokens.
 NAMES_MAX = 20
-# How long this machine may take to say who its users are. It may have to ask another one.
+# How long looking up uids may take. This machine may have to ask another one, such as an LDAP server.
 USERS_SECONDS_MAX = 2.0
 
 
@@ -37,7 +37,7 @@ class Security:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._list = AccessList()
-        # The numbers of its users, and the thread that looks them up.
+        # The uids of its users, and the thread that looks them up.
         self._users: dict[str, int] = {}
         self._thread: DiskThread | None = None
         self.access: Access | None = None
@@ -94,24 +94,24 @@ class Security:
         log.warning("open to the network: whoever reaches %s can read the metrics", where)
 
     async def look_up_users(self) -> None:
-        """Find out who the users in the access file are. Until then they may do nothing."""
+        """Look up the uids of the users in the access file. Until then these users may do nothing."""
         if self.access:
-            self.access.replace(self._list, await self._numbers(self._list))
+            self.access.replace(self._list, await self._uids(self._list))
 
-    async def _numbers(self, access: AccessList) -> dict[str, int]:
-        """Return the numbers of the users in a list; if this machine does not answer in time, those that it knew."""
+    async def _uids(self, access: AccessList) -> dict[str, int]:
+        """Return the uids of the users in a list, or only those known before if this machine is too slow."""
         if not access.users:
             return {}
         self._thread = self._thread or DiskThread("users")
         why = "whom this machine does not know"
         try:
             async with asyncio.timeout(USERS_SECONDS_MAX):
-                self._users = await self._thread.do(partial(access_file.user_numbers, access))
+                self._users = await self._thread.do(partial(access_file.uids, access))
         except TimeoutError:
             why = "and this machine does not say who that is; send SIGHUP when it does"
         for user in access.users.keys() - self._users.keys():
             log.warning("the access file %s has a user %s, %s", self._options.access, user, why)
-        return {user: number for user, number in self._users.items() if user in access.users}
+        return {user: uid for user, uid in self._users.items() if user in access.users}
 
     async def reload_on_signal(self, server: Server) -> None:
         """Read both again on every SIGHUP, and at once if one came before. What cannot be used changes nothing."""
@@ -143,7 +143,7 @@ class Security:
         except AccessFileError as error:
             log.warning("%s; the access file that was read before stays in use", error)
             return
-        users = await self._numbers(after)
+        users = await self._uids(after)
         before, self._list = self._list, after
         access.replace(after, users)
         ended = server.recheck()

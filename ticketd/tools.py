@@ -212,7 +212,7 @@ def _change_access(what: str, name: str | None, role: Role | None, file: str) ->
             print(f"user:{user}\t{theirs}")
         if access.anonymous:
             print(f"anonymous\t{access.anonymous}")
-        known = access_file.user_numbers(access)
+        known = access_file.uids(access)
         for user in access.users:
             if user not in known:
                 print(f"ticketd: this machine does not know the user {user}", file=sys.stderr)

@@ -147,7 +147,7 @@ async def test_who_is_over_a_new_limit_leaves_at_their_turn(sale: Sale) -> None:
     turns = [await sale.commit(Cancel("s"), Release("h"))]
     while sale.ledger.next_expiry == 0:
         turns.append(await sale.commit())
-    assert [booking.id for answers in turns for booking in answers.passed_over] == ["x-2", "y-2", "nobody"]
+    assert [booking.id for answers in turns for booking in answers.evicted] == ["x-2", "y-2", "nobody"]
     assert [booking.id for answers in turns for booking in answers.offered] == ["x-1", "y-1"]
     assert await sale.left() == (2, 0)
 

@@ -14,9 +14,9 @@ from tests.ledger.sale import ticketd
 from tests.ledger.waiting import codes, make_long_line
 from tests.ledgers import EmbeddedStorage
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
-from ticketd.ledger.embedded.lines import EVENTS_PER_BATCH_MAX, Lines
+from ticketd.ledger.embedded.waiting_lists import EVENTS_PER_BATCH_MAX, WaitingLists
 from ticketd.model import WAITING_MAX, Event
-from ticketd.rules.line import OFFERED_PER_BATCH_MAX
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import BookingReply
 from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Create, Show, Wait
@@ -65,7 +65,7 @@ def test_whoever_waits_takes_8_bytes_of_memory() -> None:
     event = Event("e", "E", DATE, 1, 0, 0, 1, WAITING_MAX + 1, 1, waiting=WAITING_MAX)
     tracemalloc.start()
     try:
-        lines = Lines((("e", version) for version in range(2, WAITING_MAX + 2)), [event])
+        lines = WaitingLists((("e", version) for version in range(2, WAITING_MAX + 2)), [event])
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -21,7 +21,7 @@ from tests.ledgers import PostgresStorage, transact
 from tests.postgres import query
 from ticketd.ledger.base import SharedLedger
 from ticketd.model import milliseconds
-from ticketd.rules.line import OFFERED_PER_BATCH_MAX
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX
 from ticketd.wire.replies import BookingReply, ErrorReply, EventReply
 from ticketd.wire.requests import Amend, Book, Cancel, Create, Hold, Release, Wait
 

@@ -10,8 +10,8 @@ import msgspec
 
 from ticketd.model import Booking, BookingState, Event, milliseconds
 from ticketd.rules.commands import TABLE, decide_all, read_set
-from ticketd.rules.line import Line
 from ticketd.rules.waiting import next_turn
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
@@ -76,7 +76,7 @@ def committed(working_set: WorkingSet, passed: timedelta = timedelta(0)) -> Work
     for event in fresh.events.values():
         if event.waiting:
             waiting = line_of(fresh, event.id)
-            fresh.lines[event.id] = Line(waiting)
+            fresh.waiting_lists[event.id] = WaitingList(waiting)
             fresh.positions |= {booking.id: position for position, booking in enumerate(waiting, 1)}
     return fresh
 
@@ -103,13 +103,15 @@ def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelt
     some.bookings = {id: full.bookings[id] for id in reads.bookings | reads.new_bookings if id in full.bookings}
     named = {*reads.events, *(booking.event for booking in some.bookings.values())}
     some.events = {id: full.events[id] for id in named if id in full.events}
-    for id, tickets in reads.room(some.events, some).items():
+    for id, tickets in reads.offer_budgets(some.events, some).items():
         of_quantity: dict[int, list[Booking]] = {}
         for booking in line_of(full, id):
             of_quantity.setdefault(booking.quantity, []).append(some.bookings.get(booking.id, booking))
         read = [each for quantity, waits in of_quantity.items() for each in waits[: tickets // quantity]]
         some.bookings |= {booking.id: booking for booking in read}
-        some.lines[id] = Line(read, tickets, min((each for each in of_quantity if each > tickets), default=math.inf))
+        some.waiting_lists[id] = WaitingList(
+            read, tickets, min((each for each in of_quantity if each > tickets), default=math.inf)
+        )
     for booking in some.bookings.values():
         if booking.state == "waiting" and booking.buyer is not None:
             reads.buyers.setdefault(booking.event, set()).add(booking.buyer)
@@ -141,7 +143,7 @@ def decide_batch(rows: WorkingSet, *requests: LedgerRequest, passed: timedelta =
         if ended and booking.state == "held" and (booking.expires or 0) <= rows.now:
             booking.state, booking.changes = "expired", [*(booking.changes or ()), ended]
     rows.add_redemptions(some.new_redemptions)
-    rows.unserved, rows.offered, rows.passed_over = some.unserved, some.offered, some.passed_over
+    rows.unserved, rows.offered, rows.evicted = some.unserved, some.offered, some.evicted
     return replies
 
 
@@ -157,7 +159,7 @@ def refused(earlier: Steps, request: LedgerRequest) -> ErrorReply:
     refusal = decide(working_set, request)
     assert isinstance(refusal, ErrorReply), refusal
     assert not working_set.changed
-    assert without_lines(working_set) == without_lines(before)
+    assert without_waiting_lists(working_set) == without_waiting_lists(before)
     return refusal
 
 
@@ -170,13 +172,13 @@ def replayed(earlier: Steps, request: LedgerRequest) -> Reply:
     assert not working_set.changed
     # A great booking that is shown again counts too.
     before.tickets_listed = working_set.tickets_listed
-    assert without_lines(working_set) == without_lines(before)
+    assert without_waiting_lists(working_set) == without_waiting_lists(before)
     return reply
 
 
-def without_lines(working_set: WorkingSet) -> dict[str, object]:
-    """Return what is in a working set, but for the lines: they are made anew of its bookings."""
-    return {**vars(working_set), "lines": None}
+def without_waiting_lists(working_set: WorkingSet) -> dict[str, object]:
+    """Return what is in a working set, except the waiting lists, which are built again from its bookings."""
+    return {**vars(working_set), "waiting_lists": None}
 
 
 def with_changes(reply: BookingReply, *changes: ChangeFacts) -> BookingReply:

@@ -1,6 +1,7 @@
 """An event for which many wait, and who of them gets an offer."""
 
 from datetime import timedelta
+from operator import itemgetter
 
 from tests.rules.cases import DATE, Steps, decide_batch
 from ticketd.rules.working_set import LedgerRequest, WorkingSet
@@ -27,11 +28,11 @@ LINE: Steps = [*NO_TICKETS, FOUR, TWO, ONE, THREE]
 def offered(rows: WorkingSet, *requests: LedgerRequest, passed: timedelta = timedelta(0)) -> list[str]:
     """Decide a batch; return who got an offer in it, in the order of the offers."""
     decide_batch(rows, *requests, passed=passed)
-    versions: dict[str, list[int]] = {}
-    for booking in rows.offered:
-        versions.setdefault(booking.event, []).extend(change.version for change in (booking.changes or ())[:1])
-    assert all(of_event == sorted(of_event) for of_event in versions.values())
-    return [booking.id for booking in rows.offered]
+    offers = [(booking.event, booking.changes[0].version, booking.id) for booking in rows.offered if booking.changes]
+    # The events of a batch may be served in any order, so sort by event only.
+    by_event = sorted(offers, key=itemgetter(0))
+    assert by_event == sorted(offers)
+    return [id for _, _, id in offers]
 
 
 def offered_in_all(rows: WorkingSet, *requests: LedgerRequest, passed: timedelta = timedelta(0)) -> list[str]:

@@ -45,7 +45,7 @@ from tests.rules.cases import (
 )
 from ticketd.model import Redemption, ticket_id
 from ticketd.rules.commands import TABLE, read_set
-from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, Watched, WorkingSet
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, ReadWatched, WorkingSet
 from ticketd.wire.replies import (
     BookingReply,
     ChangeFacts,
@@ -435,7 +435,7 @@ COMMANDS = Request.__subclasses__()
 
 
 def test_the_table_has_a_row_for_every_command() -> None:
-    assert TABLE.keys() == {*COMMANDS, Adopt, Watched}
+    assert TABLE.keys() == {*COMMANDS, Adopt, ReadWatched}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

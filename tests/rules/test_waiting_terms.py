@@ -115,7 +115,7 @@ def test_who_would_have_more_than_a_lower_limit_leaves_at_the_turn(
 def test_who_leaves_at_the_turn_is_shown_why_nothing_came() -> None:
     rows = working_set_after([*NO_TICKETS, Wait("jazz", 1, 900, "w"), Amend("jazz", per_buyer=4)])
     decide_batch(rows, Release("i"))
-    assert [booking.id for booking in rows.passed_over] == ["w"]
+    assert [booking.id for booking in rows.evicted] == ["w"]
     left = BookingReply("w", "jazz", 1, "released", [], 1, 7, DATE)
     assert decide(committed(rows), Show("w")) == with_changes(left, ChangeFacts("leave", DATE, 1, 7))
 

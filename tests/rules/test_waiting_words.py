@@ -82,5 +82,5 @@ def test_a_full_waiting_list_says_how_long_it_is() -> None:
     working_set.events["jazz"].waiting = WAITING_MAX
     [reply] = decide_all(working_set, [WAITS])
     assert reply == ErrorReply(
-        "waiting_list_full", "100,000 bookings wait for event jazz, and no more may; try again later", 3, 0
+        "waiting_list_full", "the waiting list of event jazz is full, with 100,000 bookings; try again later", 3, 0
     )

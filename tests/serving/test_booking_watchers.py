@@ -18,7 +18,7 @@ from ticketd.commits.committer import Committer
 from ticketd.config import Limits
 from ticketd.ledger.base import ROWS_PER_SLICE
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
-from ticketd.rules.working_set import LedgerRequest, Watched
+from ticketd.rules.working_set import LedgerRequest, ReadWatched
 from ticketd.serving import booking_watchers
 from ticketd.serving.booking_watchers import BookingWatcher, BookingWatchers
 from ticketd.serving.fair_share import FairShare
@@ -42,7 +42,7 @@ class CountingLedger(EmbeddedLedger):
         answers = super().read(requests, done)
         assert answers
         done_with = requests[: len(answers.replies)]
-        self.slices.append([id for each in done_with if isinstance(each, Watched) for id in each.bookings])
+        self.slices.append([id for each in done_with if isinstance(each, ReadWatched) for id in each.bookings])
         assert answers.rows <= 2 * ROWS_PER_SLICE
         return answers
 

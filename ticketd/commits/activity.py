@@ -37,8 +37,8 @@ EVENTS_SHOWN_MAX = 100
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, bookings that got tickets
-    after they had waited in line, and refused requests.
+    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, bookings in line that were
+    offered tickets, and refused requests.
     """
 
     commits: int = 0
@@ -93,7 +93,7 @@ class Activity:
         """
         self.log_summary(now)
         lines: list[str] | None = None
-        served = len(answers.offered) + len(answers.passed_over)
+        served = len(answers.offered) + len(answers.evicted)
         if self._lines + len(answers.replies) + len(answers.expired) + served <= self._lines_max:
             lines = [f"expired event={event_id} tickets={tickets}" for event_id, tickets in answers.expired.items()]
         expired = sum(answers.expired.values())
@@ -125,7 +125,7 @@ class Activity:
         for booking in answers.offered:
             held[booking.event] += booking.quantity
         if lines is not None:
-            lines += map(_describe_served, (*answers.offered, *answers.passed_over))
+            lines += map(_describe_served, (*answers.offered, *answers.evicted))
         done.tickets = sum(sold.values())
         self._count_tickets(sold, held, answers.expired)
         self.counts.add(done)
@@ -256,7 +256,7 @@ def _describe(request: LedgerRequest, reply: Reply) -> str:
 
 
 def _describe_served(booking: Booking) -> str:
-    """Return the line of a booking whose turn in line has come."""
+    """Return the log line of a booking that was offered tickets or evicted."""
     assert booking.changes
     # It may have changed again since.
     turn = booking.changes[0]

@@ -1,4 +1,4 @@
-"""Owns the end of holds that have run out: when it is due, and how long others wait for it.
+"""Ends holds that have run out. Owns when that is due, and how long requests wait for it.
 
 The ledger ends due holds before it decides any batch, so a submission without requests is enough.
 """
@@ -30,7 +30,7 @@ class Expiry:
         self._loop = asyncio.get_running_loop()
 
     def is_due(self) -> bool:
-        """Whether holds may have run out that still count as held, and a commit could end them now."""
+        """Whether holds may have run out but still count as held, and a commit could end them now."""
         return self._left() <= 0 and self._health.can_end_holds(self._loop.time())
 
     def seconds_to_next(self) -> float:
@@ -39,7 +39,7 @@ class Expiry:
         return left if left > 0 else DUE_CHECK_SECONDS
 
     def end_for(self, client: Client) -> None:
-        """End all due holds, then deliver an empty list of replies; the latter after WAIT_SECONDS_MAX anyway."""
+        """End all due holds, then deliver an empty list of replies, after WAIT_SECONDS_MAX at the latest."""
         waiting = _FirstDelivery(client)
         self._submit(waiting)
         self._loop.call_later(WAIT_SECONDS_MAX, self._stop_waiting, waiting)

@@ -18,7 +18,7 @@ class Answers(NamedTuple):
     show, in that state or a later one, so that the catalogue never falls behind a reply. ``rows`` says how much of a
     slice was read for them. ``removed`` are events that are gone, though those of them that are in ``events`` were
     created again. ``expired`` is how many tickets of each event were in holds that ended. ``offered`` are the bookings
-    that waited in line and got their tickets, and ``passed_over`` those that had to leave it at their turn.
+    that waited in line and got their tickets, and ``evicted`` those taken off the list by the limit per buyer.
     """
 
     replies: Sequence[Reply]
@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     removed: Collection[str] = ()
     expired: Mapping[str, int] = {}
     offered: Sequence[Booking] = ()
-    passed_over: Sequence[Booking] = ()
+    evicted: Sequence[Booking] = ()
 
 
 class Changes(NamedTuple):

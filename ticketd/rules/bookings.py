@@ -1,7 +1,7 @@
 """Decides ``extend``, ``confirm`` and ``release``, and ends holds that have run out."""
 
 from ticketd.model import Booking, BookingState, Change
-from ticketd.rules.new_bookings import line_first, new_tickets, over_limit
+from ticketd.rules.new_bookings import new_tickets, over_limit, waiting_list_first
 from ticketd.rules.showing import (
     EXTENSIONS_MAX,
     booking_reply,
@@ -83,7 +83,7 @@ def confirm(working_set: WorkingSet, request: Confirm) -> Reply:
         event.shift(held=-booking.quantity, sold=booking.quantity)
     elif booking.state == "expired" and request.late and booking.quantity <= event.available:
         if event.id in working_set.unserved:
-            return line_first(event)
+            return waiting_list_first(event)
         if booking.buyer is not None and not working_set.grant(event, booking.buyer, booking.quantity):
             return over_limit(working_set, event, booking.buyer)
         event.shift(available=-booking.quantity, sold=booking.quantity)

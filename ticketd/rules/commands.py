@@ -10,7 +10,7 @@ from msgspec import UNSET
 from ticketd.model import ticket_parts
 from ticketd.rules import bookings, costs, door, events, new_bookings, reading, tickets, waiting
 from ticketd.rules.memory import Memory
-from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, Watched, WorkingSet
+from ticketd.rules.working_set import Adopt, LedgerRequest, Page, ReadSet, ReadWatched, WorkingSet
 from ticketd.wire.replies import Reply
 from ticketd.wire.requests import (
     Amend,
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     ``auth``, which the session itself answers.
 
     **From memory**, at once, if there is ``answer`` and ``in_memory`` is true: ``answer`` returns the reply, or its
-    encoded line. It may raise TicketError. If the command streams, nothing comes of it, and the stream begins.
+    encoded line. It may raise TicketError. If the command streams, the line is empty, and the stream begins.
 
     **In a commit**, in a batch with others, if there is ``decide``:
 
@@ -114,7 +114,7 @@ def _new_booking(reads: ReadSet, request: Book | Hold | Wait) -> None:
         reads.buyers.setdefault(request.event, set()).add(request.buyer)
 
 
-def _place_in_line(reads: ReadSet, request: Wait) -> None:
+def _new_wait(reads: ReadSet, request: Wait) -> None:
     _new_booking(reads, request)
     reads.joining[str(request.booking)] = request.event, request.quantity
 
@@ -169,7 +169,7 @@ def _watched_booking(reads: ReadSet, request: Watch) -> None:
     reads.redemptions_of.add(str(request.booking))
 
 
-def _watched(reads: ReadSet, request: Watched) -> None:
+def _watched(reads: ReadSet, request: ReadWatched) -> None:
     reads.bookings.update(request.bookings)
     reads.redemptions_of.update(request.bookings)
 
@@ -217,7 +217,7 @@ TABLE: dict[type, Row] = {
         in_memory=new_bookings.is_refused,
         shows_events=True,
     ),
-    Wait: Row(decide=new_bookings.wait, reads=_place_in_line, event=_EVENT_ID, verb="waiting"),
+    Wait: Row(decide=new_bookings.wait, reads=_new_wait, event=_EVENT_ID, verb="waiting"),
     Extend: Row(decide=bookings.extend, reads=_booking, booking=_BOOKING_ID, cost=costs.of_booking, verb="extended"),
     Confirm: Row(
         decide=bookings.confirm,
@@ -253,7 +253,7 @@ TABLE: dict[type, Row] = {
         read=reading.watch_booking,
         reads=_watched_booking,
         answer=reading.watch_events,
-        in_memory=reading.is_of_events,
+        in_memory=reading.watches_events,
         shows_events=True,
     ),
     Bookings: Row(read=reading.bookings, reads=_page, shows_events=True),
@@ -266,8 +266,8 @@ TABLE: dict[type, Row] = {
     Backup: Row(read=reading.backup, reads=_backup),
     # From events.json, not from a client.
     Adopt: Row(decide=events.adopt, reads=_adopted_event, event=attrgetter("event.id")),
-    # From those who watch bookings.
-    Watched: Row(read=reading.watched, reads=_watched),
+    # For all connections that watch bookings.
+    ReadWatched: Row(read=reading.read_watched, reads=_watched),
 }
 
 
@@ -289,7 +289,7 @@ def decide_all(
     """
     if working_set.due:
         bookings.expire_due(working_set)
-    if working_set.lines:
+    if working_set.waiting_lists:
         waiting.serve_all(working_set)
     replies: list[Reply] = []
     actors = repeat(None, len(requests)) if actors is None else actors

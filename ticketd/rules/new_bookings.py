@@ -1,4 +1,4 @@
-"""Decides ``book``, ``hold`` and ``wait``: new bookings, and why there is none."""
+"""Decides ``book``, ``hold`` and ``wait``: new bookings, and why they are refused."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ import msgspec
 from msgspec import UNSET
 
 from ticketd.model import WAITING_MAX, Booking, BookingState, Event, time_of
-from ticketd.rules.line import Line
 from ticketd.rules.memory import Memory
-from ticketd.rules.showing import booking_reply, joins_line, no_event
+from ticketd.rules.showing import booking_reply, no_event, wait_hint
 from ticketd.rules.waiting import serve
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import WorkingSet
 from ticketd.wire.replies import ErrorReply, Reply
 from ticketd.wire.requests import Book, Hold, Wait
@@ -19,23 +19,23 @@ NewBooking = Book | Hold | Wait
 
 def book(working_set: WorkingSet, request: Book) -> Reply:
     """Sell tickets."""
-    made = _make(working_set, request, "confirmed", None, _not_there)
+    made = _make(working_set, request, "confirmed", None, _why_not_sold)
     return booking_reply(made) if isinstance(made, Booking) else made
 
 
 def hold(working_set: WorkingSet, request: Hold) -> Reply:
     """Reserve tickets for ``seconds``."""
-    made = _make(working_set, request, "held", request.seconds, _not_there)
+    made = _make(working_set, request, "held", request.seconds, _why_not_sold)
     return booking_reply(made) if isinstance(made, Booking) else made
 
 
 def wait(working_set: WorkingSet, request: Wait) -> Reply:
-    """Put a booking at the end of the line. It gets its tickets at once if they are there, and nobody else can."""
-    made = _make(working_set, request, "waiting", request.seconds, _no_line)
+    """Put a booking at the end of the waiting list. If its tickets are there, and it is its turn, it gets them now."""
+    made = _make(working_set, request, "waiting", request.seconds, _why_not_waiting)
     if not isinstance(made, Booking):
         return made
     event = working_set.events[made.event]
-    working_set.lines.setdefault(event.id, Line()).add(made)
+    working_set.waiting_lists.setdefault(event.id, WaitingList()).add(made)
     serve(working_set, event)
     reply = booking_reply(made)
     if made.state == "waiting":
@@ -50,7 +50,7 @@ def _make(
     seconds: int | None,
     refuse: Callable[[WorkingSet, Event, NewBooking], ErrorReply | None],
 ) -> Booking | Reply:
-    """Return a new booking; or the refusal, or the reply to the same request earlier."""
+    """Return a new booking, a refusal, or the first reply again if the same request was sent before."""
     id, quantity = str(request.booking), request.quantity
     if known := working_set.bookings.get(id):
         return _earlier_reply(known, request, seconds)
@@ -110,7 +110,7 @@ def _earlier_reply(known: Booking, request: NewBooking, seconds: int | None) -> 
 
 
 def _was_held_at_once(booking: Booking) -> bool:
-    """Whether the tickets of a booking that joined the line were there when it came."""
+    """Whether a booking got its tickets when it joined the waiting list, in the first reply."""
     if not booking.waited or not booking.changes:
         return False
     first = booking.changes[0]
@@ -147,36 +147,36 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
     return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
 
 
-def _not_there(working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
-    """Return why the public cannot have so many tickets of an event now, or None."""
+def _why_not_sold(working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
+    """Return why this many tickets of an event cannot be sold or held now, or None."""
     if refusal := _sold_out(event, request):
         return refusal
-    return line_first(event) if event.id in working_set.unserved else None
+    return waiting_list_first(event) if event.id in working_set.unserved else None
 
 
 def _sold_out(event: Event, request: NewBooking) -> ErrorReply | None:
     if request.quantity > event.available:
         left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
         # Nobody can wait for more tickets than there are in all.
-        hint = f"; {joins_line(event, request.quantity)}" if request.quantity <= event.capacity else ""
+        hint = f"; {wait_hint(event, request.quantity)}" if request.quantity <= event.capacity else ""
         message = f"event {event.id} has {left}{hint}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
     return None
 
 
-def _no_line(_working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
-    """Return why nobody can wait for so many tickets of an event, or None."""
+def _why_not_waiting(_working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
+    """Return why nobody can wait for this many tickets of an event, or None."""
     if request.quantity > event.capacity:
         message = f"event {event.id} has {event.capacity} tickets in all, so nobody can wait for {request.quantity}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
     if event.waiting >= WAITING_MAX:
-        message = f"{event.waiting:,} bookings wait for event {event.id}, and no more may; try again later"
+        message = f"the waiting list of event {event.id} is full, with {event.waiting:,} bookings; try again later"
         return ErrorReply("waiting_list_full", message, available=event.available, version=event.version)
     return None
 
 
-def line_first(event: Event) -> ErrorReply:
-    """Return the refusal while tickets go to those who wait in line, too many for one batch."""
+def waiting_list_first(event: Event) -> ErrorReply:
+    """Return the refusal while tickets go to the waiting list, which one batch could not serve."""
     message = f"what is left of event {event.id} goes to its waiting list first; nothing was done, try again"
     return ErrorReply("busy", message, retry_after=0.1)
 

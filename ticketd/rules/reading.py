@@ -16,7 +16,7 @@ from ticketd.rules.showing import (
     show_redeemed,
     ticket_reply,
 )
-from ticketd.rules.working_set import Watched, WorkingSet
+from ticketd.rules.working_set import ReadWatched, WorkingSet
 from ticketd.wire.commands import help_reply
 from ticketd.wire.replies import (
     BookingFacts,
@@ -109,7 +109,7 @@ def show(working_set: WorkingSet, request: Show) -> Reply:
     return ErrorReply("not_found", f"there is no event, booking or ticket {request.id}")
 
 
-def is_of_events(_memory: Memory, request: Watch) -> bool:
+def watches_events(_memory: Memory, request: Watch) -> bool:
     """Whether ``watch`` is of events, which are in memory."""
     return request.booking is UNSET
 
@@ -122,12 +122,12 @@ def watch_events(memory: Memory, request: Watch) -> bytes:
 
 
 def watch_booking(working_set: WorkingSet, request: Watch) -> Reply:
-    """Show the booking that is watched from now on."""
+    """Show the booking that the connection watches from now on."""
     id = str(request.booking)
     return _booking(working_set, id) or no_booking(id)
 
 
-def watched(working_set: WorkingSet, request: Watched) -> Reply:
+def read_watched(working_set: WorkingSet, request: ReadWatched) -> Reply:
     """Show bookings that are watched."""
     there = (working_set.bookings.get(id) for id in request.bookings)
     return BookingsReply([_facts(working_set, booking) for booking in there if booking])

@@ -201,7 +201,7 @@ def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
     if booking.quantity <= event.available:
         again = f"hold again, with a new id, or confirm {booking.id} --late"
     else:
-        again = f"{joins_line(event, booking.quantity)}, with a new id"
+        again = f"{wait_hint(event, booking.quantity)}, with a new id"
     left = [change.what for change in booking.changes or ()] == ["leave"]
     released = "left the waiting list; begin again" if left else "was released; hold or book again"
     code, message = {
@@ -215,7 +215,7 @@ def too_late(working_set: WorkingSet, booking: Booking) -> ErrorReply:
     return ErrorReply(code, message, available=event.available, version=event.version)  # type: ignore[arg-type]
 
 
-def joins_line(event: Event, quantity: int) -> str:
+def wait_hint(event: Event, quantity: int) -> str:
     """Return the part of a message that says how to wait for tickets that are not there."""
     return f"wait {event.id} {quantity} joins the waiting list"
 

@@ -1,8 +1,8 @@
 """Offers what becomes available to those who wait in line, in the same batch. Pure.
 
 After each request, as long as an event is on sale, the first booking in its line whose whole quantity is available gets
-its tickets: they are held for it. So a large party may be overtaken by smaller ones, and what stays available is fewer
-than any of them waits for: it may be sold to anybody.
+its tickets: they are held for it. So smaller parties may overtake a large one. What stays available is less than any of
+them waits for, and may be sold to anybody.
 """
 
 from ticketd.model import Booking, Change, Event
@@ -11,39 +11,40 @@ from ticketd.rules.working_set import WorkingSet
 
 def serve_all(working_set: WorkingSet) -> None:
     """Offer what is available of all events with a line to those who wait."""
-    for id in working_set.lines:
+    for id in working_set.waiting_lists:
         serve(working_set, working_set.events[id])
 
 
 def serve_changed(working_set: WorkingSet) -> None:
     """Offer what is available of the events with a line that have changed since the last call."""
-    while working_set.changed_lines:
-        serve(working_set, working_set.events[working_set.changed_lines.pop()])
+    while working_set.changed_waiting_lists:
+        serve(working_set, working_set.events[working_set.changed_waiting_lists.pop()])
 
 
 def serve(working_set: WorkingSet, event: Event) -> None:
     """Offer what is available of an event to those who wait in its line."""
-    line = working_set.lines[event.id]
+    line = working_set.waiting_lists[event.id]
     while event.available and event.waiting and event.is_on_sale(working_set.now):
         booking = line.first(event.available)
-        if line.is_cut(event.available) or (booking and booking.quantity > line.room):
+        if line.may_be_unread(event.available) or (booking and booking.quantity > line.budget):
             working_set.unserved.add(event.id)
             return
         if booking is None:
             return
         if _is_over_limit(working_set, event, booking):
-            _leave(working_set, event, booking)
+            _evict(working_set, event, booking)
         elif event.per_buyer is not None and (event.id, booking.buyer) in working_set.uncounted:
-            # Others of the buyer left, but more may be there than were counted: the next batch counts again.
+            # Some bookings of this buyer left the list, but not all of the others were counted: the next batch counts
+            # again.
             working_set.unserved.add(event.id)
             return
         else:
-            line.room -= booking.quantity
+            line.budget -= booking.quantity
             _offer(working_set, event, booking)
 
 
 def _is_over_limit(working_set: WorkingSet, event: Event, booking: Booking) -> bool:
-    """Whether the limit of an event was lowered, or set, since the booking joined the line, so that it has no turn."""
+    """Whether its buyer may not have the tickets: the limit was set or lowered after the booking joined the line."""
     if event.per_buyer is None:
         return False
     return booking.buyer is None or working_set.owned.get((event.id, booking.buyer), 0) > event.per_buyer
@@ -57,13 +58,13 @@ def _offer(working_set: WorkingSet, event: Event, booking: Booking) -> None:
     working_set.offered.append(booking)
 
 
-def _leave(working_set: WorkingSet, event: Event, booking: Booking) -> None:
+def _evict(working_set: WorkingSet, event: Event, booking: Booking) -> None:
     event.shift(waiting=-1)
     if booking.buyer is not None:
         working_set.own(event.id, booking.buyer, -booking.quantity)
     booking.state = "released"
     _record(working_set, event, booking, Change("leave", *_after(working_set, event)))
-    working_set.passed_over.append(booking)
+    working_set.evicted.append(booking)
 
 
 def _after(working_set: WorkingSet, event: Event) -> tuple[int, int, int]:
@@ -77,7 +78,7 @@ def _record(working_set: WorkingSet, event: Event, booking: Booking, change: Cha
 
 
 def next_turn(event: Event, now: int) -> int | None:
-    """Return when those who wait for an event can next be offered tickets that are available now; None if never.
+    """Return when the tickets that an event has now can next be offered to those who wait; None if never.
 
     A batch has offered what it could, unless the event was ``unserved``.
     """

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 from msgspec import Struct
 
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Redemption
-from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX, WaitingList
 from ticketd.wire.replies import BackupReply, ErrorReply
 from ticketd.wire.requests import Request
 
@@ -30,8 +30,8 @@ class Adopt(Struct):
     event: Event
 
 
-class Watched(Struct):
-    """Show these bookings, as far as they exist, to those who watch them. No client can send this."""
+class ReadWatched(Struct):
+    """Read these bookings, if they exist, for the connections that watch them. No client can send this."""
 
     minted: ClassVar[str | None] = None
 
@@ -39,7 +39,7 @@ class Watched(Struct):
 
 
 # A request to a ledger: one of a client, with all ids minted, or one of the daemon itself.
-LedgerRequest = Request | Adopt | Watched
+LedgerRequest = Request | Adopt | ReadWatched
 
 
 class Page(NamedTuple):
@@ -68,7 +68,7 @@ class ReadSet:
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
     ``amended`` are events that may be amended, and ``capacities`` their new capacities, the highest of each. Of the
     bookings ``freed``, tickets may become available. ``joining`` are those that may join a line, each with its event
-    and quantity. ``turns`` are the events of which tickets can be offered to those who wait, as far as the ledger
+    and quantity. ``turns`` are the events whose tickets can be offered to those who wait, as far as the ledger
     knows. ``backup`` is the name of a backup that is to be written.
     """
 
@@ -103,13 +103,13 @@ class ReadSet:
             if (event := events.get(id)) and (event.per_buyer is not None or id in self.limited)
         }
 
-    def room(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
+    def offer_budgets(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
         """Return how many tickets may be offered to those who wait, of each event that has a line.
 
-        An event has all the room that it needs, up to OFFERED_PER_BATCH_MAX, or none in this batch, once others have so
-        much. Those in ``turns`` come first, since each batch may name the others again; and then those that need least,
-        so that none waits for the many batches of a large one. What is due, and the bookings that are named, must be in
-        the working set.
+        Each event gets all that it needs, up to OFFERED_PER_BATCH_MAX. Once that many are given out, the others get
+        nothing in this batch. Events in ``turns`` come first, since any batch may name the others again; then those
+        that need least, so that they do not wait for the many batches of a large one. ``due`` and the bookings of the
+        read set must be in the working set.
         """
         ids = self.events.union([booking.event for booking in working_set.bookings.values()])
         waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
@@ -117,28 +117,28 @@ class ReadSet:
             return {}
         freed = Counter(working_set.due)
         for id in self.freed:
-            # One that waits frees a place in the line; one that joins it now may get tickets at once, and free them.
+            # A booking that leaves the line lets others move up. One that joins may get tickets now, and free them.
             if booking := working_set.bookings.get(id):
                 freed[booking.event] += booking.quantity
             elif joins := self.joining.get(id):
                 freed[joins[0]] += joins[1]
-        room: dict[str, int] = {}
+        budget: dict[str, int] = {}
         for event in waited_for:
             added = self.capacities.get(event.id, 0) - event.capacity
-            room[event.id] = event.available + freed[event.id] + max(0, added)
+            budget[event.id] = event.available + freed[event.id] + max(0, added)
             if not event.is_on_sale(working_set.now) and event.id not in self.amended:
                 # Nothing can be offered, so nothing is read: a long line must not make redeeming at the doors slower.
-                room[event.id] = 0
+                budget[event.id] = 0
         left = OFFERED_PER_BATCH_MAX
-        in_order = sorted(room, key=lambda id: (id not in self.turns, room[id]))
+        in_order = sorted(budget, key=lambda id: (id not in self.turns, budget[id]))
         for id in in_order:
-            # With a part of it, nobody may know who is the first in its line: see ``Line.is_cut``.
-            room[id] = min(room[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
-            left -= room[id]
-        # Of a line many may be over the limit, and leave before anybody gets a ticket.
-        if long := next((id for id in in_order if id in self.turns and room[id] and events[id].per_buyer), None):
-            room[long] += max(0, left)
-        return room
+            # A part of what it needs could leave the first in line unread: see ``WaitingList.may_be_unread``.
+            budget[id] = min(budget[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
+            left -= budget[id]
+        # If the limit was lowered, many may have to leave the line before anybody gets a ticket.
+        if long := next((id for id in in_order if id in self.turns and budget[id] and events[id].per_buyer), None):
+            budget[long] += max(0, left)
+        return budget
 
 
 class WorkingSet:
@@ -152,7 +152,7 @@ class WorkingSet:
     after the one with this id. ``events_left`` is how many new events there is room for, and
     ``hold_seconds_total_max`` how long a hold may last in all. ``backup`` is what became of the backup.
 
-    ``lines`` are the waiting lists of all its events that have one. ``positions`` are the places in line of bookings
+    ``waiting_lists`` are those of all its events that have one. ``positions`` are the places in line of bookings
     that are waiting, as far as they are to be shown. Of ``unserved`` events, more could be offered to those who wait
     than one batch offers: until the next batch does, the public gets none of it.
     """
@@ -166,7 +166,7 @@ class WorkingSet:
         self.bookings: dict[str, Booking] = {}
         self.redemptions: dict[str, dict[str, list[Redemption]]] = {}
         self.owned: dict[tuple[str, str], int] = {}
-        # Those of them who had more than any limit, so that not all may be counted.
+        # Buyers who had more tickets than any limit allows, so that not all of them were counted.
         self.uncounted: set[tuple[str, str]] = set()
         self.spare: dict[tuple[str, str], float] = {}
         self.removed: set[str] = set()
@@ -178,14 +178,14 @@ class WorkingSet:
         self.hold_seconds_total_max = HOLD_SECONDS_TOTAL_MAX_DEFAULT
         # How many tickets the replies of the batch list so far, for bookings that were redeemed as a whole.
         self.tickets_listed = 0
-        self.lines: dict[str, Line] = {}
-        # Those of events that have changed since their tickets were last offered.
-        self.changed_lines: set[str] = set()
+        self.waiting_lists: dict[str, WaitingList] = {}
+        # The events with a waiting list that have changed since their tickets were last offered.
+        self.changed_waiting_lists: set[str] = set()
         self.positions: dict[str, int] = {}
         self.unserved: set[str] = set()
-        # The bookings whose turn in line came: they got their tickets, or left since their buyer may not have them.
+        # Bookings whose turn came: they were offered their tickets, or evicted since their buyer may not have them.
         self.offered: list[Booking] = []
-        self.passed_over: list[Booking] = []
+        self.evicted: list[Booking] = []
         self.changed_events: dict[str, Event] = {}
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []
@@ -202,8 +202,8 @@ class WorkingSet:
     def put_event(self, event: Event) -> None:
         """Record an event as changed."""
         self.events[event.id] = self.changed_events[event.id] = event
-        if event.id in self.lines:
-            self.changed_lines.add(event.id)
+        if event.id in self.waiting_lists:
+            self.changed_waiting_lists.add(event.id)
 
     def put_new_event(self, event: Event) -> bool:
         """Record a new event, and return True; or return False if there are as many events as there may be."""
@@ -214,7 +214,7 @@ class WorkingSet:
         return True
 
     def count_owned(self, event: str, buyer: str, tickets: int) -> None:
-        """Record how many tickets a buyer of an event has: all, unless they are more than any limit."""
+        """Record how many tickets of an event a buyer has. Past the highest limit, not all of them were counted."""
         self.owned[event, buyer] = tickets
         if tickets > TICKETS_PER_BOOKING_MAX:
             self.uncounted.add((event, buyer))

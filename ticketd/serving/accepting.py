@@ -17,20 +17,20 @@ LOCAL = LOOPBACK | {UNIX}
 class Accepted:
     """A connection that was accepted at ``since``, in seconds of the loop's clock.
 
-    ``address`` counts it; ``peer`` is its name in the log. ``user`` is the number of the user of this machine on the
-    other side of a unix socket.
+    ``address`` counts it; ``peer`` is its name in the log. ``uid`` is that of the user on the other side of a unix
+    socket.
     """
 
     writer: asyncio.StreamWriter
     since: float
     address: str
     peer: str
-    user: int | None = None
+    uid: int | None = None
 
     @property
     def owner(self) -> str:
         """What counts as one client where it matters who it is: a user of this machine, or an address."""
-        return self.peer if self.user is not None else owner(self.address)
+        return self.peer if self.uid is not None else owner(self.address)
 
     @property
     def is_private(self) -> bool:
@@ -52,8 +52,8 @@ def owner(address: str) -> str:
 def accepted(writer: asyncio.StreamWriter, since: float) -> Accepted:
     """Return what is known of a connection that was accepted at ``since``."""
     if writer.get_extra_info("socket").family == socket.AF_UNIX:
-        user = _user(writer.get_extra_info("socket"))
-        return Accepted(writer, since, UNIX, f"{UNIX}:{user}", user)
+        uid = _peer_uid(writer.get_extra_info("socket"))
+        return Accepted(writer, since, UNIX, f"{UNIX}:{uid}", uid)
     try:
         address, port = writer.get_extra_info("peername")[:2]
         address = plain(address)
@@ -63,8 +63,8 @@ def accepted(writer: asyncio.StreamWriter, since: float) -> Accepted:
     return Accepted(writer, since, address, f"{address}:{port}")
 
 
-def _user(connection: socket.socket) -> int:
+def _peer_uid(connection: socket.socket) -> int:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(credentials)
-    # Its name is not looked up here: whoever knows the names may be slow.
-    return int(user)
+    _, uid, _ = _CREDENTIALS.unpack(credentials)
+    # The name is not looked up here: that may be slow.
+    return int(uid)

@@ -59,15 +59,15 @@ class Access:
         self.replace(access, {})
 
     def replace(self, access: AccessList, users: Mapping[str, int]) -> None:
-        """Take another access list from now on. ``users`` are the numbers of its users, as far as they are known."""
+        """Take another access list from now on. ``users`` are the uids of its users, as far as they are known."""
         self._tokens = [(token, token.sha256.encode()) for token in access.tokens]
         self._by_name = {token.name: token for token in access.tokens}
         self._anonymous = access.anonymous
-        self._users = {number: Who(f"user:{name}", access.users[name]) for name, number in users.items()}
+        self._users = {uid: Who(f"user:{name}", access.users[name]) for name, uid in users.items()}
 
-    def arrival(self, user: int | None) -> Who:
-        """Return who has connected: a user of this machine, by its number, or somebody unknown."""
-        known = None if user is None else self._users.get(user)
+    def arrival(self, uid: int | None) -> Who:
+        """Return who has connected: a user of this machine, by uid, or somebody unknown."""
+        known = None if uid is None else self._users.get(uid)
         return known or Who(None, self._anonymous)
 
     def authenticate(self, request: Auth, address: str, now: float) -> Who:
@@ -90,17 +90,17 @@ class Access:
             self._failures.popitem(last=False)
         raise TicketError("unauthorized", f"{WRONG_TOKEN}; ask whoever runs the daemon for another one")
 
-    def renewed(self, who: Who, user: int | None) -> Who:
+    def renewed(self, who: Who, uid: int | None) -> Who:
         """Return who somebody is after the list was replaced: somebody without a role if their token is gone."""
         if who.token is None:
-            return self.arrival(user)
+            return self.arrival(uid)
         token = self._by_name.get(who.token.name)
         if token is None or token.sha256 != who.token.sha256:
             return Who(who.name, None, who.token)
         return Who(token.name, token.role, token)
 
-    def free(self, who: Who) -> frozenset[type[Request]]:
-        """Return the kinds of requests that somebody may send at any time, so that ``check`` would never refuse one."""
+    def unchecked(self, who: Who) -> frozenset[type[Request]]:
+        """Return the kinds of requests that ``check`` never refuses to somebody, so that they need no check."""
         return allowed(who.role) - SALES if self._sales_per_second_max else allowed(who.role)
 
     def check(self, who: Who, request: Request, now: float) -> None:
@@ -142,7 +142,7 @@ class Access:
 
 @cache
 def allowed(role: Role | None) -> frozenset[type[Request]]:
-    """Return the kinds of requests that somebody with this role may send, but for ``auth``. A stranger has none."""
+    """Return the kinds of requests that somebody with this role may send, except ``auth``. A stranger may send none."""
     kinds = Request.__subclasses__()
     return frozenset(kind for kind in kinds if kind is not Auth and role is not None and may(role, kind.roles))
 
@@ -158,8 +158,8 @@ def _unauthorized(who: Who, request: Request) -> TicketError:
 class Gate:
     """What whoever is on one connection may do. ``now`` returns seconds.
 
-    ``address`` counts them, and ``peer`` is their name in the log. ``user`` is the number of the user of this machine
-    who has connected by the unix socket, if that is known. ``takes_tokens`` is False if a token that is sent can be
+    ``address`` counts them, and ``peer`` is their name in the log. ``uid`` is that of the user of this machine who has
+    connected by the unix socket, if it is known. ``takes_tokens`` is False if a token that is sent can be
     read on its way. ``on_known`` is called when a stranger has said who they are.
     """
 
@@ -170,7 +170,7 @@ class Gate:
         now: Callable[[], float],
         *,
         peer: str = "",
-        user: int | None = None,
+        uid: int | None = None,
         takes_tokens: bool = True,
         on_known: Callable[[], None] = lambda: None,
     ) -> None:
@@ -178,10 +178,10 @@ class Gate:
         self._address = address
         self._peer = peer
         self._now = now
-        self._user = user
+        self._uid = uid
         self._takes_tokens = takes_tokens
         self._on_known = on_known
-        self._set_who(access.arrival(user))
+        self._set_who(access.arrival(uid))
 
     def _set_who(self, who: Who) -> None:
         self.who = who
@@ -190,7 +190,7 @@ class Gate:
         # Whether they may see who did what.
         self.sees_names = may(who.role, MANAGERS)
         # The kinds of requests that need no ``check``: most of those that come.
-        self.free = self._access.free(who)
+        self.unchecked = self._access.unchecked(who)
 
     def authenticate(self, request: Auth) -> WelcomeReply:
         """Take a token. Raises TicketError (unauthorized or busy)."""
@@ -217,5 +217,5 @@ class Gate:
     def refresh(self) -> bool:
         """Take what a new access list says of them. Return False if they had a role, and have none any more."""
         had_role = self.who.role is not None
-        self._set_who(self._access.renewed(self.who, self._user))
+        self._set_who(self._access.renewed(self.who, self._uid))
         return not had_role or self.who.role is not None

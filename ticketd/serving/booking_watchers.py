@@ -1,7 +1,7 @@
-"""Owns the watchers of bookings: once a second it reads what may have changed, and sends what did.
+"""Owns the watchers of bookings: once a second, reads what may have changed, and sends what did.
 
-Only bookings of events that have changed are read, all together, in slices, as the reader reads for any client. A
-position is as old as a second, then, and a line that moves up by a thousand places in a second is read once.
+Only bookings of events that have changed are read: together and in slices, as the reader does for any client. So a
+position may be a second old, and a line that moves up by a thousand places in a second is read once.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.commits.reader import Reader
 from ticketd.ledger.base import ROWS_PER_SLICE
 from ticketd.rules.showing import hide_names
-from ticketd.rules.working_set import Watched
+from ticketd.rules.working_set import ReadWatched
 from ticketd.serving.fair_share import FairShare
 from ticketd.serving.watcher import BYTES_AT_ONCE, HEARTBEAT, HEARTBEAT_SECONDS, WATCHERS_PER_TURN, Watcher
 from ticketd.wire.codec import encode
@@ -51,7 +51,7 @@ class BookingWatcher(Watcher):
         self.stage = stage(shown)
         # About how many rows the next read takes: the booking, and its tickets if it may be confirmed by then.
         self.rows = 1 if shown.state == "waiting" else 1 + shown.quantity
-        # Whether that is the end, after which it gets only the heartbeat.
+        # Whether the booking has ended. After that, the watcher gets only the heartbeat.
         self.is_over = shown.state not in ("waiting", "held")
 
 
@@ -66,7 +66,7 @@ class BookingWatchers:
         self._fair_share = fair_share
         self._loop = asyncio.get_running_loop()
         self._watchers: set[BookingWatcher] = set()
-        # Those who were not told of the end, by booking; and these bookings, by event.
+        # Watchers whose booking has not ended, by booking; and these bookings, by event.
         self._by_booking: dict[str, set[BookingWatcher]] = {}
         self._by_event: dict[str, set[str]] = {}
         # What the next round reads: bookings of these events, and these bookings.
@@ -79,9 +79,9 @@ class BookingWatchers:
         self._unread: deque[str] = deque()
         self._reading: list[str] = []
         self._unsent: deque[tuple[BookingWatcher, BookingRecord]] = deque()
-        # Who is still to get the heartbeat.
-        self._unbeaten: deque[BookingWatcher] = deque()
-        self._heart: asyncio.Handle | None = None
+        # Watchers that this heartbeat has not reached yet.
+        self._awaiting_heartbeat: deque[BookingWatcher] = deque()
+        self._heartbeat_timer: asyncio.Handle | None = None
         catalogue.on_changes(self._on_changes)
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class BookingWatchers:
             if rows >= ROWS_PER_SLICE:
                 break
         if self._reading:
-            self._reader.submit(self, [Watched(self._reading)])
+            self._reader.submit(self, [ReadWatched(self._reading)])
         elif self._unread:
             self._fair_share.wait(self._read)
         else:
@@ -155,7 +155,7 @@ class BookingWatchers:
             self._schedule()
 
     def deliver(self, replies: Sequence[Reply]) -> None:
-        """Take what was read, or why it could not be: then it is read in the next round. See Client."""
+        """Take what was read. What could not be read is read again in the next round. See Client."""
         for reply in replies:
             if isinstance(reply, BookingsReply):
                 for record in reply.bookings:
@@ -189,30 +189,30 @@ class BookingWatchers:
         return len(line)
 
     def _plan_heartbeat(self) -> None:
-        if self._heart:
-            self._heart.cancel()
-        self._heart = self._loop.call_later(HEARTBEAT_SECONDS, self._begin_heartbeat)
+        if self._heartbeat_timer:
+            self._heartbeat_timer.cancel()
+        self._heartbeat_timer = self._loop.call_later(HEARTBEAT_SECONDS, self._begin_heartbeat)
 
     def _begin_heartbeat(self) -> None:
         if self._watchers:
-            self._unbeaten.extend(self._watchers)
+            self._awaiting_heartbeat.extend(self._watchers)
             self._plan_heartbeat()
-            self._fair_share.wait(self._beat)
+            self._fair_share.wait(self._send_heartbeats)
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Send the heartbeat to the next watchers."""
-        for _ in range(min(WATCHERS_PER_TURN, len(self._unbeaten))):
-            watcher = self._unbeaten.popleft()
+        for _ in range(min(WATCHERS_PER_TURN, len(self._awaiting_heartbeat))):
+            watcher = self._awaiting_heartbeat.popleft()
             if watcher in self._watchers and watcher.has_room():
                 watcher.send(HEARTBEAT)
-        if self._unbeaten:
-            self._fair_share.wait(self._beat)
+        if self._awaiting_heartbeat:
+            self._fair_share.wait(self._send_heartbeats)
 
 
 def stage(booking: BookingFacts) -> tuple[int, float]:
-    """Return how far a booking has come: a later stage is greater. A line only moves up, so positions only fall.
+    """Return how far a booking has come, to compare: a later stage is greater. Positions only fall.
 
-    A position that is not known is that of no later stage.
+    A booking without a known position counts as the earliest stage of its version.
     """
     return booking.version, -math.inf if booking.position is None else -booking.position
 
@@ -221,7 +221,7 @@ def _line(record: BookingRecord, *, names: bool) -> bytes:
     """Return a booking as the line that a watcher gets, with or without the names of who did what."""
     shown = BookingReply(*astuple(record)[: len(BookingFacts.__struct_fields__)])
     if not names:
-        # Others may see those of the record.
+        # Other watchers share the record, and may see its names.
         shown.changes = tuple(map(copy, shown.changes))
         hide_names([shown])
     return encode(shown) + b"\n"

@@ -1,6 +1,6 @@
 """Owns what comes in on a connection: bytes become lines, and lines become requests that are allowed. Sans-I/O.
 
-What is wrong or not allowed becomes the line that refuses it, in its place.
+A request that is wrong or not allowed is replaced by the line that refuses it.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ _TLS = "this port does not speak TLS; connect without it, as ticketctl does with
 
 
 class Intake:
-    """The requests of one connection. ``memory`` counts them. The subclass answers them.
+    """The requests of one connection. ``memory`` counts them. A subclass, Session, answers them.
 
     Without a ``gate``, everything is allowed. ``takes_words`` is False if all lines must be JSON.
     """
@@ -39,7 +39,7 @@ class Intake:
         self._undecoded: deque[bytes] = deque()
         # Whether any line was a valid command. Until then, the client may speak another protocol.
         self._greeted = False
-        # Requests that are not answered yet, in order. A line, a reply, stands for one that needs no more.
+        # Requests that are not answered yet, in order. A reply that is known already stands for its request.
         self._unanswered: deque[Request | bytes] = deque()
         # Whether any request had a tag.
         self._tagged = False
@@ -91,26 +91,26 @@ class Intake:
         """Decode up to ``frames_in_flight_max`` lines. If more wait, they need the fair share."""
         decoded = 0
         gate = self._gate
-        free = gate.free if gate else allowed("admin")
+        unchecked = gate.unchecked if gate else allowed("admin")
         for decoded in range(1, min(len(self._undecoded), self._limits.frames_in_flight_max) + 1):
             line = self._undecoded.popleft()
             refusal: TicketError | None = None
             try:
                 request = codec.decode(line) if line[0] == _BRACE else self._decode_words(line)
                 if type(request) is Auth and self._unanswered:
-                    # What came before it is answered as to whoever sent that, and done in their name.
+                    # The requests before it are done, and answered, for whoever the client was until then.
                     self._undecoded.appendleft(line)
                     decoded -= 1
                     break
                 self._greeted = True
                 if request.tag:
                     self._tagged = True
-                if type(request) in free:
+                if type(request) in unchecked:
                     self._unanswered.append(request)
                     continue
                 self._unanswered.append(self._admitted(request))
                 # It may have been an Auth.
-                free = gate.free if gate else free
+                unchecked = gate.unchecked if gate else unchecked
             except TicketError as error:
                 if other_protocol := foreign.recognized(line, greeted=self._greeted):
                     self._end_after_this(TicketError("bad_frame", other_protocol))

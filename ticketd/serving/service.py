@@ -76,7 +76,7 @@ class Service:
             accepted.owner,
             asyncio.get_running_loop().time,
             peer=accepted.peer,
-            user=accepted.user,
+            uid=accepted.uid,
             takes_tokens=self.takes_plain_tokens or accepted.is_private,
             on_known=on_known,
         )

@@ -122,7 +122,7 @@ class Stream(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self.abort)
 
     def cut_off(self, unsent: int) -> None:
-        """Close at once, since the client does not take what is unsent: so many bytes."""
+        """Close at once, since the client does not read. This many bytes are ``unsent``."""
         log.info("cut off peer=%s unsent_bytes=%d", self.peer, unsent)
         self.transport.abort()
 

@@ -1,4 +1,4 @@
-"""Owns how much a watcher is sent: only what it takes. Knows nothing of what it watches."""
+"""Sends a watcher no more than it reads, and cuts it off if it reads nothing. Does not know what it watches."""
 
 import asyncio
 import math
@@ -9,7 +9,7 @@ from msgspec import UnsetType
 from ticketd.wire.codec import encode, tagged
 from ticketd.wire.replies import PongReply
 
-# A watcher to which nothing else was sent for about this long is sent a line, which it has to read.
+# A watcher that was sent nothing else for about this long is sent a heartbeat, which it has to read.
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = encode(PongReply(heartbeat=True)) + b"\n"
 # While a watcher has more unsent bytes than this, it is sent no changes.
@@ -37,12 +37,12 @@ class Watcher:
         self._write_seconds_max = write_seconds_max
         self._cut_off = cut_off
         self._loop = asyncio.get_running_loop()
-        # How many bytes were unsent when it last took some, and when that was. The first look counts as such a moment.
+        # How many bytes were unsent when it last read some, and when that was. The first look counts too.
         self._unsent: float = math.inf
         self._progress_at = 0.0
 
     def has_room(self) -> bool:
-        """Whether it may be sent more. Cuts it off if it has taken nothing for too long."""
+        """Whether it may be sent more. Cuts it off if it has read nothing for too long."""
         if self._transport.is_closing():
             return False
         unsent, now = self._transport.get_write_buffer_size(), self._loop.time()

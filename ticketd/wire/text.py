@@ -1,4 +1,4 @@
-"""The text that requests and events.json may bring in: safe to show, and not too long; and names in sentences. Pure."""
+"""Checks that text in requests and events.json is safe to show and not too long. Asks "did you mean". Pure."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def did_you_mean(typed: str, names: Iterable[str], otherwise: str) -> str:
-    """Return the question whether the nearest of these names was meant, or what else helps if none is near."""
+    """Return "did you mean NAME?" for the nearest of these names, or ``otherwise`` if none is near."""
     # Imported here, because few need it.
     from difflib import get_close_matches
 

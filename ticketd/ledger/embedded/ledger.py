@@ -27,10 +27,10 @@ from ticketd.ledger.embedded.backup import Backup
 from ticketd.ledger.embedded.database import Database
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, reason
 from ticketd.ledger.embedded.holds import Holds
-from ticketd.ledger.embedded.lines import Lines
 from ticketd.ledger.embedded.load import load
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.save import total_of
+from ticketd.ledger.embedded.waiting_lists import WaitingLists
 from ticketd.ledger.embedded.writer import Writer
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
 from ticketd.ledger.tasks import Tasks
@@ -88,7 +88,7 @@ class EmbeddedLedger:
             rows = self._cursor.execute(f"SELECT {EVENT_COLUMNS} FROM events ORDER BY number")
             self._events = {event.id: event for event in map(event_of, rows)}
             self._holds = Holds(self._cursor.execute(_ACTIVE_HOLDS))
-            self._lines = Lines(self._cursor.execute(_IN_LINE), self._events.values())
+            self._waiting_lists = WaitingLists(self._cursor.execute(_IN_LINE), self._events.values())
             # See Ledger.
             self.held = self._holds.held
             self._warn_of_distant_holds()
@@ -116,7 +116,7 @@ class EmbeddedLedger:
         total_before = total_of(working_set)
         replies = decide_all(working_set, requests, actors)
         if not working_set.changed:
-            self._lines.apply(working_set)
+            self._waiting_lists.apply(working_set)
             return Answers(replies, (), changed=False)
         work = self._database.work_for(working_set, total_of(working_set) - total_before)
         self._writer.start(work, partial(self._committed, working_set, replies, done))
@@ -176,7 +176,7 @@ class EmbeddedLedger:
     @property
     def next_expiry(self) -> int | None:
         """See Ledger."""
-        expiry, turn = self._holds.next_expiry, self._lines.next_turn
+        expiry, turn = self._holds.next_expiry, self._waiting_lists.next_turn
         return expiry if turn is None else turn if expiry is None else min(expiry, turn)
 
     async def events(self) -> list[Event]:
@@ -206,11 +206,11 @@ class EmbeddedLedger:
         if due and expiry is not None and expiry <= now:
             working_set.due = self._holds.take_due(now)
             reads.events |= working_set.due.keys()
-        if due and self._lines.next_turn is not None:
-            reads.turns = self._lines.due(now)
+        if due and self._waiting_lists.next_turn is not None:
+            reads.turns = self._waiting_lists.due(now)
             reads.events |= reads.turns
         try:
-            load(self._connection, reads, working_set, self._events, serves_lines=due)
+            load(self._connection, reads, working_set, self._events, serves_waiting_lists=due)
         except UNREADABLE as error:
             # A disk that cannot be read must not be written to either.
             raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error
@@ -218,7 +218,7 @@ class EmbeddedLedger:
             if event := self._events.get(event_id):
                 working_set.events[event_id] = copy(event)
         if not due:
-            self._lines.show_positions(working_set)
+            self._waiting_lists.show_positions(working_set)
         return working_set
 
     def _committed(self, working_set: WorkingSet, replies: list[Reply], done: Done, error: Exception | None) -> None:
@@ -231,7 +231,7 @@ class EmbeddedLedger:
             self._events.pop(event_id, None)
         self._events.update(events)
         self._holds.apply(working_set.changed_bookings.values(), expired=bool(working_set.expired))
-        self._lines.apply(working_set)
+        self._waiting_lists.apply(working_set)
         done(
             Answers(
                 replies,
@@ -240,7 +240,7 @@ class EmbeddedLedger:
                 removed=working_set.deleted_events,
                 expired=working_set.due,
                 offered=working_set.offered,
-                passed_over=working_set.passed_over,
+                evicted=working_set.evicted,
             )
         )
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ticketd.ledger.rows import BOOKING_COLUMNS, REDEMPTION_COLUMNS, booking_of
 from ticketd.model import TICKETS_PER_BOOKING_MAX, Booking, Event, Redemption
-from ticketd.rules.line import Line
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, Page, ReadSet, WorkingSet
 
 _SELECT_BOOKINGS = f"SELECT {BOOKING_COLUMNS} FROM bookings"
@@ -55,19 +55,19 @@ def load(
     working_set: WorkingSet,
     events: Mapping[str, Event],
     *,
-    serves_lines: bool,
+    serves_waiting_lists: bool,
 ) -> None:
     """Load what a batch reads, and add the events of its bookings to its read set. ``events`` are all events.
 
-    ``serves_lines`` says that what is available is to be offered to those who wait. Raises one of UNREADABLE.
+    ``serves_waiting_lists`` says that what is available is to be offered to those who wait. Raises one of UNREADABLE.
     """
     bookings = working_set.bookings
     if wanted := reads.bookings | reads.new_bookings if reads.bookings else reads.new_bookings:
         for row in _select(connection, _SELECT_BOOKINGS, wanted):
             bookings[row[0]] = booking_of(row)
         reads.events.update([booking.event for booking in bookings.values()])
-    if serves_lines and (rooms := reads.room(events, working_set)):
-        _load_lines(connection, working_set, rooms)
+    if serves_waiting_lists and (budgets := reads.offer_budgets(events, working_set)):
+        _load_waiting_lists(connection, working_set, budgets)
         # Those whose turn comes must not have more than the limit by then.
         for booking in working_set.bookings.values():
             if booking.state == "waiting" and booking.buyer is not None:
@@ -88,15 +88,15 @@ def _select(connection: apsw.Connection, select: str, ids: Iterable[str]) -> Ite
     return connection.execute(f"{select} WHERE id IN (SELECT value FROM json_each(?))", (_json(ids),))
 
 
-def _load_lines(connection: apsw.Connection, working_set: WorkingSet, rooms: Mapping[str, int]) -> None:
-    for event, room in rooms.items():
+def _load_waiting_lists(connection: apsw.Connection, working_set: WorkingSet, budgets: Mapping[str, int]) -> None:
+    for event, budget in budgets.items():
         waiting: list[Booking] = []
         quantity = connection.execute(_NEXT_QUANTITY, (event, 0)).get
-        while quantity is not None and quantity <= room:
-            rows = connection.execute(_FIRST_IN_LINE, (event, quantity, room // quantity))
+        while quantity is not None and quantity <= budget:
+            rows = connection.execute(_FIRST_IN_LINE, (event, quantity, budget // quantity))
             waiting += (working_set.bookings.setdefault(row[0], booking_of(row)) for row in rows)
             quantity = connection.execute(_NEXT_QUANTITY, (event, quantity)).get
-        working_set.lines[event] = Line(waiting, room, math.inf if quantity is None else quantity)
+        working_set.waiting_lists[event] = WaitingList(waiting, budget, math.inf if quantity is None else quantity)
 
 
 def _load_page(connection: apsw.Connection, reads: ReadSet, working_set: WorkingSet, page: Page) -> None:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from ticketd.ledger.base import CannotOpenError, Changes
 from ticketd.ledger.postgres.connection import XMIN_START, PooledConnection
 from ticketd.ledger.postgres.known import Known
-from ticketd.ledger.postgres.lines import NEXT_OFFER
 from ticketd.ledger.postgres.pool import OPEN_SECONDS_MAX, STANDBY_IS_AWAY, TRY_SECONDS_MAX, Pool, standby_away
 from ticketd.ledger.postgres.schema import SCHEMA_VERSION
 from ticketd.ledger.postgres.sql import NOW
+from ticketd.ledger.postgres.waiting_lists import NEXT_OFFER
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
 
 REMOVALS_REMEMBERED_MAX = 1_000

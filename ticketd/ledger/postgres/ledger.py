@@ -192,7 +192,7 @@ class PostgresLedger:
             removed=answers.removed,
             expired=Counter(swept.expired) + Counter(answers.expired),
             offered=[*swept.offered, *answers.offered],
-            passed_over=[*swept.passed_over, *answers.passed_over],
+            evicted=[*swept.evicted, *answers.evicted],
         )
 
     async def _sweep(self) -> Answers:
@@ -225,7 +225,7 @@ class PostgresLedger:
                 if saved:
                     return self._remember(batch)
             # Of an event with a line nothing may have changed meanwhile, and in a crowd something always has.
-            if tries >= TRIES_WITHOUT_LOCKS or batch.has_lines:
+            if tries >= TRIES_WITHOUT_LOCKS or batch.has_waiting_lists:
                 locks = [event.id for event in batch.answers.events]
             batch = None
         raise LedgerUnavailableError(

@@ -13,8 +13,8 @@ import msgspec
 
 from ticketd.ids import new_ticket
 from ticketd.ledger.postgres.connection import PooledConnection
-from ticketd.ledger.postgres.lines import CAN_OFFER, load_lines, load_positions
 from ticketd.ledger.postgres.sql import BEGAN, columns
+from ticketd.ledger.postgres.waiting_lists import CAN_OFFER, load_positions, load_waiting_lists
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS, booking_of, event_of
 from ticketd.model import TICKETS_PER_BOOKING_MAX, Redemption
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, TICKETS_PER_PAGE, Page, ReadSet, WorkingSet
@@ -130,7 +130,7 @@ async def _load(connection: PooledConnection, reads: ReadSet, *, ends_due: bool)
         working_set.now, due = row[-2:]
         if due and ends_due:
             working_set.due[row[_BOOKING_WIDTH]] = due
-    if ends_due and await load_lines(connection, reads, working_set):
+    if ends_due and await load_waiting_lists(connection, reads, working_set):
         return None
     if reads.buyers or reads.buyers_of:
         await _load_owned(connection, reads, working_set)
@@ -186,7 +186,7 @@ async def load_due(connection: PooledConnection, events_max: int) -> tuple[Worki
             working_set.due[event[0]] = due
     reads = ReadSet()
     reads.events = reads.turns = set(working_set.events)
-    for id in await load_lines(connection, reads, working_set):
+    for id in await load_waiting_lists(connection, reads, working_set):
         # Whoever has changed it has done the same.
         del working_set.events[id]
         working_set.due.pop(id, None)

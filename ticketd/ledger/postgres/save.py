@@ -85,9 +85,9 @@ class Batch:
         return self._working_set.changed_bookings.values()
 
     @property
-    def has_lines(self) -> bool:
+    def has_waiting_lists(self) -> bool:
         """Whether somebody waits in line for tickets of its events."""
-        return bool(self._working_set.lines)
+        return bool(self._working_set.waiting_lists)
 
     @property
     def is_unserved(self) -> bool:
@@ -110,7 +110,7 @@ class Batch:
             removed=changes.deleted_events,
             expired=changes.due if self.changed else {},
             offered=changes.offered,
-            passed_over=changes.passed_over,
+            evicted=changes.evicted,
         )
 
     async def save(self, connection: PooledConnection, id: str) -> bool:
@@ -268,7 +268,7 @@ class Batch:
         """Return the events of which nothing may have changed since the batch was decided, not even by sales."""
         unchanged = {
             *self._working_set.due,
-            *self._working_set.lines,
+            *self._working_set.waiting_lists,
             *(reply.id for reply in self._replies if isinstance(reply, EventReply)),
         }
         if any(isinstance(reply, ErrorReply) and reply.available is not None for reply in self._replies):

@@ -69,7 +69,7 @@ BuyerRef = Annotated[
 ]
 HoldSeconds = Annotated[Seconds, Meta(description=f"for how long; {HOLD_SECONDS_DEFAULT} if left out")]
 OfferSeconds = Annotated[
-    Seconds, Meta(description=f"for how long they are held then; {WAIT_SECONDS_DEFAULT} if left out")
+    Seconds, Meta(description=f"how long the tickets are held when its turn comes; {WAIT_SECONDS_DEFAULT} if left out")
 ]
 MoreSeconds = Annotated[Seconds, Meta(description="for how long from now; the daemon limits how long in all")]
 Late = Annotated[
@@ -111,7 +111,7 @@ BookingsLimit = Annotated[
 OfEvent = Annotated[Id, Meta(description="only those of this event", extra={"completes": "events"})]
 OfBuyer = Annotated[Buyer, Meta(description="only those of this buyer")]
 WatchedEvent = Annotated[Id, Meta(description="only this event", extra={"positional": True, "completes": "events"})]
-WatchedBooking = Annotated[Id, Meta(description="not events, but this booking", extra={"completes": "bookings"})]
+WatchedBooking = Annotated[Id, Meta(description="this booking instead of events", extra={"completes": "bookings"})]
 
 # The connection and the daemon.
 TAG_CHARS_MAX = 64

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.rules.cases import DATE
 from ticketd.model import Booking, Event, milliseconds
 from ticketd.rules.commands import decide_all, read_set
-from ticketd.rules.line import OFFERED_PER_BATCH_MAX, Line
 from ticketd.rules.waiting import serve
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX, WaitingList
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
 from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Extend, Hold, Redeem, Release, Show
 
@@ -34,31 +34,31 @@ def waiting(quantities: list[int], *, limited: bool = False) -> list[Booking]:
     ]
 
 
-def read_for(room: int, line: list[Booking]) -> Line:
+def read_for(budget: int, line: list[Booking]) -> WaitingList:
     """Return the part of a line that a ledger reads."""
     queues = defaultdict(list)
     for booking in line:
         queues[booking.quantity].append(booking)
-    first = [booking for quantity, queue in queues.items() for booking in queue[: room // quantity]]
-    return Line(first, room, min((quantity for quantity in queues if quantity > room), default=math.inf))
+    first = [booking for quantity, queue in queues.items() for booking in queue[: budget // quantity]]
+    return WaitingList(first, budget, min((quantity for quantity in queues if quantity > budget), default=math.inf))
 
 
 def served(
-    line: list[Booking], available: int, rooms: Iterator[float], per_buyer: int | None = None
+    line: list[Booking], available: int, budgets: Iterator[float], per_buyer: int | None = None
 ) -> tuple[list[str], int]:
     """Return who is offered tickets in batches that offer at most so many, in order, and what is available then."""
     event = Event("e", "E", DATE, CAPACITY, available, 0, CAPACITY - available, len(line), CAPACITY - available)
     event.waiting, event.per_buyer = len(line), per_buyer
     offered: list[str] = []
-    for most in rooms:
+    for most in budgets:
         working_set = WorkingSet(str, 1)
         working_set.owned = {("e", str(booking.buyer)): booking.quantity for booking in line}
         left = [booking for booking in line if booking.state == "waiting"]
-        room = most if most == math.inf else min(event.available, int(most))
-        working_set.lines["e"] = Line(left) if room == math.inf else read_for(int(room), left)
+        budget = most if most == math.inf else min(event.available, int(most))
+        working_set.waiting_lists["e"] = WaitingList(left) if budget == math.inf else read_for(int(budget), left)
         serve(working_set, event)
         offered += [booking.id for booking in working_set.offered]
-        assert sum(booking.quantity for booking in working_set.offered) <= room
+        assert sum(booking.quantity for booking in working_set.offered) <= budget
         if not working_set.unserved:
             break
     return offered, event.available
@@ -75,12 +75,12 @@ def served(
     st.none() | QUANTITIES,
 )
 def test_a_part_of_a_line_is_served_as_the_whole(
-    quantities: list[int], available: int, rooms: list[int], per_buyer: int | None
+    quantities: list[int], available: int, budgets: list[int], per_buyer: int | None
 ) -> None:
-    """Of some batches, other events take most of the room."""
+    """Of some batches, other events take most of the budget."""
     limited = per_buyer is not None
     whole = served(waiting(quantities, limited=limited), available, repeat(math.inf), per_buyer)
-    batches = chain(rooms, repeat(OFFERED_PER_BATCH_MAX, 100))
+    batches = chain(budgets, repeat(OFFERED_PER_BATCH_MAX, 100))
     assert served(waiting(quantities, limited=limited), available, batches, per_buyer) == whole
 
 
@@ -91,15 +91,15 @@ def test_who_joins_behind_others_that_were_not_read_does_not_overtake_them() -> 
     first.state = "released"
     # The second one is first now, and was not read.
     assert line.first(2) is None
-    assert line.is_cut(2)
-    assert not line.is_cut(1)
+    assert line.may_be_unread(2)
+    assert not line.may_be_unread(1)
 
 
 # Of how many tickets a line is read.
 
 
-def room(event: Event, *requests: LedgerRequest, due: int = 0) -> int:
-    """Return the room for a batch. The bookings b, of 3 tickets, and w0, of 2 that wait, are there."""
+def budget(event: Event, *requests: LedgerRequest, due: int = 0) -> int:
+    """Return the budget for a batch. The bookings b, of 3 tickets, and w0, of 2 that wait, are there."""
     working_set = WorkingSet(str, milliseconds(DATE))
     reads = read_set(requests)
     held = Booking("b", "e", 3, "held", [], 0, 1, 0, 60, 60_000)
@@ -108,7 +108,7 @@ def room(event: Event, *requests: LedgerRequest, due: int = 0) -> int:
     }
     working_set.due = {"e": due} if due else {}
     reads.events.add("e")
-    return reads.room({"e": event}, working_set)["e"]
+    return reads.offer_budgets({"e": event}, working_set)["e"]
 
 
 def event(available: int, *, paused: bool = False) -> Event:
@@ -133,16 +133,16 @@ def event(available: int, *, paused: bool = False) -> Event:
     ],
 )
 def test_a_line_is_read_for_what_may_become_available(requests: list[LedgerRequest], expected: int) -> None:
-    assert room(event(4), *requests) == expected
+    assert budget(event(4), *requests) == expected
 
 
 def test_a_line_is_read_for_holds_that_are_due() -> None:
-    assert room(event(0), due=5) == 5
+    assert budget(event(0), due=5) == 5
 
 
 def test_a_line_is_not_read_while_nothing_is_on_sale() -> None:
-    assert room(event(4, paused=True), Redeem("b"), Release("b")) == 0
-    assert room(event(4, paused=True), Amend("e", paused=False)) == 4
+    assert budget(event(4, paused=True), Redeem("b"), Release("b")) == 0
+    assert budget(event(4, paused=True), Amend("e", paused=False)) == 4
 
 
 def test_the_lines_of_all_events_share_the_room_of_a_batch() -> None:
@@ -151,16 +151,16 @@ def test_the_lines_of_all_events_share_the_room_of_a_batch() -> None:
     events = {id: msgspec.structs.replace(event(tickets), id=id) for id, tickets in available.items()}
     reads.events |= events.keys()
     # Those that need least come first. One gets all that it needs, or nothing.
-    assert reads.room(events, working_set) == available | {"large": OFFERED_PER_BATCH_MAX, "larger": 0}
+    assert reads.offer_budgets(events, working_set) == available | {"large": OFFERED_PER_BATCH_MAX, "larger": 0}
     events["second"].available += 1
-    assert reads.room(events, working_set) == available | {"second": 902, "large": 0, "larger": 0}
+    assert reads.offer_budgets(events, working_set) == available | {"second": 902, "large": 0, "larger": 0}
     # Of a line of which nothing was read, nobody knows who would be the first.
     line = read_for(0, waiting([7]))
-    assert line.is_cut(7)
-    assert not line.is_cut(6)
+    assert line.may_be_unread(7)
+    assert not line.may_be_unread(6)
     # Each batch may name the others, and may not offer any of their tickets, since only large parties wait for them.
     reads.turns = {"large"}
-    assert reads.room(events, working_set) == dict.fromkeys(available, 0) | {"large": OFFERED_PER_BATCH_MAX}
+    assert reads.offer_budgets(events, working_set) == dict.fromkeys(available, 0) | {"large": OFFERED_PER_BATCH_MAX}
 
 
 def test_one_of_the_lines_in_which_many_may_be_over_the_limit_is_read_further() -> None:
@@ -169,8 +169,8 @@ def test_one_of_the_lines_in_which_many_may_be_over_the_limit_is_read_further() 
     limited = {id: msgspec.structs.replace(each, per_buyer=4) for id, each in unlimited.items()}
     reads = ReadSet()
     reads.events, reads.turns = set(limited), {"b", "c"}
-    assert reads.room(unlimited, working_set) == {"a": 1, "b": 2, "c": 3}
-    assert reads.room(limited, working_set) == {"a": 1, "b": OFFERED_PER_BATCH_MAX - 4, "c": 3}
+    assert reads.offer_budgets(unlimited, working_set) == {"a": 1, "b": 2, "c": 3}
+    assert reads.offer_budgets(limited, working_set) == {"a": 1, "b": OFFERED_PER_BATCH_MAX - 4, "c": 3}
 
 
 def calls_of_a_batch(events: int, requests: int) -> int:
@@ -179,7 +179,9 @@ def calls_of_a_batch(events: int, requests: int) -> int:
     for number in range(events):
         id = f"e{number}"
         working_set.events[id] = msgspec.structs.replace(event(3), id=id)
-        working_set.lines[id] = Line([msgspec.structs.replace(booking, event=id) for booking in waiting([9])])
+        working_set.waiting_lists[id] = WaitingList(
+            [msgspec.structs.replace(booking, event=id) for booking in waiting([9])]
+        )
     calls = 0
 
     def count(_frame: object, what: str, _arg: object) -> None:

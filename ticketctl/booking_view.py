@@ -1,4 +1,4 @@
-"""How one booking is shown while it is followed: a line that is drawn over on a terminal, a line for each change else.
+"""Shows one booking while it is followed: a single line, redrawn, on a terminal; otherwise a line for each change.
 
 Owns its texts, from long to short, so that one of them fits.
 """
@@ -33,7 +33,7 @@ def is_dumb() -> bool:
 def viewing(output: Output) -> Iterator[View]:
     """Yield what shows a booking."""
     if output.quiet:
-        yield _Nothing(output)
+        yield _Quiet(output)
     elif output.mode != "table":
         yield _Lines(output)
     elif is_dumb():
@@ -46,7 +46,7 @@ def viewing(output: Output) -> Iterator[View]:
             line.end()
 
 
-class _Nothing:
+class _Quiet:
     def __init__(self, output: Output) -> None:
         self._output = output
 
@@ -62,7 +62,7 @@ class _Nothing:
         sys.stdout.flush()
 
 
-class _Lines(_Nothing):
+class _Lines(_Quiet):
     """For programs: the reply itself, or its columns."""
 
     def show(self, reply: Reply) -> None:
@@ -70,7 +70,7 @@ class _Lines(_Nothing):
         self._write(render(reply, self._output.mode) + "\n")
 
 
-class _Sentences(_Nothing):
+class _Sentences(_Quiet):
     """A sentence for each change."""
 
     def show(self, reply: Reply) -> None:
@@ -78,8 +78,8 @@ class _Sentences(_Nothing):
         self._write(texts(reply, self._output.zone, datetime.now(UTC))[0] + "\n")
 
 
-class _DrawnLine(_Nothing):
-    """One line, which is drawn over as long as the state stays the same."""
+class _DrawnLine(_Quiet):
+    """One line, which is redrawn until the state changes."""
 
     def __init__(self, output: Output) -> None:
         super().__init__(output)
@@ -105,14 +105,14 @@ class _DrawnLine(_Nothing):
         self._write(self._drawn)
 
     def end(self) -> None:
-        """Leave what is drawn where it is."""
+        """End the line that is drawn, so that it stays."""
         if self._drawn:
             self._write("\n")
             self._drawn = ""
 
 
 def texts(reply: Reply, zone: Zone, now: datetime) -> Sequence[str]:
-    """Return what to say of a booking at a time, from the longest text to the shortest."""
+    """Return texts that say how a booking is at this time, from the longest to the shortest."""
     if not isinstance(reply, BookingReply):
         return [render(reply, "plain")]
     _, clock, *_ = zone.show(now, seconds=True).split(" ")

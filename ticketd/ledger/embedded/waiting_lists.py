@@ -1,4 +1,4 @@
-"""Owns the waiting lists in memory: who stands where, and when tickets can next be offered."""
+"""Owns the waiting lists in memory: the positions in them, and when tickets can next be offered."""
 
 from array import array
 from bisect import bisect_left
@@ -9,11 +9,11 @@ from ticketd.model import Booking, Event
 from ticketd.rules.waiting import next_turn
 from ticketd.rules.working_set import WorkingSet
 
-# A batch serves the lines of at most this many events whose turn has come, besides those that it names.
+# Besides the events that it names, a batch serves at most this many events with tickets to offer.
 EVENTS_PER_BATCH_MAX = 100
 
 
-class Lines:
+class WaitingLists:
     """The lines of all events. Of each committed booking that waits, only its version is kept: 8 bytes."""
 
     def __init__(self, waiting: Iterable[tuple[str, int]], events: Iterable[Event]) -> None:
@@ -31,7 +31,7 @@ class Lines:
         return set(islice((event for event, turn in self._turns.items() if turn <= now), EVENTS_PER_BATCH_MAX))
 
     def show_positions(self, working_set: WorkingSet) -> None:
-        """Add to a working set where its bookings stand that wait."""
+        """Add the positions of its waiting bookings to a working set."""
         for booking in working_set.bookings.values():
             if booking.state == "waiting":
                 place = bisect_left(self._versions[booking.event], booking.version)
@@ -39,15 +39,15 @@ class Lines:
 
     def apply(self, working_set: WorkingSet) -> None:
         """Take over what a commit has changed, or a batch that had nothing to change."""
-        for id in working_set.lines:
+        for id in working_set.waiting_lists:
             event = working_set.events[id]
-            # At once, even if the clock is set back.
+            # 0 means at once, even if the clock is set back.
             turn = 0 if id in working_set.unserved else next_turn(event, working_set.now)
             if turn is None:
                 self._turns.pop(id, None)
             else:
                 self._turns[id] = turn
-        if working_set.lines:
+        if working_set.waiting_lists:
             self.next_turn = min(self._turns.values(), default=None)
             for booking in working_set.changed_bookings.values():
                 if booking.waited:

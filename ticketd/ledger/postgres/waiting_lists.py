@@ -6,7 +6,7 @@ from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.postgres.sql import BEGAN, columns
 from ticketd.ledger.rows import BOOKING_COLUMNS, booking_of
 from ticketd.model import Booking
-from ticketd.rules.line import Line
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import ReadSet, WorkingSet
 
 # Whether tickets of an event can be offered to somebody in its line now, or when its sale opens.
@@ -16,13 +16,13 @@ CAN_OFFER = f"""
 """
 # When the next offer can be made, in milliseconds since 1970.
 NEXT_OFFER = f"(SELECT min(coalesce(opens, 0)) FROM events WHERE {CAN_OFFER})"
-# The first bookings in line of each quantity, of the events $1 up to $2 tickets; which version of an event it is; and
-# the lowest quantity above those.
+# For each of the events $1: its version, the lowest quantity above its budget, from $2, for which a booking waits, and
+# the first bookings in line of each quantity, as many as the budget may serve.
 _LINES = f"""
 SELECT events.id, events.version, (
-    SELECT min(quantity) FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity > room
+    SELECT min(quantity) FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity > budget
 ), {columns("waits", BOOKING_COLUMNS)}
-FROM unnest($1::text[], $2::integer[]) AS wanted (event, room) JOIN events ON events.id = wanted.event
+FROM unnest($1::text[], $2::integer[]) AS wanted (event, budget) JOIN events ON events.id = wanted.event
 LEFT JOIN LATERAL (
     WITH RECURSIVE sizes AS (
         SELECT min(quantity) AS quantity FROM bookings WHERE state = 'waiting' AND event = wanted.event
@@ -31,17 +31,17 @@ LEFT JOIN LATERAL (
             SELECT min(quantity) FROM bookings
             WHERE state = 'waiting' AND event = wanted.event AND quantity > sizes.quantity
         )
-        FROM sizes WHERE quantity < room
+        FROM sizes WHERE quantity < budget
     )
     SELECT first.* FROM sizes, LATERAL (
         SELECT * FROM bookings WHERE state = 'waiting' AND event = wanted.event AND quantity = sizes.quantity
-        ORDER BY version LIMIT wanted.room / sizes.quantity
+        ORDER BY version LIMIT wanted.budget / sizes.quantity
     ) AS first
-    WHERE sizes.quantity <= room
+    WHERE sizes.quantity <= budget
 ) AS waits ON true
 """
-# The places in the lines of the events $1 of those who joined at the versions $2, and which versions of the events show
-# them there. A line is read once, as far as the last of them.
+# The positions of the bookings that joined the lines of the events $1 at the versions $2, and the version of each event
+# when that was read. Each line is read once, up to the last of these bookings.
 _POSITIONS = """
 SELECT event, events.version, joined, (sum((
     SELECT count(*) FROM bookings
@@ -54,26 +54,28 @@ FROM (
 """
 
 
-async def load_lines(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> set[str]:
+async def load_waiting_lists(connection: PooledConnection, reads: ReadSet, working_set: WorkingSet) -> set[str]:
     """Load the lines of the events in a working set, as far as it needs them, and the buyers in them into ``reads``.
 
     Returns the events that have changed since they were read, whose lines are missing.
     """
-    room = reads.room(working_set.events, working_set)
-    lines: dict[str, list[Booking]] = {event: [] for event in room}
+    budget = reads.offer_budgets(working_set.events, working_set)
+    lines: dict[str, list[Booking]] = {event: [] for event in budget}
     # If nothing can be offered, nothing is read.
-    unread = dict.fromkeys(room, 1.0)
+    unread = dict.fromkeys(budget, 1.0)
     changed = set()
-    if any(room.values()):
-        for event, version, quantity, *row in await connection.fetch(_LINES, list(room), list(room.values())):
+    if any(budget.values()):
+        for event, version, quantity, *row in await connection.fetch(_LINES, list(budget), list(budget.values())):
             unread[event] = math.inf if quantity is None else quantity
             if version != working_set.events[event].version:
                 changed.add(event)
             elif row[0] is not None:
                 booking = booking_of(row)
                 lines[event].append(working_set.bookings.setdefault(booking.id, booking))
-    working_set.lines = {
-        event: Line(waiting, room[event], unread[event]) for event, waiting in lines.items() if event not in changed
+    working_set.waiting_lists = {
+        event: WaitingList(waiting, budget[event], unread[event])
+        for event, waiting in lines.items()
+        if event not in changed
     }
     # Those whose turn comes must not have more than the limit by then.
     for booking in working_set.bookings.values():
