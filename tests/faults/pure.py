@@ -17,6 +17,7 @@ from ticketd.commits.catalogue import Catalogue
 from ticketd.config import Limits
 from ticketd.model import TICKET_CHARS, Booking, Event, Redemption, milliseconds
 from ticketd.rules.commands import TABLE, decide_all, read_set
+from ticketd.rules.waiting import offer_budgets
 from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import ReadSet, WorkingSet
 from ticketd.serving.session import Session
@@ -167,7 +168,7 @@ class Ledger:
         reads.events |= {booking.event for booking in working_set.bookings.values()}
         working_set.events = _copies(self._events, reads.events)
         working_set.removed = self._removed & reads.removals
-        for event_id in reads.offer_budgets(working_set.events, working_set):
+        for event_id in offer_budgets(reads, working_set.events, working_set):
             waiting = [each.id for each in self._bookings.values() if (each.event, each.state) == (event_id, "waiting")]
             working_set.bookings = _copies(self._bookings, waiting) | working_set.bookings
             working_set.waiting_lists[event_id] = WaitingList(working_set.bookings[booking] for booking in waiting)

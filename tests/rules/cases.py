@@ -10,7 +10,7 @@ import msgspec
 
 from ticketd.model import Booking, BookingState, Event, milliseconds
 from ticketd.rules.commands import TABLE, decide_all, read_set
-from ticketd.rules.waiting import next_turn
+from ticketd.rules.waiting import next_turn, offer_budgets
 from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import Adopt, LedgerRequest, WorkingSet
 from ticketd.wire.replies import (
@@ -103,7 +103,7 @@ def loaded(rows: WorkingSet, requests: Iterable[LedgerRequest], passed: timedelt
     some.bookings = {id: full.bookings[id] for id in reads.bookings | reads.new_bookings if id in full.bookings}
     named = {*reads.events, *(booking.event for booking in some.bookings.values())}
     some.events = {id: full.events[id] for id in named if id in full.events}
-    for id, tickets in reads.offer_budgets(some.events, some).items():
+    for id, tickets in offer_budgets(reads, some.events, some).items():
         of_quantity: dict[int, list[Booking]] = {}
         for booking in line_of(full, id):
             of_quantity.setdefault(booking.quantity, []).append(some.bookings.get(booking.id, booking))

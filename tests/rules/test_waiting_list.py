@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.rules.cases import DATE
 from ticketd.model import Booking, Event, milliseconds
 from ticketd.rules.commands import decide_all, read_set
-from ticketd.rules.waiting import serve
+from ticketd.rules.waiting import offer_budgets, serve
 from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX, WaitingList
 from ticketd.rules.working_set import LedgerRequest, ReadSet, WorkingSet
 from ticketd.wire.requests import Amend, Book, Cancel, Confirm, Extend, Hold, Redeem, Release, Show
@@ -108,7 +108,7 @@ def budget(event: Event, *requests: LedgerRequest, due: int = 0) -> int:
     }
     working_set.due = {"e": due} if due else {}
     reads.events.add("e")
-    return reads.offer_budgets({"e": event}, working_set)["e"]
+    return offer_budgets(reads, {"e": event}, working_set)["e"]
 
 
 def event(available: int, *, paused: bool = False) -> Event:
@@ -151,16 +151,16 @@ def test_the_lines_of_all_events_share_the_room_of_a_batch() -> None:
     events = {id: msgspec.structs.replace(event(tickets), id=id) for id, tickets in available.items()}
     reads.events |= events.keys()
     # Those that need least come first. One gets all that it needs, or nothing.
-    assert reads.offer_budgets(events, working_set) == available | {"large": OFFERED_PER_BATCH_MAX, "larger": 0}
+    assert offer_budgets(reads, events, working_set) == available | {"large": OFFERED_PER_BATCH_MAX, "larger": 0}
     events["second"].available += 1
-    assert reads.offer_budgets(events, working_set) == available | {"second": 902, "large": 0, "larger": 0}
+    assert offer_budgets(reads, events, working_set) == available | {"second": 902, "large": 0, "larger": 0}
     # Of a line of which nothing was read, nobody knows who would be the first.
     line = read_for(0, waiting([7]))
     assert line.may_be_unread(7)
     assert not line.may_be_unread(6)
     # Each batch may name the others, and may not offer any of their tickets, since only large parties wait for them.
     reads.turns = {"large"}
-    assert reads.offer_budgets(events, working_set) == dict.fromkeys(available, 0) | {"large": OFFERED_PER_BATCH_MAX}
+    assert offer_budgets(reads, events, working_set) == dict.fromkeys(available, 0) | {"large": OFFERED_PER_BATCH_MAX}
 
 
 def test_one_of_the_lines_in_which_many_may_be_over_the_limit_is_read_further() -> None:
@@ -169,8 +169,8 @@ def test_one_of_the_lines_in_which_many_may_be_over_the_limit_is_read_further() 
     limited = {id: msgspec.structs.replace(each, per_buyer=4) for id, each in unlimited.items()}
     reads = ReadSet()
     reads.events, reads.turns = set(limited), {"b", "c"}
-    assert reads.offer_budgets(unlimited, working_set) == {"a": 1, "b": 2, "c": 3}
-    assert reads.offer_budgets(limited, working_set) == {"a": 1, "b": OFFERED_PER_BATCH_MAX - 4, "c": 3}
+    assert offer_budgets(reads, unlimited, working_set) == {"a": 1, "b": 2, "c": 3}
+    assert offer_budgets(reads, limited, working_set) == {"a": 1, "b": OFFERED_PER_BATCH_MAX - 4, "c": 3}
 
 
 def calls_of_a_batch(events: int, requests: int) -> int:

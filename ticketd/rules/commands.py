@@ -295,5 +295,6 @@ def decide_all(
     actors = repeat(None, len(requests)) if actors is None else actors
     for request, working_set.actor in zip(requests, actors, strict=True):
         replies.append(TABLE[type(request)].decide(working_set, request))  # type: ignore[misc]
-        waiting.serve_changed(working_set)
+        if working_set.changed_waiting_lists:
+            waiting.serve_changed(working_set)
     return replies

@@ -1,7 +1,5 @@
 """Decides ``book``, ``hold`` and ``wait``: new bookings, and why they are refused."""
 
-from collections.abc import Callable
-
 import msgspec
 from msgspec import UNSET
 
@@ -11,7 +9,7 @@ from ticketd.rules.showing import booking_reply, no_event, wait_hint
 from ticketd.rules.waiting import serve
 from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import WorkingSet
-from ticketd.wire.replies import ErrorReply, Reply
+from ticketd.wire.replies import BookingReply, ErrorReply, Reply
 from ticketd.wire.requests import Book, Hold, Wait
 
 NewBooking = Book | Hold | Wait
@@ -19,46 +17,40 @@ NewBooking = Book | Hold | Wait
 
 def book(working_set: WorkingSet, request: Book) -> Reply:
     """Sell tickets."""
-    made = _make(working_set, request, "confirmed", None, _why_not_sold)
-    return booking_reply(made) if isinstance(made, Booking) else made
+    return _make(working_set, request, "confirmed", None)
 
 
 def hold(working_set: WorkingSet, request: Hold) -> Reply:
     """Reserve tickets for ``seconds``."""
-    made = _make(working_set, request, "held", request.seconds, _why_not_sold)
-    return booking_reply(made) if isinstance(made, Booking) else made
+    return _make(working_set, request, "held", request.seconds)
 
 
 def wait(working_set: WorkingSet, request: Wait) -> Reply:
     """Put a booking at the end of the waiting list. If its tickets are there, and it is its turn, it gets them now."""
-    made = _make(working_set, request, "waiting", request.seconds, _why_not_waiting)
-    if not isinstance(made, Booking):
-        return made
-    event = working_set.events[made.event]
-    working_set.waiting_lists.setdefault(event.id, WaitingList()).add(made)
+    reply = _make(working_set, request, "waiting", request.seconds)
+    if not isinstance(reply, BookingReply) or reply.replayed:
+        return reply
+    event, booking = working_set.events[request.event], working_set.bookings[reply.id]
+    working_set.waiting_lists.setdefault(event.id, WaitingList()).add(booking)
     serve(working_set, event)
-    reply = booking_reply(made)
-    if made.state == "waiting":
-        reply.position = event.waiting
+    if booking.state != "waiting":
+        return booking_reply(booking)
+    reply.position = event.waiting
     return reply
 
 
-def _make(
-    working_set: WorkingSet,
-    request: NewBooking,
-    state: BookingState,
-    seconds: int | None,
-    refuse: Callable[[WorkingSet, Event, NewBooking], ErrorReply | None],
-) -> Booking | Reply:
-    """Return a new booking, a refusal, or the first reply again if the same request was sent before."""
-    id, quantity = str(request.booking), request.quantity
+def _make(working_set: WorkingSet, request: NewBooking, state: BookingState, seconds: int | None) -> Reply:
+    """Return the reply that shows a new booking, a refusal, or the first reply again if this was asked for before."""
+    id, quantity, now = str(request.booking), request.quantity, working_set.now
     if known := working_set.bookings.get(id):
         return _earlier_reply(known, request, seconds)
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)
-    if refusal := _not_for_sale(event, request, working_set.now) or refuse(working_set, event, request):
+    if refusal := _why_not_waiting(event, request, now) if state == "waiting" else _why_not_sold(event, request, now):
         return refusal
+    if event.id in working_set.unserved and state != "waiting":
+        return waiting_list_first(event)
     if seconds is not None and seconds > working_set.hold_seconds_total_max:
         longest = working_set.hold_seconds_total_max
         return ErrorReply("bad_request", f"seconds must be at most {longest} here, the longest that a hold may last")
@@ -67,7 +59,6 @@ def _make(
         if not working_set.grant(event, buyer, quantity):
             return over_limit(working_set, event, buyer)
         working_set.own(event.id, buyer, quantity)
-    now = working_set.now
     tickets: list[str] = []
     expires: int | None = None
     if state == "confirmed":
@@ -94,7 +85,7 @@ def _make(
     )
     working_set.put_event(event)
     working_set.put_booking(booking)
-    return booking
+    return booking_reply(booking)
 
 
 def _earlier_reply(known: Booking, request: NewBooking, seconds: int | None) -> Reply:
@@ -147,14 +138,10 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
     return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
 
 
-def _why_not_sold(working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
-    """Return why this many tickets of an event cannot be sold or held now, or None."""
-    if refusal := _sold_out(event, request):
+def _why_not_sold(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
+    """Return why an event cannot be booked or held now, whatever its buyer has already, or None."""
+    if refusal := _not_for_sale(event, request, now):
         return refusal
-    return waiting_list_first(event) if event.id in working_set.unserved else None
-
-
-def _sold_out(event: Event, request: NewBooking) -> ErrorReply | None:
     if request.quantity > event.available:
         left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
         # Nobody can wait for more tickets than there are in all.
@@ -164,8 +151,10 @@ def _sold_out(event: Event, request: NewBooking) -> ErrorReply | None:
     return None
 
 
-def _why_not_waiting(_working_set: WorkingSet, event: Event, request: NewBooking) -> ErrorReply | None:
-    """Return why nobody can wait for this many tickets of an event, or None."""
+def _why_not_waiting(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
+    """Return why nobody can wait for this many tickets of an event, whatever the buyer has already, or None."""
+    if refusal := _not_for_sale(event, request, now):
+        return refusal
     if request.quantity > event.capacity:
         message = f"event {event.id} has {event.capacity} tickets in all, so nobody can wait for {request.quantity}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
@@ -212,17 +201,13 @@ def is_refused(memory: Memory, request: Book | Hold) -> bool:
     if request.booking is not UNSET:
         return False
     event = memory.event(request.event)
-    refused = event is None or _refusal(event, request, memory.now()) is not None
+    refused = event is None or _why_not_sold(event, request, memory.now()) is not None
     return refused and memory.is_settled(request.event)
 
 
 def refuse(memory: Memory, request: Book | Hold) -> Reply:
     """Return the refusal for a booking for which ``is_refused`` holds."""
     event = memory.event(request.event)
-    refusal = _refusal(event, request, memory.now()) if event else no_event(request.event)
+    refusal = _why_not_sold(event, request, memory.now()) if event else no_event(request.event)
     # It is no longer refused: its sale has opened since ``is_refused``.
     return refusal or ErrorReply("busy", "the sale begins at this moment; try again", retry_after=0.1)
-
-
-def _refusal(event: Event, request: Book | Hold, now: int) -> ErrorReply | None:
-    return _not_for_sale(event, request, now) or _sold_out(event, request)

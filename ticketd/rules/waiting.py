@@ -5,8 +5,50 @@ its tickets: they are held for it. So smaller parties may overtake a large one. 
 them waits for, and may be sold to anybody.
 """
 
+from collections import Counter
+from collections.abc import Mapping
+
 from ticketd.model import Booking, Change, Event
-from ticketd.rules.working_set import WorkingSet
+from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX
+from ticketd.rules.working_set import ReadSet, WorkingSet
+
+
+def offer_budgets(reads: ReadSet, events: Mapping[str, Event], working_set: WorkingSet) -> dict[str, int]:
+    """Return how many tickets a batch may offer to those who wait, of each event that has a line. It reads so many.
+
+    Each event gets all that it needs, up to OFFERED_PER_BATCH_MAX. Once that many are given out, the others get
+    nothing in this batch. Events in ``turns`` come first, since any batch may name the others again; then those
+    that need least, so that they do not wait for the many batches of a large one. ``due`` and the bookings of the
+    read set must be in the working set.
+    """
+    ids = reads.events.union([booking.event for booking in working_set.bookings.values()])
+    waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
+    if not waited_for:
+        return {}
+    freed = Counter(working_set.due)
+    for id in reads.freed:
+        # A booking that leaves the line lets others move up. One that joins may get tickets now, and free them.
+        if booking := working_set.bookings.get(id):
+            freed[booking.event] += booking.quantity
+        elif joins := reads.joining.get(id):
+            freed[joins[0]] += joins[1]
+    budgets: dict[str, int] = {}
+    for event in waited_for:
+        added = reads.capacities.get(event.id, 0) - event.capacity
+        budgets[event.id] = event.available + freed[event.id] + max(0, added)
+        if not event.is_on_sale(working_set.now) and event.id not in reads.amended:
+            # Nothing can be offered, so nothing is read: a long line must not make redeeming at the doors slower.
+            budgets[event.id] = 0
+    left = OFFERED_PER_BATCH_MAX
+    in_order = sorted(budgets, key=lambda id: (id not in reads.turns, budgets[id]))
+    for id in in_order:
+        # A part of what it needs could leave the first in line unread: see ``WaitingList.may_be_unread``.
+        budgets[id] = min(budgets[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
+        left -= budgets[id]
+    # If the limit was lowered, many may have to leave the line before anybody gets a ticket.
+    if long := next((id for id in in_order if id in reads.turns and budgets[id] and events[id].per_buyer), None):
+        budgets[long] += max(0, left)
+    return budgets
 
 
 def serve_all(working_set: WorkingSet) -> None:

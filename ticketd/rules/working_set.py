@@ -5,14 +5,13 @@ ledger saves the changes.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from msgspec import Struct
 
 from ticketd.model import HOLD_SECONDS_TOTAL_MAX_DEFAULT, TICKETS_PER_BOOKING_MAX, Booking, Change, Event, Redemption
-from ticketd.rules.waiting_list import OFFERED_PER_BATCH_MAX, WaitingList
+from ticketd.rules.waiting_list import WaitingList
 from ticketd.wire.replies import BackupReply, ErrorReply
 from ticketd.wire.requests import Request
 
@@ -102,43 +101,6 @@ class ReadSet:
             for id, of in buyers.items()
             if (event := events.get(id)) and (event.per_buyer is not None or id in self.limited)
         }
-
-    def offer_budgets(self, events: Mapping[str, Event], working_set: "WorkingSet") -> dict[str, int]:
-        """Return how many tickets may be offered to those who wait, of each event that has a line.
-
-        Each event gets all that it needs, up to OFFERED_PER_BATCH_MAX. Once that many are given out, the others get
-        nothing in this batch. Events in ``turns`` come first, since any batch may name the others again; then those
-        that need least, so that they do not wait for the many batches of a large one. ``due`` and the bookings of the
-        read set must be in the working set.
-        """
-        ids = self.events.union([booking.event for booking in working_set.bookings.values()])
-        waited_for = [event for id in ids if (event := events.get(id)) and event.waiting]
-        if not waited_for:
-            return {}
-        freed = Counter(working_set.due)
-        for id in self.freed:
-            # A booking that leaves the line lets others move up. One that joins may get tickets now, and free them.
-            if booking := working_set.bookings.get(id):
-                freed[booking.event] += booking.quantity
-            elif joins := self.joining.get(id):
-                freed[joins[0]] += joins[1]
-        budget: dict[str, int] = {}
-        for event in waited_for:
-            added = self.capacities.get(event.id, 0) - event.capacity
-            budget[event.id] = event.available + freed[event.id] + max(0, added)
-            if not event.is_on_sale(working_set.now) and event.id not in self.amended:
-                # Nothing can be offered, so nothing is read: a long line must not make redeeming at the doors slower.
-                budget[event.id] = 0
-        left = OFFERED_PER_BATCH_MAX
-        in_order = sorted(budget, key=lambda id: (id not in self.turns, budget[id]))
-        for id in in_order:
-            # A part of what it needs could leave the first in line unread: see ``WaitingList.may_be_unread``.
-            budget[id] = min(budget[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
-            left -= budget[id]
-        # If the limit was lowered, many may have to leave the line before anybody gets a ticket.
-        if long := next((id for id in in_order if id in self.turns and budget[id] and events[id].per_buyer), None):
-            budget[long] += max(0, left)
-        return budget
 
 
 class WorkingSet:

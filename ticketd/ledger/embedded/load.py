@@ -10,6 +10,7 @@ import msgspec
 
 from ticketd.ledger.rows import BOOKING_COLUMNS, REDEMPTION_COLUMNS, booking_of
 from ticketd.model import TICKETS_PER_BOOKING_MAX, Booking, Event, Redemption
+from ticketd.rules.waiting import offer_budgets
 from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import BOOKINGS_SEARCHED, Page, ReadSet, WorkingSet
 
@@ -66,7 +67,7 @@ def load(
         for row in _select(connection, _SELECT_BOOKINGS, wanted):
             bookings[row[0]] = booking_of(row)
         reads.events.update([booking.event for booking in bookings.values()])
-    if serves_waiting_lists and (budgets := reads.offer_budgets(events, working_set)):
+    if serves_waiting_lists and (budgets := offer_budgets(reads, events, working_set)):
         _load_waiting_lists(connection, working_set, budgets)
         # Those whose turn comes must not have more than the limit by then.
         for booking in working_set.bookings.values():

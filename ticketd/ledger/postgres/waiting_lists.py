@@ -6,6 +6,7 @@ from ticketd.ledger.postgres.connection import PooledConnection
 from ticketd.ledger.postgres.sql import BEGAN, columns
 from ticketd.ledger.rows import BOOKING_COLUMNS, booking_of
 from ticketd.model import Booking
+from ticketd.rules.waiting import offer_budgets
 from ticketd.rules.waiting_list import WaitingList
 from ticketd.rules.working_set import ReadSet, WorkingSet
 
@@ -59,7 +60,7 @@ async def load_waiting_lists(connection: PooledConnection, reads: ReadSet, worki
 
     Returns the events that have changed since they were read, whose lines are missing.
     """
-    budget = reads.offer_budgets(working_set.events, working_set)
+    budget = offer_budgets(reads, working_set.events, working_set)
     lines: dict[str, list[Booking]] = {event: [] for event in budget}
     # If nothing can be offered, nothing is read.
     unread = dict.fromkeys(budget, 1.0)
