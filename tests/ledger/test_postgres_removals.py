@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from tests.faketime import Clock
 from tests.ledger.test_postgres_locks import until_somebody_waits_for_a_lock
@@ -67,6 +68,43 @@ async def test_a_look_under_way_does_not_remove_what_was_made_again(database: st
     assert [event.id for event in catalogue.events()] == ["jazz"]
     await other.close()
     await ledger.close()
+
+
+@pytest.mark.parametrize("asks", ["books", "is shown a booking"])
+async def test_a_look_under_way_does_not_take_an_event_back_that_was_made_again(database: str, asks: str) -> None:
+    clock = Clock()
+    storage = PostgresStorage(database, clock)
+    ledger, elsewhere = await storage.open(), await storage.open()
+    assert isinstance(ledger, SharedLedger)
+    jazz = Create("Jazz", clock.time, 10, "jazz")
+    catalogue = Catalogue((await transact(ledger, [jazz])).events)
+    await elsewhere.events()
+    await transact(elsewhere, [Delete("jazz"), jazz])
+    other = await asyncpg.connect(database)
+    await other.execute(SLOW_CLOCK)
+    looking = asyncio.create_task(ledger.fetch_changes())
+    await until_somebody_waits_for_a_lock(other)
+    # With a refusal, the time is asked of the database before, by another function.
+    requests = [Book("jazz", 1, booking="a"), Book("jazz", 10, booking="b")]
+    if asks == "books":
+        answers = await transact(ledger, requests)
+    else:
+        await transact(elsewhere, requests)
+        answers = await result_of(ledger.read, [Show("jazz", kind="booking")])
+    catalogue.publish(answers.events)
+    await other.execute("SELECT pg_advisory_unlock(7)")
+    for _ in range(2):
+        assert [(event.available, event.version) for event in catalogue.events()] == [(9, 1)]
+        changes = await looking
+        catalogue.remove(changes.removed)
+        catalogue.publish(changes.events)
+        looking = asyncio.create_task(ledger.fetch_changes())
+    assert [(event.available, event.version) for event in catalogue.events()] == [(9, 1)]
+    # The second look has told of the removal, and no other tells of it again.
+    assert (changes.removed, (await looking).removed) == ({"jazz"}, set())
+    await other.close()
+    await ledger.close()
+    await elsewhere.close()
 
 
 # Only what loads bookings asks for this time. It has its snapshot already, and waits.

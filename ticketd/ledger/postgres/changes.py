@@ -1,7 +1,9 @@
 """Owns how a daemon learns what others have changed: events, and which of them were removed.
 
 A look for changes is one statement, so one snapshot. What this daemon commits while a look is under way may be in it or
-not, and so may an answer that was loaded before: what was removed must not come back by either.
+not, and so may an answer that was loaded before: what was removed must not come back by either. An event that was
+removed and created anew begins again with version 0. So what this daemon has answered of it meanwhile may be later than
+the look, although its version is lower than what was known: the next look tells.
 """
 
 import asyncio
@@ -60,13 +62,13 @@ class Looks:
         self._loop = asyncio.get_running_loop()
         # The last events that were removed.
         self._removals: dict[str, _Removal] = {}
-        # What this daemon has created since the last look began.
-        self._created: set[str] = set()
+        # The events that this daemon has shown in answers since the last look began.
+        self._shown: set[str] = set()
 
-    def note(self, removed: Iterable[str], created: Iterable[str]) -> None:
-        """Note the events that this daemon has removed or created."""
+    def note(self, removed: Iterable[str], shown: Iterable[str]) -> None:
+        """Note the events that this daemon has removed, and those that an answer shows."""
         self._remember(dict.fromkeys(removed))
-        self._created.update(created)
+        self._shown.update(shown)
 
     async def look(self, connection: PooledConnection) -> Look:
         """Return what has changed since the last look on the connection. The first time, all events count as changed.
@@ -74,11 +76,11 @@ class Looks:
         Raises LedgerUnavailableError, and CannotOpenError if a newer ticketd has upgraded the tables.
         """
         began = self._loop.time()
-        self._created.clear()
+        self._shown.clear()
         lately = [id for id, removal in self._removals.items() if removal.learned > began - LATE_SECONDS_MAX]
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
             rows = await connection.fetch(_CHANGES, connection.seen_xmin, lately)
-        now, connection.seen_xmin, next_expiry, version, standby_is_away, removals, there = rows[0][:7]
+        now, xmin, next_expiry, version, standby_is_away, removals, there = rows[0][:7]
         if version != SCHEMA_VERSION:
             raise CannotOpenError(
                 f"the ledger in the database {self._pool.name} has schema {version} now, and this ticketd knows"
@@ -90,9 +92,12 @@ class Looks:
         # A connection reports a removal at least once. The second time, it must not remove the event that was created
         # with its id since.
         new = {id: transaction for id, transaction in removals if self._transaction(id) != transaction}
-        self._remember(new)
+        clear = {id: transaction for id, transaction in new.items() if id not in self._shown}
+        self._remember(clear)
+        if len(clear) == len(new):
+            connection.seen_xmin = xmin
         # What was created meanwhile may not be in it yet.
-        removed = (new.keys() | set(lately).difference(there)) - self._created
+        removed = clear.keys() | set(lately).difference(there, self._shown)
         for id in removed:
             self._known.events.pop(id, None)
         self._known.events.update((event.id, event) for event in events)

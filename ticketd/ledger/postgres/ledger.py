@@ -88,11 +88,11 @@ class PostgresLedger:
         self._outcomes = Outcomes(pool, commit_seconds_max)
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
-        self._reads = Reads(pool, self._tasks)
         # Not known yet. With 0, the first batch sweeps.
         self.next_expiry: int | None = 0
         self._known = Known()
         self._looks = Looks(pool, self._known)
+        self._reads = Reads(pool, self._tasks, self._looks)
         # The time of the database when the loop's clock was 0, in milliseconds since 1970.
         self._clock_began = 0.0
 
@@ -164,6 +164,7 @@ class PostgresLedger:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
             await self._pool.sync(connection)
             committed = await load_committed(connection, read_set(requests))
+        self._looks.note((), committed.events)
         committed.hold_seconds_total_max = self._hold_seconds_total_max
         replies: list[Reply] = []
         for request in requests:
@@ -288,5 +289,6 @@ class PostgresLedger:
                 self.next_expiry = booking.expires if known is None else min(booking.expires, known)
         if batch.is_unserved:
             self.next_expiry = 0
-        self._looks.note(batch.answers.removed, batch.created)
-        return self._known.remember(batch.answers, batch.bookings)
+        answers = batch.answers
+        self._looks.note(answers.removed, (event.id for event in answers.events))
+        return self._known.remember(answers, batch.bookings)

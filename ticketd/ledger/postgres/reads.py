@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from ticketd.ledger.base import Answers
+from ticketd.ledger.postgres.changes import Looks
 from ticketd.ledger.postgres.load import load_committed, load_page
 from ticketd.ledger.postgres.pool import TRY_SECONDS_MAX, Pool
 from ticketd.ledger.tasks import Tasks
@@ -39,9 +40,10 @@ class _Asked(NamedTuple):
 class Reads:
     """Reads, READS_AT_ONCE statements at a time. While they are under way, clients gather for the next one."""
 
-    def __init__(self, pool: Pool, tasks: Tasks) -> None:
+    def __init__(self, pool: Pool, tasks: Tasks, looks: Looks) -> None:
         self._pool = pool
         self._tasks = tasks
+        self._looks = looks
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Asked] = deque()
         self._under_way = 0
@@ -89,6 +91,8 @@ class Reads:
     def _answer(self, batch: Sequence[_Asked], loaded: WorkingSet | Exception) -> None:
         self._under_way -= 1
         self._schedule()
+        if isinstance(loaded, WorkingSet):
+            self._looks.note((), loaded.events)
         for asked in batch:
             asked.done(loaded if isinstance(loaded, Exception) else _answers(loaded, asked.requests))
 

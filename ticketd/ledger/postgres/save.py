@@ -1,7 +1,7 @@
 """A batch: its requests are decided, its changes saved by one statement (see ``function``), its replies corrected."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -93,11 +93,6 @@ class Batch:
     def is_unserved(self) -> bool:
         """Whether more could be offered to those who wait in line than the batch offers."""
         return bool(self._working_set.unserved)
-
-    @property
-    def created(self) -> Collection[str]:
-        """The ids of the events that it creates."""
-        return [id for id in self._working_set.changed_events if self._is_new(id)]
 
     @property
     def answers(self) -> Answers:
