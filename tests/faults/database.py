@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.daemon import write_events
 from tests.faults.crowd import Crowd
 from tests.faults.fleet import Fleet
+from tests.faults.history import Operation
 from tests.faults.many import prove
 from tests.faults.workload import CAPACITIES
 from tests.postgres import Postgres
@@ -53,4 +54,9 @@ def end_again_and_again(chance: random.Random, times: int, folder: Path, postgre
                     await asyncio.to_thread(postgres.start)
 
         crowd.meet(fleet.ports, end)
-        return prove(crowd, fleet) + ended
+        return prove(crowd, fleet) + ended + Counter({"waited in vain": sum(map(_waited_in_vain, crowd.history))})
+
+
+def _waited_in_vain(operation: Operation) -> bool:
+    """Whether a request was refused since PostgreSQL was away. It may be told to try again after who waits in line."""
+    return operation.code == "busy" and "waiting list" not in str(operation.reply)

@@ -198,4 +198,5 @@ def test_stats_count_what_was_done(daemon: Daemon) -> None:
         "uptime_seconds",
         "connections",
         "busiest",
+        "slowest",
     }
