@@ -184,10 +184,11 @@ class Event(Struct, array_like=True, gc=False):
         self.available += available
         self.held += held
         self.sold += sold
-        self.waiting += waiting
         assert self.available >= 0 <= self.held
         assert self.sold >= self.sold_elsewhere
-        assert self.waiting >= 0
+        if waiting:
+            self.waiting += waiting
+            assert self.waiting >= 0
         self.version += 1
 
 

@@ -37,7 +37,7 @@ def test_counts_are_kept_of_a_bounded_number_of_events() -> None:
         activity.count_refusal(Book(f"e{number}", 1), SOLD_OUT)
     assert len(activity._events) == EVENTS_COUNTED_MAX
     # They are all in the sum.
-    assert activity.counts.refused == EVENTS_COUNTED_MAX + 10
+    assert activity.refused == EVENTS_COUNTED_MAX + 10
 
 
 def test_deleted_events_make_room_for_others() -> None:
@@ -59,7 +59,7 @@ def test_events_that_do_not_exist_take_no_memory() -> None:
         activity.count_refusal(Book(f"nowhere{number}", 1), "event_not_found")
     activity.count_refusal(Confirm("nothing"), "booking_not_found")
     assert not activity._events
-    assert activity.counts.refused == 1_001
+    assert activity.refused == 1_001
 
 
 def test_refusals_have_a_line_for_each_code_and_second(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,9 +10,10 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from heapq import nlargest
+from operator import add
+from typing import NamedTuple
 
 from msgspec import json
 
@@ -35,10 +36,9 @@ EVENTS_COUNTED_MAX = 10_000
 EVENTS_SHOWN_MAX = 100
 
 
-@dataclass(slots=True)
-class Counts:
-    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, bookings in line that were
-    offered tickets, and refused requests.
+class Counts(NamedTuple):
+    """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, and bookings in line that
+    were offered tickets.
     """
 
     commits: int = 0
@@ -47,17 +47,10 @@ class Counts:
     tickets: int = 0
     expired: int = 0
     offered: int = 0
-    refused: int = 0
 
-    def add(self, more: "Counts") -> None:
-        """Add other counts to these."""
-        self.commits += more.commits
-        self.changes += more.changes
-        self.bookings += more.bookings
-        self.tickets += more.tickets
-        self.expired += more.expired
-        self.offered += more.offered
-        self.refused += more.refused
+    def plus(self, more: "Counts") -> "Counts":
+        """Return the sums."""
+        return Counts(*map(add, self, more))
 
 
 class Activity:
@@ -72,6 +65,8 @@ class Activity:
         self._lines_max = math.inf if logs_each else LINES_PER_SECOND_MAX
         # Since the start.
         self.counts = Counts()
+        # Refused requests.
+        self.refused = 0
         self.timings = Timings()
         # Requests by their kinds, but for those that are answered from memory, or not submitted at all. A Counter would
         # take three times as long.
@@ -96,16 +91,15 @@ class Activity:
         served = len(answers.offered) + len(answers.evicted)
         if self._lines + len(answers.replies) + len(answers.expired) + served <= self._lines_max:
             lines = [f"expired event={event_id} tickets={tickets}" for event_id, tickets in answers.expired.items()]
-        expired = sum(answers.expired.values())
-        done = Counts(1 if answers.changed else 0, served, expired=expired, offered=len(answers.offered))
+        changes, bookings = served, 0
         sold: defaultdict[str, int] = defaultdict(int)
         held: defaultdict[str, int] = defaultdict(int)
         replies = iter(answers.replies)
         requests = self.requests
         for submission in batch.submissions:
             by = _name(submission) if lines is not None else ""
-            for request in submission.requests:
-                kind, reply = type(request), next(replies)
+            for request, reply in zip(submission.requests, replies, strict=False):
+                kind = type(request)
                 requests[kind] += 1
                 if type(reply) is ErrorReply:
                     self.count_refusal(request, reply.code)
@@ -113,10 +107,10 @@ class Activity:
                 row = TABLE[kind]
                 if row.verb is None or getattr(reply, "replayed", False):
                     continue
-                done.changes += 1
+                changes += 1
                 if type(reply) is BookingReply:
                     if row.sells:
-                        done.bookings += 1
+                        bookings += 1
                         sold[reply.event] += reply.quantity
                     elif kind is Hold:
                         held[reply.event] += reply.quantity
@@ -126,16 +120,17 @@ class Activity:
             held[booking.event] += booking.quantity
         if lines is not None:
             lines += map(_describe_served, (*answers.offered, *answers.evicted))
-        done.tickets = sum(sold.values())
+        tickets, expired = sum(sold.values()), sum(answers.expired.values())
+        done = Counts(int(answers.changed), changes, bookings, tickets, expired, len(answers.offered))
         self._count_tickets(sold, held, answers.expired)
-        self.counts.add(done)
+        self.counts = self.counts.plus(done)
         if answers.changed:
             self._record_time(batch, len(answers.replies), now, ended)
         if lines:
             self._lines += len(lines)
             log.info("%s", "\n".join(lines))
         elif lines is None:
-            self._unlogged.add(done)
+            self._unlogged = self._unlogged.plus(done)
 
     def _record_time(self, batch: Batch, requests: int, now: float, ended: float) -> None:
         seconds, sync_seconds = ended - batch.began, ended - batch.decided
@@ -159,7 +154,7 @@ class Activity:
 
     def count_refusal(self, request: LedgerRequest, code: str) -> None:
         """Count a request that was refused."""
-        self.counts.refused += 1
+        self.refused += 1
         self._refused[type(request), code] += 1
         event_id = getattr(request, "event", None)
         # Who may do nothing with an event must not use up the counts of others.

@@ -7,6 +7,7 @@ at most. Nothing here waits; the time is passed in.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from msgspec import Struct
 
@@ -16,6 +17,8 @@ from ticketd.errors import Code
 from ticketd.rules.commands import TABLE
 from ticketd.rules.working_set import LedgerRequest
 from ticketd.wire.replies import ErrorReply, Reply
+
+_actor = attrgetter("actor")
 
 
 class Submission(Struct, eq=False):
@@ -59,8 +62,9 @@ class Batch:
 
     def actors(self) -> list[str | None] | None:
         """Return the names of those who sent the requests, in order; None if no name is known."""
-        actors = [submission.actor for submission in self.submissions for _ in submission.requests]
-        return actors if any(actors) else None
+        if not any(map(_actor, self.submissions)):
+            return None
+        return [submission.actor for submission in self.submissions for _ in submission.requests]
 
     def remove_empty(self) -> list[Submission]:
         """Remove and return the submissions without requests."""

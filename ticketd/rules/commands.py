@@ -86,11 +86,9 @@ class Row(NamedTuple):
 
 def _event(reads: ReadSet, request: Amend) -> None:
     reads.events.add(request.event)
-    reads.amended.add(request.event)
     if request.per_buyer:
         reads.limited.add(request.event)
-    if request.capacity:
-        reads.capacities[request.event] = max(request.capacity, reads.capacities.get(request.event, 0))
+    reads.amended[request.event] = max(request.capacity or 0, reads.amended.get(request.event, 0))
 
 
 def _event_to_delete(reads: ReadSet, request: Delete) -> None:

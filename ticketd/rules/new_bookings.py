@@ -47,9 +47,9 @@ def _make(working_set: WorkingSet, request: NewBooking, state: BookingState, sec
     event = working_set.events.get(request.event)
     if event is None:
         return no_event(request.event)
-    if refusal := _why_not_waiting(event, request, now) if state == "waiting" else _why_not_sold(event, request, now):
+    if refusal := _refusal(event, request, now):
         return refusal
-    if event.id in working_set.unserved and state != "waiting":
+    if working_set.unserved and event.id in working_set.unserved and state != "waiting":
         return waiting_list_first(event)
     if seconds is not None and seconds > working_set.hold_seconds_total_max:
         longest = working_set.hold_seconds_total_max
@@ -115,7 +115,8 @@ def _parameters(booking: Booking) -> str:
     return f"{booking.quantity} of event {booking.event}, {how} for {booking.seconds} s"
 
 
-def _not_for_sale(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
+def _refusal(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
+    """Return why nobody can have this, whatever the buyer has already, or None."""
     if not event.is_on_sale(now):
         return _not_on_sale(event, now)
     if event.per_buyer is not None and request.buyer is UNSET:
@@ -123,7 +124,9 @@ def _not_for_sale(event: Event, request: NewBooking, now: int) -> ErrorReply | N
             f"event {event.id} limits how many tickets a buyer may have, so name the buyer, such as an order number"
         )
         return ErrorReply("bad_request", message)
-    return None
+    if type(request) is Wait:
+        return _why_not_waiting(event, request)
+    return _sold_out(event, request) if request.quantity > event.available else None
 
 
 def _not_on_sale(event: Event, now: int) -> ErrorReply:
@@ -138,23 +141,15 @@ def _not_on_sale(event: Event, now: int) -> ErrorReply:
     return ErrorReply("not_on_sale", message, available=event.available, version=event.version, opens=opens)
 
 
-def _why_not_sold(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
-    """Return why an event cannot be booked or held now, whatever its buyer has already, or None."""
-    if refusal := _not_for_sale(event, request, now):
-        return refusal
-    if request.quantity > event.available:
-        left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
-        # Nobody can wait for more tickets than there are in all.
-        hint = f"; {wait_hint(event, request.quantity)}" if request.quantity <= event.capacity else ""
-        message = f"event {event.id} has {left}{hint}"
-        return ErrorReply("sold_out", message, available=event.available, version=event.version)
-    return None
+def _sold_out(event: Event, request: NewBooking) -> ErrorReply:
+    left = f"{event.available} left, fewer than {request.quantity}" if event.available else "no tickets left"
+    # Nobody can wait for more tickets than there are in all.
+    hint = f"; {wait_hint(event, request.quantity)}" if request.quantity <= event.capacity else ""
+    message = f"event {event.id} has {left}{hint}"
+    return ErrorReply("sold_out", message, available=event.available, version=event.version)
 
 
-def _why_not_waiting(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
-    """Return why nobody can wait for this many tickets of an event, whatever the buyer has already, or None."""
-    if refusal := _not_for_sale(event, request, now):
-        return refusal
+def _why_not_waiting(event: Event, request: Wait) -> ErrorReply | None:
     if request.quantity > event.capacity:
         message = f"event {event.id} has {event.capacity} tickets in all, so nobody can wait for {request.quantity}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
@@ -201,13 +196,13 @@ def is_refused(memory: Memory, request: Book | Hold) -> bool:
     if request.booking is not UNSET:
         return False
     event = memory.event(request.event)
-    refused = event is None or _why_not_sold(event, request, memory.now()) is not None
+    refused = event is None or _refusal(event, request, memory.now()) is not None
     return refused and memory.is_settled(request.event)
 
 
 def refuse(memory: Memory, request: Book | Hold) -> Reply:
     """Return the refusal for a booking for which ``is_refused`` holds."""
     event = memory.event(request.event)
-    refusal = _why_not_sold(event, request, memory.now()) if event else no_event(request.event)
+    refusal = _refusal(event, request, memory.now()) if event else no_event(request.event)
     # It is no longer refused: its sale has opened since ``is_refused``.
     return refusal or ErrorReply("busy", "the sale begins at this moment; try again", retry_after=0.1)

@@ -34,7 +34,7 @@ def offer_budgets(reads: ReadSet, events: Mapping[str, Event], working_set: Work
             freed[joins[0]] += joins[1]
     budgets: dict[str, int] = {}
     for event in waited_for:
-        added = reads.capacities.get(event.id, 0) - event.capacity
+        added = reads.amended.get(event.id, 0) - event.capacity
         budgets[event.id] = event.available + freed[event.id] + max(0, added)
         if not event.is_on_sale(working_set.now) and event.id not in reads.amended:
             # Nothing can be offered, so nothing is read: a long line must not make redeeming at the doors slower.

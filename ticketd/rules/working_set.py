@@ -65,7 +65,7 @@ class ReadSet:
     ``redemptions`` are tickets, each with its booking; of the bookings ``redemptions_of``, all tickets are read.
     ``buyers`` are by event: if the event has a limit per buyer, or is one of ``limited``, it is read how many tickets
     they have. That is read for the bookings ``buyers_of`` too. ``removals`` are events that may have been removed.
-    ``amended`` are events that may be amended, and ``capacities`` their new capacities, the highest of each. Of the
+    ``amended`` are events that may be amended, with the highest of their new capacities; 0 if there is none. Of the
     bookings ``freed``, tickets may become available. ``joining`` are those that may join a line, each with its event
     and quantity. ``turns`` are the events whose tickets can be offered to those who wait, as far as the ledger
     knows. ``backup`` is the name of a backup that is to be written.
@@ -81,8 +81,7 @@ class ReadSet:
         self.buyers_of: set[str] = set()
         self.limited: set[str] = set()
         self.removals: set[str] = set()
-        self.amended: set[str] = set()
-        self.capacities: dict[str, int] = {}
+        self.amended: dict[str, int] = {}
         self.freed: set[str] = set()
         self.turns: set[str] = set()
         self.joining: dict[str, tuple[str, int]] = {}
@@ -164,7 +163,7 @@ class WorkingSet:
     def put_event(self, event: Event) -> None:
         """Record an event as changed."""
         self.events[event.id] = self.changed_events[event.id] = event
-        if event.id in self.waiting_lists:
+        if self.waiting_lists and event.id in self.waiting_lists:
             self.changed_waiting_lists.add(event.id)
 
     def put_new_event(self, event: Event) -> bool:

@@ -19,6 +19,7 @@ from ticketd.wire.roles import SAY_WHO_AT_ONCE
 STRANGER_BYTES_MAX = 1_024
 
 _BRACE = ord("{")
+_EVERYTHING = allowed("admin")
 _TLS = "this port does not speak TLS; connect without it, as ticketctl does without --tls"
 
 
@@ -91,7 +92,7 @@ class Intake:
         """Decode up to ``frames_in_flight_max`` lines. If more wait, they need the fair share."""
         decoded = 0
         gate = self._gate
-        unchecked = gate.unchecked if gate else allowed("admin")
+        unchecked = gate.unchecked if gate else _EVERYTHING
         for decoded in range(1, min(len(self._undecoded), self._limits.frames_in_flight_max) + 1):
             line = self._undecoded.popleft()
             refusal: TicketError | None = None

@@ -134,7 +134,7 @@ class Service:
             commits=counts.commits,
             bookings=counts.bookings,
             tickets=counts.tickets,
-            refused=counts.refused,
+            refused=self.committer.activity.refused,
             queued=self.committer.queued,
             watchers=self.watching,
             busiest=self.committer.activity.busiest(),

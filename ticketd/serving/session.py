@@ -53,8 +53,8 @@ class Session(Intake):
         self._watch_begins = False
         # The estimated cost of the group.
         self.rows = 0
-        # Whether the replies to the group may name people, and must not.
-        self._hides_names = False
+        # Whether the group reads the ledger.
+        self._reads = False
         # Bytes to send: joined, they are whole lines.
         self.output: list[bytes | memoryview] = []
 
@@ -69,12 +69,8 @@ class Session(Intake):
 
     def receive_replies(self, replies: Sequence[Reply]) -> None:
         """Take in replies to the first requests of the group: at least one, but none after the step "expire"."""
-        if self._hides_names:
-            hide_names(replies)
-        if replies and len(replies) == len(self.group) and self.group[-1].streams:
-            # If it is refused, the conversation goes on.
-            self._watch_begins = isinstance(replies[-1], BookingReply)
-            self.watched = replies[-1] if isinstance(replies[-1], BookingReply) else None
+        if self._reads:
+            self._receive_what_was_read(replies)
         if self._tagged:
             for reply in replies:
                 request = self._unanswered.popleft()
@@ -84,6 +80,14 @@ class Session(Intake):
             for _ in replies:
                 self._unanswered.popleft()
             self.output.append(_encode_lines(replies))
+
+    def _receive_what_was_read(self, replies: Sequence[Reply]) -> None:
+        if not self.sees_names:
+            hide_names(replies)
+        if len(replies) == len(self.group) and self.group[-1].streams:
+            # If it is refused, the conversation goes on.
+            self._watch_begins = isinstance(replies[-1], BookingReply)
+            self.watched = replies[-1] if isinstance(replies[-1], BookingReply) else None
 
     def step(self) -> Step:
         """Answer from memory as far as possible, and return what the caller must do next."""
@@ -140,7 +144,7 @@ class Session(Intake):
 
     def _make_group(self, step: Step) -> Step:
         """Put the first requests into the group, as far as the same step answers them and one commit takes them."""
-        self._hides_names = step == "read" and not self.sees_names
+        self._reads = step == "read"
         if len(self._unanswered) == 1 and isinstance(request := self._unanswered[0], Request):
             self.group, self.rows = [request], TABLE[type(request)].cost(self._memory, request)
             return step

@@ -209,8 +209,9 @@ class EmbeddedLedger:
         if due and self._waiting_lists.next_turn is not None:
             reads.turns = self._waiting_lists.due(now)
             reads.events |= reads.turns
+        serves = due and bool(self._waiting_lists)
         try:
-            load(self._connection, reads, working_set, self._events, serves_waiting_lists=due)
+            load(self._connection, reads, working_set, self._events, serves_waiting_lists=serves)
         except UNREADABLE as error:
             # A disk that cannot be read must not be written to either.
             raise LedgerFailedError(f"the ledger cannot be read: {reason(error)}") from error

@@ -26,6 +26,10 @@ class WaitingLists:
         # When tickets can next be offered to those who wait; None if that takes a request. Often asked for.
         self.next_turn = min(self._turns.values(), default=None)
 
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._versions)
+
     def due(self, now: int) -> set[str]:
         """Return the first EVENTS_PER_BATCH_MAX events of which tickets can be offered by now."""
         return set(islice((event for event, turn in self._turns.items() if turn <= now), EVENTS_PER_BATCH_MAX))
@@ -62,3 +66,5 @@ class WaitingLists:
             versions.insert(place, booking.version)
         elif known:
             del versions[place]
+        if not versions:
+            del self._versions[booking.event]
