@@ -10,10 +10,10 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from heapq import nlargest
-from operator import add
-from typing import NamedTuple
+from itertools import repeat
 
 from msgspec import json
 
@@ -36,7 +36,8 @@ EVENTS_COUNTED_MAX = 10_000
 EVENTS_SHOWN_MAX = 100
 
 
-class Counts(NamedTuple):
+@dataclass(slots=True)
+class Counts:
     """Numbers of commits, changes, bookings and tickets sold, tickets whose holds ran out, and bookings in line that
     were offered tickets.
     """
@@ -48,9 +49,14 @@ class Counts(NamedTuple):
     expired: int = 0
     offered: int = 0
 
-    def plus(self, more: "Counts") -> "Counts":
-        """Return the sums."""
-        return Counts(*map(add, self, more))
+    def add(self, commits: int, changes: int, bookings: int, tickets: int, expired: int, offered: int) -> None:
+        """Add to all of them."""
+        self.commits += commits
+        self.changes += changes
+        self.bookings += bookings
+        self.tickets += tickets
+        self.expired += expired
+        self.offered += offered
 
 
 class Activity:
@@ -88,49 +94,47 @@ class Activity:
         """
         self.log_summary(now)
         lines: list[str] | None = None
-        served = len(answers.offered) + len(answers.evicted)
-        if self._lines + len(answers.replies) + len(answers.expired) + served <= self._lines_max:
+        served = *answers.offered, *answers.evicted
+        if self._lines + len(answers.replies) + len(answers.expired) + len(served) <= self._lines_max:
             lines = [f"expired event={event_id} tickets={tickets}" for event_id, tickets in answers.expired.items()]
-        changes, bookings = served, 0
+        changes, bookings = len(served), 0
         sold: defaultdict[str, int] = defaultdict(int)
         held: defaultdict[str, int] = defaultdict(int)
-        replies = iter(answers.replies)
+        names = repeat("") if lines is None else [_name(each) for each in batch.submissions for _ in each.requests]
         requests = self.requests
-        for submission in batch.submissions:
-            by = _name(submission) if lines is not None else ""
-            for request, reply in zip(submission.requests, replies, strict=False):
-                kind = type(request)
-                requests[kind] += 1
-                if type(reply) is ErrorReply:
-                    self.count_refusal(request, reply.code)
-                    continue
-                row = TABLE[kind]
-                if row.verb is None or getattr(reply, "replayed", False):
-                    continue
-                changes += 1
-                if type(reply) is BookingReply:
-                    if row.sells:
-                        bookings += 1
-                        sold[reply.event] += reply.quantity
-                    elif kind is Hold:
-                        held[reply.event] += reply.quantity
-                if lines is not None:
-                    lines.append(f"{row.verb} {_describe(request, reply)}{by}")
+        for request, reply, by in zip(batch.requests(), answers.replies, names, strict=False):
+            kind = type(request)
+            requests[kind] += 1
+            if type(reply) is ErrorReply:
+                self.count_refusal(request, reply.code)
+                continue
+            row = TABLE[kind]
+            if row.verb is None or getattr(reply, "replayed", False):
+                continue
+            changes += 1
+            if type(reply) is BookingReply:
+                if row.sells:
+                    bookings += 1
+                    sold[reply.event] += reply.quantity
+                elif kind is Hold:
+                    held[reply.event] += reply.quantity
+            if lines is not None:
+                lines.append(f"{row.verb} {_describe(request, reply)}{by}")
         for booking in answers.offered:
             held[booking.event] += booking.quantity
         if lines is not None:
-            lines += map(_describe_served, (*answers.offered, *answers.evicted))
+            lines += map(_describe_served, served)
         tickets, expired = sum(sold.values()), sum(answers.expired.values())
-        done = Counts(int(answers.changed), changes, bookings, tickets, expired, len(answers.offered))
+        done = int(answers.changed), changes, bookings, tickets, expired, len(answers.offered)
         self._count_tickets(sold, held, answers.expired)
-        self.counts = self.counts.plus(done)
+        self.counts.add(*done)
         if answers.changed:
             self._record_time(batch, len(answers.replies), now, ended)
         if lines:
             self._lines += len(lines)
             log.info("%s", "\n".join(lines))
         elif lines is None:
-            self._unlogged = self._unlogged.plus(done)
+            self._unlogged.add(*done)
 
     def _record_time(self, batch: Batch, requests: int, now: float, ended: float) -> None:
         seconds, sync_seconds = ended - batch.began, ended - batch.decided

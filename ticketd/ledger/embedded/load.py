@@ -8,6 +8,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from ticketd.ledger.embedded.schema import IS_OWNED
 from ticketd.ledger.rows import BOOKING_COLUMNS, REDEMPTION_COLUMNS, booking_of
 from ticketd.model import TICKETS_PER_BOOKING_MAX, Booking, Event, Redemption
 from ticketd.rules.waiting import offer_budgets
@@ -33,14 +34,14 @@ SELECT of.event, wanted.value, (
             SELECT sum(json_array_length(value, '$[4]')) FROM json_each(changes) WHERE value ->> 0 = 'cancel'
         ) ELSE 0 END AS owned
         FROM bookings
-        WHERE event = of.event AND buyer = wanted.value AND state IN ('waiting', 'held', 'confirmed')
+        WHERE event = of.event AND buyer = wanted.value AND {IS_OWNED}
             AND NOT (state = 'held' AND expires <= of.ended)
         LIMIT {TICKETS_PER_BOOKING_MAX + 1}
     )
 ) AS owned
 FROM of, json_each(of.buyers) AS wanted
 WHERE EXISTS (
-    SELECT 1 FROM bookings WHERE event = of.event AND buyer = wanted.value AND state IN ('waiting', 'held', 'confirmed')
+    SELECT 1 FROM bookings WHERE event = of.event AND buyer = wanted.value AND {IS_OWNED}
 ) AND owned NOTNULL
 """
 _NEXT_QUANTITY = "SELECT min(quantity) FROM bookings WHERE event = ? AND state = 'waiting' AND quantity > ?"

@@ -12,7 +12,7 @@ import apsw
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.embedded.files import UNREADABLE, damaged, seal_path, size_of
 from ticketd.ledger.embedded.integrity import content_faults
-from ticketd.ledger.embedded.schema import APPLICATION_ID, SCHEMA_VERSION
+from ticketd.ledger.embedded.schema import APPLICATION_ID, IS_OWNED, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +23,21 @@ MIGRATIONS = {
     5: "ALTER TABLE bookings ADD COLUMN actor TEXT; ALTER TABLE redemptions ADD COLUMN actor TEXT;",
     # The waiting list. SQLite cannot alter what a table checks, but the text of a table may get other checks
     # (https://sqlite.org/lang_altertable.html): no booking is written, and no room is needed for a copy of them.
-    6: """
+    6: f"""
 ALTER TABLE events ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0 CHECK (waiting >= 0);
 PRAGMA writable_schema = ON;
 UPDATE sqlite_schema SET sql = replace(replace(replace(sql,
-    'state IN (''held'',', 'state IN (''waiting'', ''held'','),
+    'CHECK (state IN (''held'', ''confirmed'',', 'CHECK (state = ''confirmed'' OR state IN (''waiting'', ''held'','),
     'CHECK ((seconds IS NULL) = (expires IS NULL))', 'CHECK (seconds NOTNULL OR expires IS NULL)'),
-    'CHECK (state <> ''held'' OR expires IS NOT NULL)', 'CHECK (state <> ''held'' OR expires NOTNULL),
-    CHECK (state <> ''waiting'' OR (seconds NOTNULL AND expires IS NULL))')
+    'CHECK (state <> ''held'' OR expires IS NOT NULL)', 'CHECK (state = ''confirmed'' OR CASE state
+        WHEN ''held'' THEN expires NOTNULL
+        WHEN ''waiting'' THEN seconds NOTNULL AND expires IS NULL
+        ELSE true END)')
 WHERE name = 'bookings';
 PRAGMA writable_schema = RESET;
 CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
 DROP INDEX buyers;
-CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND {IS_OWNED};
 """,
 }
 

@@ -21,6 +21,9 @@ DIGEST = "sha1(id || tickets || ifnull(changes, ''))"
 # Shorter rows have no digest: with ids of 64 characters, all of them fit into their page.
 SHORT_BYTES_MAX = 500
 
+# Whether the tickets of a booking count for the limit of its buyer. With IN, SQLite would search a table of states.
+IS_OWNED = "(state = 'confirmed' OR state = 'held' OR state = 'waiting')"
+
 # A booking is one row in one B-tree, and its tickets stand in it, as a JSON array. What becomes of a ticket is written
 # only when it happens: in the changes of the booking, or as a row of redemptions. The index `holds` has active holds
 # only, `line` those that wait, and `buyers` bookings with a buyer, so a plain booking does not touch them. `removals`
@@ -52,7 +55,8 @@ CREATE TABLE bookings (
     id TEXT PRIMARY KEY,
     event TEXT NOT NULL,
     quantity INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND {TICKETS_PER_BOOKING_MAX}),
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'held', 'confirmed', 'released', 'expired', 'cancelled')),
+    state TEXT NOT NULL
+        CHECK (state = 'confirmed' OR state IN ('waiting', 'held', 'released', 'expired', 'cancelled')),
     available INTEGER NOT NULL CHECK (available >= 0),
     version INTEGER NOT NULL CHECK (version > 0),
     booked_at INTEGER NOT NULL,
@@ -66,12 +70,14 @@ CREATE TABLE bookings (
     tickets TEXT NOT NULL,
     changes TEXT,
     CHECK (seconds NOTNULL OR expires IS NULL),
-    CHECK (state <> 'held' OR expires NOTNULL),
-    CHECK (state <> 'waiting' OR (seconds NOTNULL AND expires IS NULL))
+    CHECK (state = 'confirmed' OR CASE state
+        WHEN 'held' THEN expires NOTNULL
+        WHEN 'waiting' THEN seconds NOTNULL AND expires IS NULL
+        ELSE true END)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX holds ON bookings (expires, event, quantity) WHERE state = 'held';
 CREATE INDEX line ON bookings (event, quantity, version) WHERE state = 'waiting';
-CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND state IN ('waiting', 'held', 'confirmed');
+CREATE INDEX buyers ON bookings (event, buyer) WHERE buyer IS NOT NULL AND {IS_OWNED};
 CREATE TABLE redemptions (
     booking TEXT NOT NULL,
     ticket TEXT NOT NULL,
