@@ -8,9 +8,11 @@ from tests.daemon import until
 from tests.faults.proxy import Proxy
 from tests.postgres import Postgres, query
 
-# A standby that was away follows again at once, and a server that was killed starts in less than a second.
+# A standby that was away follows again at once, and a server that was killed starts in less than a second. The log is
+# small, since each new standby copies it.
 SETTINGS = {
-    "wal_keep_size": "256MB",
+    "wal_keep_size": "128MB",
+    "max_wal_size": "128MB",
     "wal_retrieve_retry_interval": "100ms",
     "recovery_init_sync_method": "syncfs",
 }
