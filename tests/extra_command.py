@@ -57,7 +57,7 @@ def grow(working_set: WorkingSet, request: Grow) -> Reply:
     event.available += request.by
     event.amendments += 1
     event.version += 1
-    working_set.put_event(event)
+    working_set.put_terms(event)
     return event_reply(event)
 
 

@@ -86,7 +86,7 @@ def amend(working_set: WorkingSet, request: Amend) -> Reply:
     event.available = event.capacity - floor
     event.amendments += 1
     event.version += 1
-    working_set.put_event(event)
+    working_set.put_terms(event)
     return event_reply(event)
 
 

@@ -148,6 +148,8 @@ class WorkingSet:
         self.offered: list[Booking] = []
         self.evicted: list[Booking] = []
         self.changed_events: dict[str, Event] = {}
+        # Those of them that are new or were amended. Of the others, only counts have changed.
+        self.changed_terms: set[str] = set()
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []
         # The events that the batch removes. They may be created again later in it.
@@ -160,8 +162,13 @@ class WorkingSet:
         """Whether there is anything to save."""
         return bool(self.changed_events or self.new_redemptions or self.deleted_events)
 
+    def put_terms(self, event: Event) -> None:
+        """Record an event that is new, or was amended."""
+        self.changed_terms.add(event.id)
+        self.put_event(event)
+
     def put_event(self, event: Event) -> None:
-        """Record an event as changed."""
+        """Record an event of which tickets moved, or whose line has changed."""
         self.events[event.id] = self.changed_events[event.id] = event
         if self.waiting_lists and event.id in self.waiting_lists:
             self.changed_waiting_lists.add(event.id)
@@ -171,7 +178,7 @@ class WorkingSet:
         if self.events_left < 1:
             return False
         self.events_left -= 1
-        self.put_event(event)
+        self.put_terms(event)
         return True
 
     def count_owned(self, event: str, buyer: str, tickets: int) -> None:

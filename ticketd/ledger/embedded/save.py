@@ -13,7 +13,8 @@ from ticketd.ledger.embedded.schema import STILL
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS
 from ticketd.rules.working_set import WorkingSet
 
-# Most bookings are new, and have nothing in the other columns. Each column that is read from JSON costs time.
+# Each column that is read from JSON costs time. Most bookings are new, and have nothing in the other columns. Of most
+# events, only the counts change.
 _PLAIN_COLUMNS = "id, event, quantity, tickets, available, version, booked_at, buyer, actor"
 _PLAIN_PLACES = [BOOKING_COLUMNS.split(", ").index(column) for column in _PLAIN_COLUMNS.split(", ")]
 
@@ -30,11 +31,14 @@ def _insert(table: str, columns: str) -> str:
 # To be run once for each connection. Columns that ON CONFLICT does not set never change. The LIMIT makes SQLite build
 # an indexed table of the expired events; without it, the JSON would be parsed again for each due hold.
 SETUP = f"""
-CREATE TEMP VIEW batch (events, plain, bookings, redemptions, removals, expired, now, commits, total, folded) AS
-SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0;
+CREATE TEMP VIEW batch (counts, events, plain, bookings, redemptions, removals, expired, now, commits, total, folded) AS
+SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0;
 CREATE TEMP TRIGGER save_batch INSTEAD OF INSERT ON batch BEGIN
 DELETE FROM events WHERE NEW.removals IS NOT NULL AND id IN (SELECT value FROM json_each(NEW.removals));
 INSERT INTO removals SELECT value FROM json_each(NEW.removals) WHERE true ON CONFLICT DO NOTHING;
+UPDATE events SET available = moved.value ->> 1, held = moved.value ->> 2, sold = moved.value ->> 3,
+    version = moved.value ->> 4, waiting = moved.value ->> 5
+FROM json_each(NEW.counts) AS moved WHERE events.id = moved.value ->> 0;
 {_insert("events", EVENT_COLUMNS)}
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, date = excluded.date, capacity = excluded.capacity,
     available = excluded.available, held = excluded.held, sold = excluded.sold, version = excluded.version,
@@ -52,7 +56,7 @@ WHERE NEW.now IS NOT NULL AND state = 'held' AND expires <= NEW.now AND bookings
 UPDATE ledger SET commits = NEW.commits, total = NEW.total, folded = NEW.folded;
 END;
 """
-SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SAVE = "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,8 +79,15 @@ def parameters(working_set: WorkingSet, commits: int, total: int) -> tuple[Any, 
     bookings = working_set.changed_bookings.values()
     plain = [booking for booking in bookings if booking.is_plain]
     others = [] if len(plain) == len(bookings) else [booking for booking in bookings if not booking.is_plain]
+    events, terms = working_set.changed_events.values(), working_set.changed_terms
+    counts = [
+        (event.id, event.available, event.held, event.sold, event.version, event.waiting)
+        for event in events
+        if event.id not in terms
+    ]
     return (
-        _encode(list(working_set.changed_events.values())).decode(),
+        _encode(counts).decode(),
+        _encode([event for event in events if event.id in terms]).decode() if terms else "[]",
         _encode(plain).decode(),
         _encode(others).decode(),
         _encode(working_set.new_redemptions).decode() if working_set.new_redemptions else "[]",
