@@ -147,7 +147,7 @@ def test_new_events_on_a_full_disk_are_added_once_there_is_room(tmp_path: Path) 
 
 
 def test_a_flag_overrides_an_environment_variable(tmp_path: Path) -> None:
-    env = {"TICKETD_CONNECTIONS_MAX": "7", "TICKETD_WAITING_MAX": "5"}
+    env = {"TICKETD_CONNECTIONS_MAX": "7", "TICKETD_CONNECTIONS_WAITING_MAX": "5"}
     with running(tmp_path, "--connections-max", "9", env=env) as daemon, daemon.connect() as connection:
         assert connection.ask("stats")["connections_max"] == 9
 

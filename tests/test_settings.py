@@ -69,7 +69,7 @@ def test_the_config_file_may_be_named_by_a_variable(write: Write, monkeypatch: p
 
 def test_a_daemon_runs_with_a_config_file(tmp_path: Path, write: Write) -> None:
     write_events(tmp_path, 5)
-    path = write('no-words = true\nwaiting-max = 3\nlog-format = "json"\nmetrics = 0')
+    path = write('no-words = true\nconnections-waiting-max = 3\nlog-format = "json"\nmetrics = 0')
     with running(tmp_path, "--config", path) as daemon, daemon.connect() as connection:
         assert connection.ask("ping")["code"] == "bad_frame"
         assert " metrics=127.0.0.1:" in daemon.lines[-1]

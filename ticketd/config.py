@@ -44,8 +44,10 @@ class Limits(Struct, frozen=True):
             description="places reserved for loopback, which then has no limit per address; 0 turns off both",
         ),
     ] = 16
-    waiting_max: Annotated[Count, Meta(description="connections that may wait for a place")] = 1_024
-    waiting_seconds_max: Annotated[Seconds, Meta(description="how long a connection waits for a place")] = 10.0
+    connections_waiting_max: Annotated[Count, Meta(description="connections that may wait for a place")] = 1_024
+    connections_waiting_seconds_max: Annotated[Seconds, Meta(description="how long a connection waits for a place")] = (
+        10.0
+    )
     frame_bytes_max: Annotated[Bytes, Meta(description="length of a request line")] = FRAME_BYTES_MAX
     frames_in_flight_max: Annotated[Count, Meta(description="requests of one connection in one commit")] = 64
     idle_seconds_max: Annotated[Seconds, Meta(description="how long a connection may be silent")] = 300.0

@@ -101,7 +101,7 @@ def raise_open_files_limit(limits: Limits) -> None:
 
     Raises CannotListenError if these are too few to serve anybody.
     """
-    connections = limits.connections_max + limits.waiting_max + TURNED_AWAY_MAX
+    connections = limits.connections_max + limits.connections_waiting_max + TURNED_AWAY_MAX
     wanted = connections + DESCRIPTORS_RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

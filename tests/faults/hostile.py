@@ -50,7 +50,14 @@ KEPT_KIB_MAX = 256 * 1024
 # What uvloop reads from a socket at once.
 UVLOOP_READ_BYTES = 256_000
 FLAGS = (
-    *("--connections-max", str(CONNECTIONS_MAX), "--waiting-max", str(WAITING_MAX), "--waiting-seconds-max", "2"),
+    *(
+        "--connections-max",
+        str(CONNECTIONS_MAX),
+        "--connections-waiting-max",
+        str(WAITING_MAX),
+        "--connections-waiting-seconds-max",
+        "2",
+    ),
     *("--idle-seconds-max", "2", "--frame-seconds-max", "2", "--write-seconds-max", "2", "--log-level", "warning"),
 )
 

@@ -12,7 +12,7 @@ from ticketd.serving.places import Places
 
 ATTACKER, OTHER, OPERATOR = "127.0.0.2", "127.0.0.3", "127.0.0.1"
 # Of eight places each address gets two, and the operator's two are kept.
-FLAGS = ("--connections-max", "8", "--loopback-places", "2", "--waiting-seconds-max", "30")
+FLAGS = ("--connections-max", "8", "--loopback-places", "2", "--connections-waiting-seconds-max", "30")
 
 
 def served(stack: ExitStack, daemon: Daemon, address: str) -> Connection | None:
@@ -49,12 +49,12 @@ def test_the_operator_gets_in_when_many_addresses_take_all(tmp_path: Path) -> No
         late.send(b"ping\n")
         operators = [served(stack, daemon, OPERATOR) for _ in range(2)]
         assert operators[0]
-        assert operators[0].ask("stats")["waiting"] == 1
+        assert operators[0].ask("stats")["connections_waiting"] == 1
         # No place of the operator is for others.
         assert operators[1]
         operators[1].close()
         until(lambda: operators[0] and operators[0].ask("stats")["connections"] == 7)
-        assert operators[0].ask("stats")["waiting"] == 1
+        assert operators[0].ask("stats")["connections_waiting"] == 1
         assert crowd[0]
         crowd[0].close()
         assert late.read() == {"reply": "pong"}

@@ -22,11 +22,14 @@ PIPELINED = 1_000
 
 
 def test_connections_over_the_limit_wait_and_then_are_refused(tmp_path: Path) -> None:
-    with running(tmp_path, "--connections-max", "1", "--waiting-max", "1") as daemon, daemon.connect() as served:
+    with (
+        running(tmp_path, "--connections-max", "1", "--connections-waiting-max", "1") as daemon,
+        daemon.connect() as served,
+    ):
         assert served.ask("ping") == {"reply": "pong"}
         with daemon.connect() as waiting:
             waiting.send(b"ping\n")
-            until(lambda: served.ask("stats")["waiting"] == 1)
+            until(lambda: served.ask("stats")["connections_waiting"] == 1)
             with daemon.connect() as too_many:
                 refusal = too_many.read()
                 assert (unasked(refusal), refusal["retry_after"]) == ("too_many_connections", 1)
@@ -36,7 +39,7 @@ def test_connections_over_the_limit_wait_and_then_are_refused(tmp_path: Path) ->
 
 
 def test_no_connection_waits_for_ever_to_be_served(tmp_path: Path) -> None:
-    flags = ("--connections-max", "1", "--waiting-seconds-max", "0.2")
+    flags = ("--connections-max", "1", "--connections-waiting-seconds-max", "0.2")
     with running(tmp_path, *flags) as daemon, daemon.connect() as served, daemon.connect() as waiting:
         assert served.ask("ping") == {"reply": "pong"}
         assert unasked(waiting.read()) == "too_many_connections"

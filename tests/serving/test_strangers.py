@@ -177,7 +177,9 @@ async def test_who_does_not_say_who_they_are_is_ended(tmp_path: Path, monkeypatc
 async def test_whoever_was_refused_keeps_no_place_from_others(tmp_path: Path, monkeypatch: Any) -> None:
     # They do not go by themselves, and the daemon would read on for long.
     monkeypatch.setattr(stream, "LINGER_SECONDS_MAX", 60.0)
-    limits = Limits(connections_max=10, connections_per_address_max=100, loopback_places=0, waiting_seconds_max=1.0)
+    limits = Limits(
+        connections_max=10, connections_per_address_max=100, loopback_places=0, connections_waiting_seconds_max=1.0
+    )
     async with serving(tmp_path, limits, make=guarded_service) as served:
         for line in (b"x\n", b"help\n", b"list\n", b"\x16\x03\x01") * 4:
             refused = await served.connect()
@@ -191,7 +193,9 @@ async def test_whoever_was_refused_keeps_no_place_from_others(tmp_path: Path, mo
 
 @on_both_loops
 async def test_those_who_may_read_without_a_token_keep_nobody_out(tmp_path: Path) -> None:
-    limits = Limits(connections_max=10, connections_per_address_max=100, loopback_places=0, waiting_seconds_max=1.0)
+    limits = Limits(
+        connections_max=10, connections_per_address_max=100, loopback_places=0, connections_waiting_seconds_max=1.0
+    )
     async with serving(tmp_path, limits, make=partial(guarded_service, anonymous="reader")) as served:
         anonymous = []
         for _ in range(12):
@@ -209,7 +213,7 @@ async def test_those_who_may_read_without_a_token_keep_nobody_out(tmp_path: Path
 
 @on_both_loops
 async def test_what_somebody_without_a_token_has_bought_is_answered(tmp_path: Path, disk: RealDisk) -> None:
-    limits = Limits(connections_max=2, waiting_seconds_max=1.0)
+    limits = Limits(connections_max=2, connections_waiting_seconds_max=1.0)
     async with serving(tmp_path, limits, make=partial(guarded_service, anonymous="seller")) as served:
         buyer = await served.connect()
         disk.sync_may_end.clear()

@@ -73,16 +73,16 @@ class Places:
         if not places.locked():
             await places.acquire()
             return
-        if self.waiting >= self._limits.waiting_max:
+        if self.waiting >= self._limits.connections_waiting_max:
             raise _refusal("too many connections, and too many waiting; try again later")
         task = asyncio.current_task()
         assert task is not None
         self._waiting.add(task)
         try:
-            async with asyncio.timeout(self._limits.waiting_seconds_max):
+            async with asyncio.timeout(self._limits.connections_waiting_seconds_max):
                 await places.acquire()
         except TimeoutError:
-            seconds = self._limits.waiting_seconds_max
+            seconds = self._limits.connections_waiting_seconds_max
             raise _refusal(f"too many connections; waited {seconds:g} s for a place, try again later") from None
         except asyncio.CancelledError:
             if self._refusal is None:

@@ -128,7 +128,7 @@ class Service:
             uptime_seconds=round(asyncio.get_running_loop().time() - self.started, 3),
             connections=self.connections,
             connections_max=self.limits.connections_max,
-            waiting=self.places.waiting,
+            connections_waiting=self.places.waiting,
             events=len(self.catalogue),
             requests=self.requests,
             commits=counts.commits,

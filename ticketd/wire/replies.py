@@ -209,7 +209,7 @@ class StatsReply(Reply, tag="stats"):
     uptime_seconds: float
     connections: int
     connections_max: int
-    waiting: int
+    connections_waiting: int
     events: int
     requests: int
     commits: int
