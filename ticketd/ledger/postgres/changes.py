@@ -2,8 +2,8 @@
 
 A look for changes is one statement, so one snapshot. What this daemon commits while a look is under way may be in it or
 not, and so may an answer that was loaded before: what was removed must not come back by either. An event that was
-removed and created anew begins again with version 0. So what this daemon has answered of it meanwhile may be later than
-the look, although its version is lower than what was known: the next look tells.
+removed and created anew begins again with version 0. If an answer showed it during the look, its version does not tell
+which of both is newer, unless it was sold: no daemon removes such an event.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from ticketd.ledger.postgres.schema import SCHEMA_VERSION
 from ticketd.ledger.postgres.sql import NOW
 from ticketd.ledger.postgres.waiting_lists import NEXT_OFFER
 from ticketd.ledger.rows import EVENT_COLUMNS, event_of
+from ticketd.model import Event
 
 REMOVALS_REMEMBERED_MAX = 1_000
 # An answer that was loaded before an event was removed, and shows it, comes no later than this.
@@ -53,6 +54,16 @@ class _Removal(NamedTuple):
     transaction: str | None = None
 
 
+def _was_sold(event: Event) -> bool:
+    """Whether a ticket of it was ever sold, held or waited for."""
+    return event.version > event.amendments
+
+
+def _age(event: Event) -> tuple[bool, int]:
+    """Return what grows from one state of an event to the next, even if it was removed and created in between."""
+    return _was_sold(event), event.version
+
+
 class Looks:
     """Looks for changes, one look at a time, and takes them over into what is known."""
 
@@ -62,20 +73,24 @@ class Looks:
         self._loop = asyncio.get_running_loop()
         # The last events that were removed.
         self._removals: dict[str, _Removal] = {}
-        # The events that this daemon has shown in answers since the last look began.
-        self._shown: set[str] = set()
+        # The events that answers have shown since the last look began.
+        self._shown: dict[str, Event] = {}
 
-    def note(self, removed: Iterable[str], shown: Iterable[str]) -> None:
-        """Note the events that this daemon has removed, and those that an answer shows."""
-        self._remember(dict.fromkeys(removed))
-        self._shown.update(shown)
+    def note_removed(self, ids: Iterable[str]) -> None:
+        """Note the events that this daemon has removed."""
+        self._remember(dict.fromkeys(ids))
+
+    def note_shown(self, events: Iterable[Event]) -> None:
+        """Note the events that an answer shows."""
+        for event in events:
+            self._shown[event.id] = max(event, self._shown.get(event.id, event), key=_age)
 
     async def look(self, connection: PooledConnection) -> Look:
-        """Return what has changed since the last look on the connection. The first time, all events count as changed.
+        """Return at least what has changed since the last look on the connection. The first time, that is all events.
 
         Raises LedgerUnavailableError, and CannotOpenError if a newer ticketd has upgraded the tables.
         """
-        began = self._loop.time()
+        began, before = self._loop.time(), connection.seen_xmin
         self._shown.clear()
         lately = [id for id, removal in self._removals.items() if removal.learned > began - LATE_SECONDS_MAX]
         async with self._pool.within(OPEN_SECONDS_MAX if connection.seen_xmin == XMIN_START else TRY_SECONDS_MAX):
@@ -88,21 +103,27 @@ class Looks:
             )
         # What was removed meanwhile may still be in it.
         meanwhile = {id for id, removal in self._removals.items() if removal.learned >= began}
-        events = [event_of(row[7:]) for row in rows if row[7] is not None and row[7] not in meanwhile]
+        events = {row[7]: event_of(row[7:]) for row in rows if row[7] is not None and row[7] not in meanwhile}
         # A connection reports a removal at least once. The second time, it must not remove the event that was created
         # with its id since.
         new = {id: transaction for id, transaction in removals if self._transaction(id) != transaction}
-        clear = {id: transaction for id, transaction in new.items() if id not in self._shown}
-        self._remember(clear)
-        if len(clear) == len(new):
-            connection.seen_xmin = xmin
+        connection.seen_xmin = xmin
+        for id in new.keys() & self._shown.keys():
+            shown = self._shown[id]
+            if id in events and _was_sold(shown):
+                events[id] = max(events[id], shown, key=_age)
+            else:
+                # It is left to the next look, which begins where this one did.
+                del new[id]
+                connection.seen_xmin = before
+        self._remember(new)
         # What was created meanwhile may not be in it yet.
-        removed = clear.keys() | set(lately).difference(there, self._shown)
+        removed = new.keys() | set(lately).difference(there, self._shown)
         for id in removed:
             self._known.events.pop(id, None)
-        self._known.events.update((event.id, event) for event in events)
+        self._known.events.update(events)
         blocked = standby_away(self._pool.name) if standby_is_away else ""
-        return Look(now, next_expiry, Changes(events, removed, blocked))
+        return Look(now, next_expiry, Changes(list(events.values()), removed, blocked))
 
     def _transaction(self, id: str) -> str | None:
         removal = self._removals.get(id)

@@ -164,7 +164,7 @@ class PostgresLedger:
         async with self._pool.lend() as connection, self._pool.within(TRY_SECONDS_MAX):
             await self._pool.sync(connection)
             committed = await load_committed(connection, read_set(requests))
-        self._looks.note((), committed.events)
+        self._looks.note_shown(committed.events.values())
         committed.hold_seconds_total_max = self._hold_seconds_total_max
         replies: list[Reply] = []
         for request in requests:
@@ -290,5 +290,6 @@ class PostgresLedger:
         if batch.is_unserved:
             self.next_expiry = 0
         answers = batch.answers
-        self._looks.note(answers.removed, (event.id for event in answers.events))
+        self._looks.note_removed(answers.removed)
+        self._looks.note_shown(answers.events)
         return self._known.remember(answers, batch.bookings)

@@ -92,7 +92,7 @@ class Reads:
         self._under_way -= 1
         self._schedule()
         if isinstance(loaded, WorkingSet):
-            self._looks.note((), loaded.events)
+            self._looks.note_shown(loaded.events.values())
         for asked in batch:
             asked.done(loaded if isinstance(loaded, Exception) else _answers(loaded, asked.requests))
 
