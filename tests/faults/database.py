@@ -54,9 +54,9 @@ def end_again_and_again(chance: random.Random, times: int, folder: Path, postgre
                     await asyncio.to_thread(postgres.start)
 
         crowd.meet(fleet.ports, end)
-        return prove(crowd, fleet) + ended + Counter({"waited in vain": sum(map(_waited_in_vain, crowd.history))})
+        return prove(crowd, fleet) + ended + Counter({"refused by outage": sum(map(_refused_by_outage, crowd.history))})
 
 
-def _waited_in_vain(operation: Operation) -> bool:
-    """Whether a request was refused since PostgreSQL was away. It may be told to try again after who waits in line."""
+def _refused_by_outage(operation: Operation) -> bool:
+    """Whether a request got ``busy`` because PostgreSQL was away, not because tickets go to a waiting list first."""
     return operation.code == "busy" and "waiting list" not in str(operation.reply)

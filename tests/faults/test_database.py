@@ -16,7 +16,7 @@ def test_database_restarts_lose_and_double_no_change(
 ) -> None:
     # Over 5 s: PostgreSQL starts again about five times, and each time two daemons sell to a crowd.
     figures = database.end_again_and_again(chance, ENDS, tmp_path, bundled_postgres)
-    assert figures["waited in vain"] == figures["outcome_unknown"] == 0
+    assert figures["refused by outage"] == figures["outcome_unknown"] == 0
 
 
 def test_a_database_outage_answers_busy_and_then_sales_resume(tmp_path: Path, bundled_postgres: Postgres) -> None:

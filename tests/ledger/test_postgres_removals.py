@@ -84,7 +84,7 @@ async def test_a_look_under_way_does_not_take_an_event_back_that_was_made_again(
     await other.execute(SLOW_CLOCK)
     looking = asyncio.create_task(ledger.fetch_changes())
     await until_somebody_waits_for_a_lock(other)
-    # With a refusal, the time is asked of the database before, by another function.
+    # The refusal makes the ledger ask for the time before, by a function that does not wait.
     requests = [Book("jazz", 1, booking="a"), Book("jazz", 10, booking="b")]
     if asks == "books":
         answers = await transact(ledger, requests)

@@ -70,7 +70,7 @@ def test_the_log_names_whose_turn_in_line_came(sale: Daemon) -> None:
         connection.ask("cancel turn-1")
         assert connection.ask("show turn-3")["state"] == "held"
         assert connection.ask("show turn-2")["state"] == "released"
-        sale.wait_line(r"left event=turn quantity=1 booking=turn-2 available=2 code=buyer_limit$")
+        sale.wait_line(r"evicted event=turn quantity=1 booking=turn-2 available=2 code=buyer_limit$")
         sale.wait_line(r"offered event=turn quantity=1 booking=turn-3 available=1 expires=20\S+Z$")
         assert busiest(connection, "turn") == {"id": "turn", "sold": 2, "held": 1}
 

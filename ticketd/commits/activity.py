@@ -50,7 +50,7 @@ class Counts:
     offered: int = 0
 
     def add(self, commits: int, changes: int, bookings: int, tickets: int, expired: int, offered: int) -> None:
-        """Add to all of them."""
+        """Add to each number."""
         self.commits += commits
         self.changes += changes
         self.bookings += bookings
@@ -71,7 +71,7 @@ class Activity:
         self._lines_max = math.inf if logs_each else LINES_PER_SECOND_MAX
         # Since the start.
         self.counts = Counts()
-        # Refused requests.
+        # Requests that were refused, since the start.
         self.refused = 0
         self.timings = Timings()
         # Requests by their kinds, but for those that are answered from memory, or not submitted at all. A Counter would
@@ -261,7 +261,7 @@ def _describe_served(booking: Booking) -> str:
     turn = booking.changes[0]
     which = f"event={booking.event} quantity={booking.quantity} booking={booking.id} available={turn.available}"
     if turn.what == "leave":
-        return f"left {which} code=buyer_limit"
+        return f"evicted {which} code=buyer_limit"
     return f"offered {which} expires={_text(opt_time_of(turn.expires))}"
 
 

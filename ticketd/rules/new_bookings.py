@@ -40,7 +40,7 @@ def wait(working_set: WorkingSet, request: Wait) -> Reply:
 
 
 def _make(working_set: WorkingSet, request: NewBooking, state: BookingState, seconds: int | None) -> Reply:
-    """Return the reply that shows a new booking, a refusal, or the first reply again if this was asked for before."""
+    """Make the booking, unless it exists or is refused. Return its first reply, or the refusal."""
     id, quantity, now = str(request.booking), request.quantity, working_set.now
     if known := working_set.bookings.get(id):
         return _earlier_reply(known, request, seconds)
@@ -116,7 +116,7 @@ def _parameters(booking: Booking) -> str:
 
 
 def _refusal(event: Event, request: NewBooking, now: int) -> ErrorReply | None:
-    """Return why nobody can have this, whatever the buyer has already, or None."""
+    """Return why the event cannot take this request now, whatever the buyer has already, or None."""
     if not event.is_on_sale(now):
         return _not_on_sale(event, now)
     if event.per_buyer is not None and request.buyer is UNSET:
@@ -160,7 +160,7 @@ def _why_not_waiting(event: Event, request: Wait) -> ErrorReply | None:
 
 
 def waiting_list_first(event: Event) -> ErrorReply:
-    """Return the refusal while tickets go to the waiting list, which one batch could not serve."""
+    """Return the refusal while more tickets go to the waiting list than one batch can offer."""
     message = f"what is left of event {event.id} goes to its waiting list first; nothing was done, try again"
     return ErrorReply("busy", message, retry_after=0.1)
 
@@ -192,7 +192,7 @@ def new_tickets(working_set: WorkingSet, quantity: int) -> list[str]:
 
 
 def is_refused(memory: Memory, request: Book | Hold) -> bool:
-    """Whether memory alone can refuse a booking. Only one without an id: any other may be a replay."""
+    """Whether memory alone can refuse a booking. With an id, it cannot: it may be a replay."""
     if request.booking is not UNSET:
         return False
     event = memory.event(request.event)
@@ -204,5 +204,5 @@ def refuse(memory: Memory, request: Book | Hold) -> Reply:
     """Return the refusal for a booking for which ``is_refused`` holds."""
     event = memory.event(request.event)
     refusal = _refusal(event, request, memory.now()) if event else no_event(request.event)
-    # It is no longer refused: its sale has opened since ``is_refused``.
+    # There is none if the sale has opened since ``is_refused``.
     return refusal or ErrorReply("busy", "the sale begins at this moment; try again", retry_after=0.1)

@@ -1,4 +1,4 @@
-"""Offers what becomes available to those who wait in line, in the same batch. Pure.
+"""Decides how far a batch reads each line, and offers what becomes available to those who wait in it. Pure.
 
 After each request, as long as an event is on sale, the first booking in its line whose whole quantity is available gets
 its tickets: they are held for it. So smaller parties may overtake a large one. What stays available is less than any of
@@ -14,7 +14,7 @@ from ticketd.rules.working_set import ReadSet, WorkingSet
 
 
 def offer_budgets(reads: ReadSet, events: Mapping[str, Event], working_set: WorkingSet) -> dict[str, int]:
-    """Return how many tickets a batch may offer to those who wait, of each event that has a line. It reads so many.
+    """Return how many tickets of each event with a line a batch may offer, which is how far it reads the line.
 
     Each event gets all that it needs, up to OFFERED_PER_BATCH_MAX. Once that many are given out, the others get
     nothing in this batch. Events in ``turns`` come first, since any batch may name the others again; then those
@@ -27,7 +27,7 @@ def offer_budgets(reads: ReadSet, events: Mapping[str, Event], working_set: Work
         return {}
     freed = Counter(working_set.due)
     for id in reads.freed:
-        # A booking that leaves the line lets others move up. One that joins may get tickets now, and free them.
+        # A booking that leaves the line lets others move up. One that joins may get tickets now, and be released again.
         if booking := working_set.bookings.get(id):
             freed[booking.event] += booking.quantity
         elif joins := reads.joining.get(id):
@@ -45,7 +45,8 @@ def offer_budgets(reads: ReadSet, events: Mapping[str, Event], working_set: Work
         # A part of what it needs could leave the first in line unread: see ``WaitingList.may_be_unread``.
         budgets[id] = min(budgets[id], OFFERED_PER_BATCH_MAX) if left > 0 else 0
         left -= budgets[id]
-    # If the limit was lowered, many may have to leave the line before anybody gets a ticket.
+    # If the limit was lowered, many may have to leave a line before anybody in it gets a ticket: read one such line
+    # further, with all that is left.
     if long := next((id for id in in_order if id in reads.turns and budgets[id] and events[id].per_buyer), None):
         budgets[long] += max(0, left)
     return budgets
@@ -120,7 +121,7 @@ def _record(working_set: WorkingSet, event: Event, booking: Booking, change: Cha
 
 
 def next_turn(event: Event, now: int) -> int | None:
-    """Return when the tickets that an event has now can next be offered to those who wait; None if never.
+    """Return when the tickets that an event has now can next be offered; None if it must change first.
 
     A batch has offered what it could, unless the event was ``unserved``.
     """

@@ -148,7 +148,7 @@ class WorkingSet:
         self.offered: list[Booking] = []
         self.evicted: list[Booking] = []
         self.changed_events: dict[str, Event] = {}
-        # Those of them that are new or were amended. Of the others, only counts have changed.
+        # The ids of events that are new or were amended. Of the other changed events, only counts are saved.
         self.changed_terms: set[str] = set()
         self.changed_bookings: dict[str, Booking] = {}
         self.new_redemptions: list[Redemption] = []
@@ -168,7 +168,7 @@ class WorkingSet:
         self.put_event(event)
 
     def put_event(self, event: Event) -> None:
-        """Record an event of which tickets moved, or whose line has changed."""
+        """Record an event of which only the counts have changed. For all else, there is ``put_terms``."""
         self.events[event.id] = self.changed_events[event.id] = event
         if self.waiting_lists and event.id in self.waiting_lists:
             self.changed_waiting_lists.add(event.id)

@@ -13,8 +13,7 @@ from ticketd.ledger.embedded.schema import STILL
 from ticketd.ledger.rows import BOOKING_COLUMNS, EVENT_COLUMNS, REDEMPTION_COLUMNS
 from ticketd.rules.working_set import WorkingSet
 
-# Each column that is read from JSON costs time. Most bookings are new, and have nothing in the other columns. Of most
-# events, only the counts change.
+# Each column that is read from JSON costs time. Most bookings are new, and have nothing in the other columns.
 _PLAIN_COLUMNS = "id, event, quantity, tickets, available, version, booked_at, buyer, actor"
 _PLAIN_PLACES = [BOOKING_COLUMNS.split(", ").index(column) for column in _PLAIN_COLUMNS.split(", ")]
 
@@ -28,8 +27,9 @@ def _insert(table: str, columns: str) -> str:
     return f"INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(NEW.{table}) WHERE true"
 
 
-# To be run once for each connection. Columns that ON CONFLICT does not set never change. The LIMIT makes SQLite build
-# an indexed table of the expired events; without it, the JSON would be parsed again for each due hold.
+# To be run once for each connection. `events` are those that are new or were amended; of the others, `counts` change.
+# Columns that ON CONFLICT does not set never change. The LIMIT makes SQLite build an indexed table of the expired
+# events; without it, the JSON would be parsed again for each due hold.
 SETUP = f"""
 CREATE TEMP VIEW batch (counts, events, plain, bookings, redemptions, removals, expired, now, commits, total, folded) AS
 SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0;

@@ -21,7 +21,7 @@ DIGEST = "sha1(id || tickets || ifnull(changes, ''))"
 # Shorter rows have no digest: with ids of 64 characters, all of them fit into their page.
 SHORT_BYTES_MAX = 500
 
-# Whether the tickets of a booking count for the limit of its buyer. With IN, SQLite would search a table of states.
+# Whether the tickets of a booking count for the limit of its buyer. With IN, SQLite would search a table of them.
 IS_OWNED = "(state = 'confirmed' OR state = 'held' OR state = 'waiting')"
 
 # A booking is one row in one B-tree, and its tickets stand in it, as a JSON array. What becomes of a ticket is written

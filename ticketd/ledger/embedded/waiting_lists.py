@@ -42,7 +42,7 @@ class WaitingLists:
                 working_set.positions[booking.id] = place + 1
 
     def apply(self, working_set: WorkingSet) -> None:
-        """Take over what a commit has changed, or a batch that had nothing to change."""
+        """Take over the outcome of a batch, whether it was committed or had nothing to change."""
         for id in working_set.waiting_lists:
             event = working_set.events[id]
             # 0 means at once, even if the clock is set back.
