@@ -20,6 +20,7 @@ from tests.ledgers import COMMIT_SECONDS_MAX
 from ticketd.ledger.base import CannotOpenError
 from ticketd.ledger.embedded.files import load_checksums, load_digests
 from ticketd.ledger.embedded.ledger import EmbeddedLedger
+from ticketd.ledger.embedded.load import _OWNED
 from ticketd.ledger.embedded.opening import Use, open_ledger
 from ticketd.ledger.embedded.schema import SCHEMA_VERSION
 from ticketd.ledger.rows import TABLES
@@ -118,6 +119,17 @@ def test_a_migrated_ledger_has_the_tables_of_a_new_one(version: int, tmp_path: P
         opened.files.close()
     assert found[0] == found[1]
     assert len(found[0]) == 8
+
+
+@pytest.mark.parametrize("version", [*OLD_VERSIONS, SCHEMA_VERSION])
+def test_what_a_buyer_has_is_found_by_an_index(version: int, tmp_path: Path) -> None:
+    path = tmp_path / "events.db" if version == SCHEMA_VERSION else put_old(tmp_path, version)
+    opened = open_ledger(path, Use(served=True))
+    plan = [row[3] for row in opened.connection.execute(f"EXPLAIN QUERY PLAN {_OWNED}", ("[]",))]
+    opened.files.close()
+    bookings = [step for step in plan if "bookings" in step]
+    assert bookings
+    assert all("SEARCH" in step and "USING INDEX buyers" in step for step in bookings), plan
 
 
 def parts_of(sql: str) -> set[str]:
