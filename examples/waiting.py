@@ -20,8 +20,11 @@ def wait(client: Client, order: str, event: str, quantity: int) -> None:
     """Return when the tickets are held, which may be at once, or when the buyer no longer waits."""
     # Sent again, ``wait`` gets the same reply, so ask ``show`` for the current state.
     settle(lambda: client.wait(event, quantity, seconds=600, booking=order))
+    told = None
     while (booking := settle(lambda: client.show(order, kind="booking"))).state == "waiting":
-        print(f"order {order} is number {booking.position} in line", file=sys.stderr)
+        if booking.position != told:
+            told = booking.position
+            print(f"order {order} is number {told} in line", file=sys.stderr)
         time.sleep(LOOK_SECONDS)
     print(f"order {order} is {booking.state}", file=sys.stderr)
 
@@ -45,8 +48,14 @@ def main(event: str, quantity: str, port: str = "8080", host: str = "127.0.0.1",
         except RefusedError as refused:
             print(refused, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            again = f"python waiting.py {event} {quantity} {port} {host} {order}"
+            print(f"order {order} keeps its place; to go on: {again}", file=sys.stderr)
+            return 130
     return 0
 
 
 if __name__ == "__main__":
+    if not 2 <= len(sys.argv[1:]) <= 5:
+        sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))

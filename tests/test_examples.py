@@ -1,6 +1,7 @@
 """The examples do what they say: each is run as a program against a real daemon."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,6 +189,31 @@ def test_a_buyer_in_line_keeps_the_place_through_a_crash_and_gets_the_tickets(da
         assert err.replace(in_line, "").splitlines() == ["order order-1 is held", "order order-1 is paid"]
         assert connection.ask("show order-1")["tickets"] == out.split()
         assert connection.ask("show later")["state"] == "held"
+
+
+def test_whoever_interrupts_the_waiting_is_told_how_to_go_on(daemon: Daemon) -> None:
+    words = ("waiting.py", "1", "2", str(daemon.port), "127.0.0.1", "order-2")
+    with daemon.connect() as connection:
+        connection.ask(f"book 1 {connection.ask('show 1')['available']}")
+        with subprocess.Popen(
+            (sys.executable, *words), cwd=EXAMPLES, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as program:
+            try:
+                assert program.stderr
+                assert program.stderr.readline().endswith(" in line\n")
+                program.send_signal(signal.SIGINT)
+                _, err = program.communicate(timeout=SECONDS_MAX)
+                assert err == f"order order-2 keeps its place; to go on: python {' '.join(words)}\n"
+                assert program.returncode == 130
+            finally:
+                program.kill()
+        assert connection.ask("show order-2")["state"] == "waiting"
+
+
+def test_an_example_says_what_it_needs() -> None:
+    done = run(sys.executable, "waiting.py")
+    assert done.returncode == 1
+    assert "python waiting.py EVENT QUANTITY [PORT [HOST [ORDER]]]" in done.stderr
 
 
 @needs_node

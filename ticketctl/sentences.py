@@ -32,7 +32,8 @@ def of_booking(booking: BookingReply, zone: Zone) -> str:
     until = f" until {zone.show(booking.expires, seconds=True)}" if booking.expires else ""
     place = "" if booking.position is None else f", number {booking.position:,} in line"
     state = f"{booking.state}{place}{until}{again}"
-    lines = [f"booking {booking.id}: {tickets_of(booking)}{whose}, {state}; {booking.available} left after it"]
+    left = "" if booking.state == "waiting" else f"; {booking.available} left after it"
+    lines = [f"booking {booking.id}: {tickets_of(booking)}{whose}, {state}{left}"]
     redeemed, by = redemptions(booking), redeemers(booking)
     lines += [
         f"  ticket {ticket}{_ticket_state(ticket, booking, redeemed, zone)}{_by(by.get(ticket))}"

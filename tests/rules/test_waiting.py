@@ -227,6 +227,7 @@ def test_another_booking_with_its_id_is_a_conflict(earlier: Steps, other: Ledger
         (LINE, Redeem("x-two"), "bad_request", "still waits; show tells its position, release ends the wait"),
         ([*LINE, Release("x-two")], Confirm("x-two"), "already_released", "with a new id"),
         ([SIX], Wait("jazz", 7, 900, "w"), "sold_out", "has 6 tickets in all, so nobody can wait for 7"),
+        ([SIX, Amend("jazz", capacity=1)], Wait("jazz", 2, 900, "w"), "sold_out", "has 1 ticket in all"),
         ([SIX], Wait("rock", 1, 900, "w"), "event_not_found", "no event rock"),
         ([SIX, Amend("jazz", paused=True)], Wait("jazz", 1, 900, "w"), "not_on_sale", "paused"),
         ([SIX, Amend("jazz", opens=DATE + HOUR)], Wait("jazz", 1, 900, "w"), "not_on_sale", "opens at"),

@@ -151,7 +151,8 @@ def _sold_out(event: Event, request: NewBooking) -> ErrorReply:
 
 def _why_not_waiting(event: Event, request: Wait) -> ErrorReply | None:
     if request.quantity > event.capacity:
-        message = f"event {event.id} has {event.capacity} tickets in all, so nobody can wait for {request.quantity}"
+        tickets = "ticket" if event.capacity == 1 else "tickets"
+        message = f"event {event.id} has {event.capacity} {tickets} in all, so nobody can wait for {request.quantity}"
         return ErrorReply("sold_out", message, available=event.available, version=event.version)
     if event.waiting >= WAITING_MAX:
         message = f"the waiting list of event {event.id} is full, with {event.waiting:,} bookings; try again later"
